@@ -1,0 +1,1 @@
+"""The container's side: volumes, settings, signals, privileges, and the exec of the application."""

@@ -1,0 +1,133 @@
+"""What the first bytes of a program say: elf(5), and the formats that an operator registered."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import struct
+import sys
+from pathlib import Path
+
+MAGIC = b"\x7fELF"
+
+_PT_INTERP = 3
+_MOST_HEADERS = 128
+_LONGEST_PATH = 4096
+_MACHINES = {
+    3: "i386",
+    8: "MIPS",
+    20: "32-bit PowerPC",
+    21: "64-bit PowerPC",
+    22: "s390x",
+    40: "32-bit ARM",
+    62: "x86-64",
+    183: "64-bit ARM",
+    243: "RISC-V",
+    258: "LoongArch",
+}
+_FAMILIES = (frozenset({3, 62}), frozenset({40, 183}), frozenset({20, 21}))
+"""Machines of which a kernel often runs both; only the kernel knows, so they pass."""
+
+_MISC = "/proc/sys/fs/binfmt_misc"
+
+
+def foreign_machine(head: bytes) -> str | None:
+    """Return the machine that a binary was built for where it is not ours, else None."""
+    theirs, ours = _machine(head), _our_machine()
+    if theirs is None or ours is None or theirs == ours:
+        return None
+    same_order = theirs[0] == ours[0]
+    family = any({theirs[1], ours[1]} <= family for family in _FAMILIES)
+    if same_order and (theirs[1] == ours[1] or family):
+        return None
+    return _MACHINES.get(theirs[1], f"machine type {theirs[1]}")
+
+
+def interpreter(head: bytes, descriptor: int) -> str | None:
+    """Return the dynamic loader that a binary asks for, None for a static or a broken one."""
+    with contextlib.suppress(OSError, struct.error):
+        order, wide = _order(head), head[4] == 2
+        start, size, count = _program_headers(head, order, wide=wide)
+        for index in range(min(count, _MOST_HEADERS)):
+            header = os.pread(descriptor, size, start + index * size)
+            offset, length = _extent(header, order, wide=wide)
+            if struct.unpack_from(order + "I", header)[0] == _PT_INTERP:
+                path = os.pread(descriptor, min(length, _LONGEST_PATH), offset)
+                return os.fsdecode(path.split(b"\0", 1)[0])
+    return None
+
+
+def misc_format(path: str, head: bytes, directory: str = _MISC) -> bool:
+    """
+    Tell whether a registered format takes this file.
+
+    See the kernel's binfmt-misc.rst. Where its directory is not mounted, as in
+    most containers, no format is seen.
+    """
+    root = Path(directory)
+    try:
+        if (root / "status").read_text("utf-8", "replace").strip() != "enabled":
+            return False
+        entries = [entry for entry in root.iterdir() if entry.name not in ("status", "register")]
+    except OSError:
+        return False
+    return any(_takes(entry, path, head) for entry in entries)
+
+
+def _takes(entry: Path, path: str, head: bytes) -> bool:
+    try:
+        lines = entry.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return False
+    if not lines or lines[0] != "enabled":
+        return False
+    fields = dict(line.split(" ", 1) for line in lines if " " in line)
+    if "extension" in fields:
+        return path.rpartition("/")[2].endswith(fields["extension"])
+    with contextlib.suppress(ValueError, KeyError):
+        magic = bytes.fromhex(fields["magic"])
+        mask = bytes.fromhex(fields.get("mask", "ff" * len(magic)))
+        offset = int(fields.get("offset", "0"))
+        there = head[offset : offset + len(magic)]
+        pairs = zip(there, magic, mask, strict=True)
+        return all((byte ^ wanted) & bits == 0 for byte, wanted, bits in pairs)
+    return False
+
+
+@functools.cache
+def _our_machine() -> tuple[str, int] | None:
+    """Return what Python itself was built for; under an emulator that is what runs here."""
+    for path in (sys.executable, "/proc/self/exe"):
+        with contextlib.suppress(OSError, TypeError), open(path, "rb") as file:
+            if machine := _machine(file.read(64)):
+                return machine
+    return None
+
+
+def _machine(head: bytes) -> tuple[str, int] | None:
+    if len(head) < 20 or not head.startswith(MAGIC):
+        return None
+    order = _order(head)
+    return order, struct.unpack_from(order + "H", head, 18)[0]
+
+
+def _order(head: bytes) -> str:
+    return ">" if head[5] == 2 else "<"
+
+
+def _program_headers(head: bytes, order: str, *, wide: bool) -> tuple[int, int, int]:
+    """Return offset, size and number of the program headers."""
+    start: int
+    start = struct.unpack_from(order + ("Q" if wide else "I"), head, 32 if wide else 28)[0]
+    size, count = struct.unpack_from(order + "HH", head, 54 if wide else 42)
+    return start, size, count
+
+
+def _extent(header: bytes, order: str, *, wide: bool) -> tuple[int, int]:
+    """Return where in the file a segment lies: offset and length."""
+    if wide:
+        offset, length = (struct.unpack_from(order + "Q", header, at)[0] for at in (8, 32))
+    else:
+        offset, length = (struct.unpack_from(order + "I", header, at)[0] for at in (4, 16))
+    return offset, length

@@ -1,0 +1,309 @@
+"""
+The entrypoint: from the container's start to the application, in the order of `_start`.
+
+It waits, looks, lets a worker bring the database up to date where that is
+needed, and becomes the application; without one it ends (an initContainer).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from entrypoint import options, privileges, program, termination
+from entrypoint.options import ContainerSettings
+from migrator.arguments import Parsed
+from migrator.deadline import Deadline
+from migrator.errors import MigratorError
+from migrator.layout import Layout
+from migrator.logs import Log
+from migrator.options import read_environment
+from migrator.outcome import Result, as_bug, new_run_id, say_failed, say_finished
+from migrator.signals import Signals
+
+MIGRATOR = "migrator"
+
+
+@dataclass(slots=True)
+class Start:
+    """One start: what was given to it, and what its steps share."""
+
+    settings: ContainerSettings
+    log: Log
+    signals: Signals
+    environ: Mapping[str, str]
+    environment: dict[bytes, bytes]
+    """The environment as this process received it, for the application."""
+    began: float
+    deadline: Deadline
+    was_root: bool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepare the database and become the application; returns an exit code where there is none."""
+    began = time.monotonic()
+    environment = program.original_environment()
+    environ = read_environment()
+    words = list(sys.argv[1:] if argv is None else argv)
+    log = _open_log(words, environ)
+    try:
+        signals = Signals.install()
+        parsed = options.parse_arguments(words)
+        if parsed.help or parsed.version:
+            return _inform(parsed)
+        if parsed.rest[:1] == (MIGRATOR,):
+            return _run_migrator(parsed, environ, log)
+        settings = options.container_settings(parsed, environ)
+        deadline = Deadline(settings.engine.wait_timeout)
+        root = privileges.is_root()
+        return _start(
+            Start(settings, log, signals, environ, environment, began, deadline, root)
+        )
+    except MigratorError as error:
+        return _fail(log, error, began)
+    except Exception as error:  # noqa: BLE001 - a bug is one line and exit code 70
+        return _fail(log, as_bug(error), began)
+
+
+def _start(start: Start) -> int:
+    """Tell the whole story: every step in its order, the exec last."""
+    _say_started(start)
+    path = _find_command(start)
+    layout = Layout.of(start.settings.engine)
+    start.log.database = str(layout.database)
+    if start.settings.migrate == "skip":
+        result = _skip(start)
+    else:
+        with _ready(start, layout) as prepare_worker:
+            result = _bring_up_to_date(start, layout, prepare_worker)
+    start.signals.check()
+    say_finished(start.log, result, time.monotonic() - start.began)
+    return 0 if path is None else _become(start, path)
+
+
+# --- the steps -------------------------------------------------------------
+
+
+def _say_started(start: Start) -> None:
+    from migrator._version import __version__
+
+    for each in start.settings.ignored:
+        start.log("settings.ignored", each.message, level="warning", variable=each.variable)
+    start.log(
+        "run.started",
+        f"The entrypoint {__version__} begins.",
+        version=__version__,
+        migrate=start.settings.migrate,
+    )
+
+
+def _find_command(start: Start) -> str | None:
+    """Find the application before anything is written: it may not even exist."""
+    command = start.settings.command
+    if not command:
+        return None
+    return program.resolve(command[0], start.environ, run_as=_app_user(start))
+
+
+def _app_user(start: Start) -> tuple[int, int] | None:
+    """Return the user that the application is to run as, None where that is ours."""
+    run_as = start.settings.run_as
+    if run_as is None or run_as.keep or not privileges.is_root():
+        return None
+    return _ids(run_as.uid), _ids(run_as.gid)
+
+
+def _skip(start: Start) -> Result:
+    """Touch nothing but the privileges."""
+    start.log(
+        "run.skipped",
+        "Migrations are skipped, as `--migrate skip` says; the database may be older than the"
+        " application.",
+        level="warning",
+    )
+    user = _app_user(start)
+    if user is not None:
+        privileges.drop(*user)
+    return Result("skipped")
+
+
+@contextlib.contextmanager
+def _ready(start: Start, layout: Layout) -> Iterator[Callable[[], None]]:
+    """
+    Wait for the volume, and be within who the run's user is.
+
+    Yields:
+        What a worker calls first, to be that user for good.
+    """
+    user, keep = _run_user(start, layout)
+    _wait_for_volume(start, layout, user)
+    if user is None:
+        yield _nothing
+    elif keep:
+        with privileges.acting_as(*user):
+            yield lambda: privileges.drop_for_good(*user)
+    else:
+        privileges.drop(*user)
+        start.log(
+            "privileges.dropped",
+            f"The run and the application are those of {user[0]}:{user[1]}.",
+            level="debug",
+            uid=user[0],
+            gid=user[1],
+        )
+        yield _nothing
+
+
+def _run_user(start: Start, layout: Layout) -> tuple[tuple[int, int] | None, bool]:
+    """Return whom the run is done as, None for who we are, and whether the application stays root."""
+    run_as = start.settings.run_as
+    if run_as is None:
+        return None, False
+    if not privileges.is_root():
+        if not run_as.keep:
+            privileges.warn_unless_same(_ids(run_as.uid), _ids(run_as.gid), start.log)
+        return None, run_as.keep
+    if run_as.uid is None or run_as.gid is None:
+        return privileges.owner_of(layout.database), True
+    return (run_as.uid, run_as.gid), run_as.keep
+
+
+def _wait_for_volume(start: Start, layout: Layout, user: tuple[int, int] | None) -> None:
+    """Wait until the place of the database is one that the run's user can work in."""
+    from entrypoint import mounts, volume
+    from migrator import state
+    from migrator.wait import wait_until_ready
+
+    engine = start.settings.engine
+    container = mounts.in_container(start.environ, mounts.read())
+    backup_dir = engine.backup_dir or layout.database.parent / "backups"
+
+    def admit() -> contextlib.AbstractContextManager[None]:
+        if user is None:
+            return contextlib.nullcontext()
+        return privileges.admitting(layout.database, backup_dir, *user, given=engine.database)
+
+    def look() -> object:
+        return volume.inspect(
+            layout.database,
+            layout.backup_dir,
+            create=engine.create,
+            mount_policy=start.settings.mount,
+            container=container,
+            emit=start.log,
+            unfinished=os.path.lexists(layout.state),
+            admit=admit,
+        )
+
+    wait_until_ready(look, start.deadline, start.log)
+
+
+def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None]) -> Result:
+    """Look, and have a worker do what is pending; or wait until somebody else has done it."""
+    from migrator.host import Host
+
+    host = Host(
+        start.settings.engine,
+        layout,
+        start.log,
+        start.log.run_id or "",
+        start.signals,
+        start.deadline,
+        prepare=prepare,
+    )
+    if start.settings.migrate == "wait":
+        from migrator.upgrade import wait_for_others
+
+        return wait_for_others(host)
+    from migrator.upgrade import bring_up_to_date
+
+    return bring_up_to_date(host)
+
+
+def _become(start: Start, path: str) -> int:
+    """Replace this process by the application; comes back only where that fails after all."""
+    command = start.settings.command
+    environment = dict(start.environment)
+    user = _dropped_to(start)
+    if user is not None:
+        environment[b"HOME"] = os.fsencode(privileges.home_of(user[0]))
+    start.log(
+        "app.exec",
+        f"The application {path} takes over.",
+        command=path,
+        args=len(command) - 1,
+    )
+    try:
+        program.become(path, command, environment)
+    except MigratorError as error:
+        start.log("app.failed", error.message, level="error", command=path, error=error.message)
+        return error.exit_code
+
+
+def _dropped_to(start: Start) -> tuple[int, int] | None:
+    """Return the user that was dropped to: by now this process is no longer root."""
+    run_as = start.settings.run_as
+    if run_as is None or run_as.keep or not start.was_root:
+        return None
+    return _ids(run_as.uid), _ids(run_as.gid)
+
+
+def _ids(number: int | None) -> int:
+    """Return a user's or group's number, which only `keep` may leave open."""
+    if number is None:
+        msg = "A user without a number was asked for."
+        raise MigratorError(msg)
+    return number
+
+
+def _nothing() -> None:
+    """Prepare nothing: the worker is already who it is to be."""
+
+
+# --- what is no start --------------------------------------------------------
+
+
+def _run_migrator(parsed: Parsed, environ: Mapping[str, str], log: Log) -> int:
+    """
+    Be the `migrator` command at once, so that it works while a start is refused.
+
+    The flags of the image's ENTRYPOINT are handed on; what the user adds
+    comes after them and decides.
+    """
+    from migrator import cli
+
+    run_as = options.read_run_as(parsed.values, environ)
+    if run_as is not None and privileges.is_root():
+        uid, gid = run_as.uid, run_as.gid
+        if uid is None or gid is None:
+            texts = options.container_settings(parsed, environ).engine
+            uid, gid = privileges.owner_of(Layout.of(texts).database)
+        privileges.drop(uid, gid)
+    del log
+    return cli.main([*options.engine_flags(parsed), *parsed.rest[1:]])
+
+
+def _inform(parsed: Parsed) -> int:
+    if parsed.help:
+        print(options.help_text())
+    else:
+        from migrator._version import __version__
+
+        print(f"entrypoint {__version__}")
+    return 0
+
+
+def _open_log(words: Sequence[str], environ: Mapping[str, str]) -> Log:
+    form, level = options.log_settings(words, environ)
+    return Log(form, level, run_id=new_run_id())
+
+
+def _fail(log: Log, error: MigratorError, began: float) -> int:
+    """Say how the run ended, in the log and where Kubernetes looks, and return the exit code."""
+    termination.leave_message(error)
+    say_failed(log, error, time.monotonic() - began)
+    return error.exit_code

@@ -1,0 +1,213 @@
+"""
+What the kernel says of mounts: whether this is a container, and what kind of volume a path is on.
+
+The fields are those of proc_pid_mountinfo(5). What the root field says about
+Docker's, Podman's and Kubernetes' volumes is their layout on the host's disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_CONTAINER_FILE = "/run/.containerenv"
+_DOCKER_FILE = "/.dockerenv"
+_LAYERED = frozenset({"overlay", "aufs", "fuse-overlayfs", "fuse.fuse-overlayfs"})
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+_PASSING = frozenset({"container-layer", "tmpfs", "anonymous", "empty-dir"})
+_DISK = re.compile(r"/dev/(vd|sd|xvd|nvme|mmcblk|mapper/|dm-|md|root$)")
+_VOLUME = re.compile(r"/volumes/([^/]+)/_data(?:/|$)")
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+_EMPTY_DIR = "/kubernetes.io~empty-dir/"
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """
+    One line of /proc/self/mountinfo.
+
+    `root` is the directory of the file system that is mounted, `propagation`
+    the optional fields (`shared:1`, `master:2`).
+    """
+
+    mount_id: int
+    parent_id: int
+    root: str
+    mount_point: str
+    options: tuple[str, ...]
+    propagation: tuple[str, ...]
+    fstype: str
+    source: str
+    super_options: tuple[str, ...]
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the mount, or the file system behind it, is mounted read-only."""
+        return "ro" in self.options or "ro" in self.super_options
+
+    @property
+    def receives(self) -> bool:
+        """Whether a mount made outside, on the host, can still arrive below this one."""
+        return any(tag.startswith(("master:", "shared:")) for tag in self.propagation)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """
+    Where a database lies.
+
+    `kind` is one of `container-layer`, `tmpfs`, `anonymous`, `named`, `bind`,
+    `empty-dir` and `other`; `lasting` tells whether it outlives the container
+    and its Pod; `name` is that of a named or an anonymous volume.
+    `single_file` tells that the path itself is a mount point; the rest is then
+    said of the directory around it.
+    """
+
+    kind: str
+    lasting: bool
+    fstype: str
+    read_only: bool
+    single_file: bool
+    mount: Mount
+    name: str | None = None
+
+
+_NO_MOUNT = Mount(0, 0, "/", "/", (), (), "unknown", "none", ())
+"""Stands for the root where the kernel shows none: in a chroot, or without /proc."""
+
+
+def read(path: str = "/proc/self/mountinfo") -> tuple[Mount, ...]:
+    """Return the mounts that this process sees, none where the kernel does not tell."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as lines:
+            return parse(lines.read())
+    except OSError:
+        return ()
+
+
+def parse(text: str) -> tuple[Mount, ...]:
+    """Parse the text of a mountinfo file; lines in another form are left out."""
+    mounts = (_parse_line(line) for line in text.split("\n"))
+    return tuple(mount for mount in mounts if mount is not None)
+
+
+def covering(path: str | Path, mounts: Sequence[Mount]) -> Mount:
+    """
+    Return the mount that a path lies on, whether the path exists or not.
+
+    The way goes from mount to mount as the kernel goes: a longer mount point
+    that a later mount hides is not found.
+
+    Args:
+        path: An absolute path without symbolic links.
+        mounts: All mounts, in the kernel's order.
+    """
+    known = {mount.mount_id for mount in mounts}
+    here = [m for m in mounts if m.parent_id not in known or m.parent_id == m.mount_id]
+    found, seen = _NO_MOUNT, set[int]()
+    while inward := _first_on_the_way(os.fspath(path), here):
+        found = inward
+        seen.add(found.mount_id)
+        here = [m for m in mounts if m.parent_id == found.mount_id and m.mount_id not in seen]
+    return found
+
+
+def in_container(
+    environ: Mapping[str, str],
+    mounts: Sequence[Mount],
+    exists: Callable[[str], bool] = os.path.exists,
+) -> bool:
+    """
+    Tell whether this process runs in a container.
+
+    A virtual machine made from an image still has that image's `/.dockerenv`:
+    the file alone says nothing where the root is the whole of a disk.
+    """
+    if environ.get("KUBERNETES_SERVICE_HOST") or environ.get("container"):
+        return True
+    root = covering("/", mounts)
+    if exists(_CONTAINER_FILE) or root.fstype in _LAYERED:
+        return True
+    return exists(_DOCKER_FILE) and not _whole_disk(root)
+
+
+def classify(path: str | Path, mounts: Sequence[Mount]) -> Volume:
+    """
+    Tell what kind of place a database lies in.
+
+    Args:
+        path: The database's resolved path; it need not exist.
+        mounts: All mounts, in the kernel's order.
+    """
+    path = Path(path)
+    mount = covering(path.parent, mounts)
+    kind, name = _kind(mount)
+    return Volume(
+        kind=kind,
+        lasting=kind not in _PASSING,
+        fstype=mount.fstype,
+        read_only=mount.read_only,
+        single_file=covering(path, mounts).mount_point == str(path) != "/",
+        mount=mount,
+        name=name,
+    )
+
+
+def _parse_line(line: str) -> Mount | None:
+    before, separator, after = line.partition(" - ")
+    fields, behind = before.split(" "), after.split(" ")
+    if not separator or len(fields) < 6 or len(behind) < 3:
+        return None
+    if not (fields[0].isdigit() and fields[1].isdigit()):
+        return None
+    return Mount(
+        mount_id=int(fields[0]),
+        parent_id=int(fields[1]),
+        root=_plain(fields[3]),
+        mount_point=_plain(fields[4]),
+        options=tuple(fields[5].split(",")),
+        propagation=tuple(field for field in fields[6:] if field),
+        fstype=_plain(behind[0]),
+        source=_plain(behind[1]),
+        super_options=tuple(_plain(behind[2]).split(",")),
+    )
+
+
+def _plain(field: str) -> str:
+    """Undo the kernel's octal escapes of space, tab, newline, `#` and backslash."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), field)
+
+
+def _first_on_the_way(path: str, mounts: Sequence[Mount]) -> Mount | None:
+    """Return the mount that the way to a path enters first, of several there the last one."""
+    met = [mount for mount in mounts if _below(path, mount.mount_point)]
+    if not met:
+        return None
+    shortest = min(len(mount.mount_point) for mount in met)
+    return [mount for mount in met if len(mount.mount_point) == shortest][-1]
+
+
+def _below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _whole_disk(root: Mount) -> bool:
+    return root.root == "/" and _DISK.match(root.source) is not None
+
+
+def _kind(mount: Mount) -> tuple[str, str | None]:
+    """Return the kind of volume that a mount is, and the volume's name."""
+    if mount.mount_point == "/":
+        return "container-layer", None
+    if mount.fstype in _IN_MEMORY:
+        return "tmpfs", None
+    if _EMPTY_DIR in mount.root:
+        return "empty-dir", None
+    if volume := _VOLUME.search(mount.root):
+        kind = "anonymous" if _ANONYMOUS.fullmatch(volume[1]) else "named"
+        return kind, volume[1]
+    return ("other" if mount.root == "/" else "bind"), None

@@ -1,0 +1,256 @@
+"""The container's options, joined to the engine's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from migrator.arguments import Option, Parsed
+from migrator.commandline import flags, readable_values, split_command
+from migrator.errors import UsageError
+from migrator.model import Settings
+from migrator.options import (
+    ENGINE_OPTIONS,
+    Ignored,
+    check_variables,
+    engine_settings,
+    log_choice,
+    option_value,
+)
+from migrator.values import BadValueError
+
+PROGRAM = "entrypoint"
+
+_NUMBER = re.compile(r"[0-9]{1,10}")
+_GREATEST_ID = 2**32 - 2
+"""The kernel's greatest user and group number: 2**32 - 1 means "leave it as it is"."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunAs:
+    """
+    Who runs the migrations and the application.
+
+    With `keep` the application starts as root, and `uid` and `gid` are for the
+    run alone; None means the owner of the database. Without `keep` both are
+    numbers.
+    """
+
+    uid: int | None
+    gid: int | None
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSettings:
+    """
+    What the entrypoint is told, after flags, variables and defaults are joined.
+
+    `run_as` is None when nobody asked for another user. `command` is the
+    application's command line, empty for an initContainer. `ignored` are
+    variables to warn about.
+    """
+
+    engine: Settings
+    migrate: str = "run"
+    mount: str = "warn"
+    run_as: RunAs | None = None
+    command: tuple[str, ...] = ()
+    ignored: tuple[Ignored, ...] = ()
+
+
+def _run_as(text: str) -> RunAs:
+    """Read `keep`, `UID` or `UID:GID`."""
+    if text == "keep":
+        return RunAs(None, None, keep=True)
+    user, colon, group = text.partition(":")
+    uid = _number(user)
+    return RunAs(uid, _number(group) if colon else group_of(uid))
+
+
+def _number(text: str) -> int:
+    """Read the number of a user or a group."""
+    if not _NUMBER.fullmatch(text):
+        msg = "which is no number"
+        raise BadValueError(
+            msg,
+            "Names are not looked up, since they mean other numbers in each image: "
+            "`id -u NAME` and `id -g NAME` say the numbers.",
+        )
+    if int(text) > _GREATEST_ID:
+        msg = f"and {text} is greater than {_GREATEST_ID}"
+        raise BadValueError(msg)
+    return int(text)
+
+
+def group_of(uid: int) -> int:
+    """Return the primary group of a user, or the user's own number where none is on record."""
+    # A start without --run-as and PUID does not need this module.
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return uid
+
+
+MIGRATE = Option(
+    "--migrate",
+    "migrate",
+    "run: run what is pending; wait: write nothing, wait until another run has brought the "
+    "database up to date, then exec, else 69; skip: exec at once, touching nothing, with a warning",
+    variable="MIGRATOR_MIGRATE",
+    default="run",
+    choices=("run", "wait", "skip"),
+)
+MOUNT = Option(
+    "--mount",
+    "mount",
+    "what to do when, in a container, the database's directory is not on a volume that lasts: "
+    "the container's own layer, tmpfs, an anonymous volume. A file system on which locks do not "
+    "work is refused with any of them",
+    variable="MIGRATOR_MOUNT",
+    default="warn",
+    choices=("require", "warn", "ignore"),
+)
+RUN_AS = Option(
+    "--run-as",
+    "run_as",
+    "started as root: drop to it before the database is touched, and for the app (GID: else the "
+    "user's group in /etc/passwd, else the same number); keep: the application starts as root "
+    "(s6, gosu), the run itself is done as PUID:PGID, else as the database's owner",
+    metavar="UID[:GID]|keep",
+    variable="MIGRATOR_RUN_AS",
+    also="PUID and PGID",
+    default_text="as started",
+    parse=_run_as,
+    allowed="UID, UID:GID (numbers) or keep",
+)
+_PUID = Option(
+    "",
+    "puid",
+    "the user's number",
+    variable="PUID",
+    parse=_number,
+    allowed="the number of a user",
+)
+_PGID = Option(
+    "",
+    "pgid",
+    "the group's number",
+    variable="PGID",
+    parse=_number,
+    allowed="the number of a group",
+)
+
+
+def _in_order() -> tuple[Option, ...]:
+    """Put the container's options where the contract's table has them."""
+    after = {"migrations": (MIGRATE,), "create": (MOUNT,), "verify": (RUN_AS,)}
+    return tuple(
+        each for option in ENGINE_OPTIONS for each in (option, *after.get(option.field, ()))
+    )
+
+
+OPTIONS: tuple[Option, ...] = _in_order()
+
+
+def parse_arguments(argv: Sequence[str]) -> Parsed:
+    """
+    Read the entrypoint's own options; `rest` is the application's command line.
+
+    Raises:
+        UsageError: An unknown flag, or one without a value.
+    """
+    return split_command(argv, OPTIONS, PROGRAM)
+
+
+def read_run_as(texts: Mapping[str, str], environ: Mapping[str, str]) -> RunAs | None:
+    """
+    Find who is to run things: `--run-as`, its variable, else `PUID` and `PGID`.
+
+    `PUID` and `PGID` stand in many images for other purposes as well, so they
+    are read only where nothing of ours was said, or `keep`.
+
+    Raises:
+        UsageError: What decides is no number, or `PGID` is set without `PUID`.
+    """
+    asked: RunAs | None = option_value(RUN_AS, texts, environ)
+    if asked is not None and not asked.keep:
+        return asked
+    uid: int | None = option_value(_PUID, {}, environ)
+    gid: int | None = option_value(_PGID, {}, environ)
+    if uid is None and gid is None:
+        return asked
+    if uid is None:
+        raise _group_alone(environ["PGID"])
+    return RunAs(uid, group_of(uid) if gid is None else gid, keep=asked is not None)
+
+
+def _group_alone(text: str) -> UsageError:
+    msg = f"PGID is {text!r} and PUID is not set: a group alone does not say who is to run."
+    hint = "Set PUID as well, or neither of the two."
+    return UsageError(msg, hint=hint, data={"option": "PGID"})
+
+
+def container_settings(
+    parsed: Parsed, environ: Mapping[str, str], *, terminal: bool | None = None
+) -> ContainerSettings:
+    """
+    Join flags, variables and defaults.
+
+    Args:
+        parsed: The command line, read.
+        environ: The environment.
+        terminal: Whether stderr is a terminal; None: look.
+
+    Raises:
+        UsageError: A bad value, no database, or a misspelled variable.
+    """
+    ignored = check_variables(environ)
+    return ContainerSettings(
+        engine=engine_settings(parsed.values, environ, terminal=terminal),
+        migrate=option_value(MIGRATE, parsed.values, environ),
+        mount=option_value(MOUNT, parsed.values, environ),
+        run_as=read_run_as(parsed.values, environ),
+        command=parsed.rest,
+        ignored=ignored,
+    )
+
+
+def read_settings(
+    argv: Sequence[str], environ: Mapping[str, str], *, terminal: bool | None = None
+) -> ContainerSettings:
+    """Read command line and environment in one step, where neither help nor version is asked."""
+    return container_settings(parse_arguments(argv), environ, terminal=terminal)
+
+
+def engine_flags(parsed: Parsed) -> tuple[str, ...]:
+    """Return the flags that `migrator` takes as well, to hand them on to it."""
+    return flags(parsed.values, ENGINE_OPTIONS)
+
+
+def log_settings(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
+    """Find format and level of the log for a message about a mistake in the settings."""
+    return log_choice(readable_values(argv, OPTIONS, anywhere=False), environ)
+
+
+def help_text() -> str:
+    """Return the text of `entrypoint --help`."""
+    from migrator.usage import program_help
+
+    return program_help(
+        "entrypoint [OPTIONS] [--] [COMMAND [ARG...]]",
+        "Waits for the volume, backs the SQLite database up, runs the pending migrations, "
+        "verifies the result, puts the old database back if anything fails, and then becomes "
+        "COMMAND. Without COMMAND it exits 0 when the database is ready (an initContainer).",
+        OPTIONS,
+        (
+            "entrypoint --database /data/app.db --migrations /migrations -- ./server --port 80",
+            "entrypoint --database a.db -- entrypoint --database b.db --migrations b -- app",
+            "entrypoint migrator restore latest",
+        ),
+        "A flag beats its variable, and an empty variable counts as not set. "
+        "`migrator --help` shows the commands for status, backups and restore.",
+    )

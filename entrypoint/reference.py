@@ -1,0 +1,197 @@
+"""
+The tables of the documentation that come from the code.
+
+``python -m entrypoint.reference README.md docs/settings.md --check`` fails when
+a page is out of date, ``--write`` brings it up to date. A page has each part
+between two markers::
+
+    <!-- settings:begin -->
+    <!-- settings:end -->
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from entrypoint.options import OPTIONS, PROGRAM, help_text
+from migrator.arguments import Option
+from migrator.usage import all_help
+
+# What the image's ENV lines set; a copied tree has the plain defaults.
+_IMAGE = {
+    "database": "none; `/data/app.db` in the image",
+    "migrations": "`migrations`; `/migrations` in the image",
+    "mount": "`warn`; `require` in the image",
+}
+
+EXIT_CODES: tuple[tuple[str, str, str], ...] = (
+    ("0", "done (no command given)", "new or unchanged"),
+    ("1", "`check` only: migrations are pending", "untouched"),
+    ("64", "usage: bad option, variable or argument", "untouched"),
+    ("65", "the database is damaged or no SQLite file, before anything ran", "untouched"),
+    (
+        "69",
+        (
+            "volume or database not ready in time: missing, not mounted, locked, in use by another "
+            "process"
+        ),
+        "untouched",
+    ),
+    ("70", "a bug in this program (traceback in the log)", "as before"),
+    ("73", "no backup could be made (space, permission)", "untouched"),
+    (
+        "74",
+        "the disk failed (EIO, ENOSPC, EDQUOT, EROFS) outside the making of the backup",
+        (
+            "as before; when the commit's own fsync failed: `outcome: unknown`, settled by the "
+            "next start"
+        ),
+    ),
+    ("75", "another run holds the lock; retry", "untouched"),
+    ("77", "no permission on the database or its directory", "untouched"),
+    (
+        "78",
+        (
+            "migrations and history do not fit: unparsable, duplicate, changed, missing, another "
+            "tool's, or the database is newer than the image"
+        ),
+        "untouched",
+    ),
+    ("80", "a migration failed", "as before, proven"),
+    ("81", "the verification failed", "as before, proven"),
+    (
+        "82",
+        (
+            "the restore failed, or a check after the database was released; a person is needed; "
+            "the backup's path is in the log"
+        ),
+        "see log",
+    ),
+    (
+        "126 / 127",
+        (
+            "the command is not executable / not found (as the target user, by permission and "
+            "first bytes); found out before anything ran"
+        ),
+        "untouched",
+    ),
+    (
+        "128+n",
+        "ended by signal n",
+        "as before; new when the signal came during the commit (`run.finished` says which)",
+    ),
+    ("other", "after exec: the application's own", ""),
+)
+
+
+def settings_table() -> str:
+    """Return the table of flags, variables, defaults and meanings."""
+    rows = [
+        (_code(option), _variable(option), _default(option), _cell(option.help))
+        for option in OPTIONS
+    ]
+    return _table(("flag", "variable", "default", "meaning"), rows)
+
+
+def exit_code_table() -> str:
+    """Return the table of exit codes."""
+    return _table(("code", "outcome", "database"), EXIT_CODES)
+
+
+def commands_text() -> str:
+    """Return the `--help` texts of both programs and of every command."""
+    texts = [(f"{PROGRAM} --help", help_text()), *all_help()]
+    return "\n\n".join(f"```console\n$ {line}\n{text}```" for line, text in texts)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "exit-codes": exit_code_table,
+    "commands": commands_text,
+}
+
+
+def _code(option: Option) -> str:
+    return f"`{option.flag} {_cell(option.value_name)}`"
+
+
+def _variable(option: Option) -> str:
+    return re.sub(r"[A-Z_]{2,}", r"`\g<0>`", option.source)
+
+
+def _default(option: Option) -> str:
+    if option.field in _IMAGE:
+        return _IMAGE[option.field]
+    if option.default_text:
+        return option.default_text
+    shown = option.default
+    return f"{shown:g}" if isinstance(shown, int | float) else f"`{shown}`"
+
+
+def _cell(text: str) -> str:
+    """Escape what would end a cell of a table."""
+    return text.replace("|", "\\|")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def replace_between_markers(text: str, name: str, content: str) -> str:
+    """
+    Return a page with the content between two markers replaced.
+
+    Args:
+        text: The page.
+        name: The part's name: `settings`, `exit-codes` or `commands`.
+        content: What shall stand there.
+
+    Raises:
+        ValueError: The page has not exactly one pair of markers of that name.
+    """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        msg = f"The page needs {begin} and {end} exactly once, in this order."
+        raise ValueError(msg)
+    before, _, rest = text.partition(begin)
+    after = rest.partition(end)[2]
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
+
+
+def up_to_date(text: str) -> str:
+    """Return a page with every part that it has brought up to date."""
+    for name in re.findall(r"<!-- ([a-z-]+):begin -->", text):
+        if name in PARTS:
+            text = replace_between_markers(text, name, PARTS[name]())
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check pages, or write them; return the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    modes = [word for word in words if word in {"--check", "--write"}]
+    paths = [Path(word) for word in words if not word.startswith("--")]
+    if len(modes) != 1 or not paths or len(modes) + len(paths) != len(words):
+        print("Usage: python -m entrypoint.reference PAGE... --check|--write", file=sys.stderr)
+        return 64
+    stale = [path for path in paths if _refresh(path, write=modes == ["--write"])]
+    for path in stale:
+        print(f"{path} {'was brought up to date' if modes == ['--write'] else 'is out of date'}.")
+    return 1 if stale and modes == ["--check"] else 0
+
+
+def _refresh(path: Path, *, write: bool) -> bool:
+    """Tell whether a page is out of date, and write it when asked to."""
+    text = path.read_text(encoding="utf-8")
+    fresh = up_to_date(text)
+    if write and fresh != text:
+        path.write_text(fresh, encoding="utf-8")
+    return fresh != text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

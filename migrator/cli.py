@@ -1,0 +1,168 @@
+"""
+The `migrator` command: results on stdout, logs on stderr, one code per outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from migrator import menu, options
+from migrator.arguments import Parsed
+from migrator.deadline import Deadline
+from migrator.errors import MigratorError
+from migrator.layout import Layout
+from migrator.logs import Log
+from migrator.model import Settings
+from migrator.outcome import Result, as_bug, new_run_id, say_failed, say_finished
+from migrator.signals import Signals
+
+_RUNS = ("up", "down", "restore", "baseline")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    started = time.monotonic()
+    environ = options.read_environment()
+    log = _early_log(words, environ)
+    try:
+        signals = Signals.install()
+        parsed = menu.parse(words)
+        if parsed.help or parsed.version or parsed.command is None:
+            return _inform(parsed)
+        for each in options.check_variables(environ):
+            log("settings.ignored", each.message, level="warning", variable=each.variable)
+        if parsed.command.name == "new":
+            return _new(options.migrations_source(parsed.values, environ), parsed.arguments)
+        settings = options.engine_settings(parsed.values, environ)
+        return _dispatch(parsed, settings, log, signals, started)
+    except MigratorError as error:
+        say_failed(log, error, time.monotonic() - started)
+        return error.exit_code
+    except BrokenPipeError:
+        _silence_stdout()
+        return 0
+    except Exception as error:  # noqa: BLE001 - a bug is one line and exit code 70
+        return _bug(log, error, time.monotonic() - started)
+
+
+def _dispatch(
+    parsed: Parsed, settings: Settings, log: Log, signals: Signals, started: float
+) -> int:
+    from migrator.host import Host
+
+    name = parsed.command.name if parsed.command is not None else ""
+    layout = Layout.of(settings)
+    log.database = str(layout.database)
+    if name not in _RUNS:
+        log = _quiet(log, settings)
+    deadline = Deadline(settings.wait_timeout)
+    host = Host(settings, layout, log, log.run_id or "", signals, deadline)
+    if name not in _RUNS:
+        from migrator.results import LOOKS
+
+        text, code = LOOKS[name](host, dict(parsed.arguments))
+        print(text)
+        sys.stdout.flush()
+        return code
+    log("run.started", f"`migrator {name}` begins.", command=name)
+    result = _run(host, name, parsed)
+    say_finished(log, result, time.monotonic() - started)
+    print(_sentence(name, result))
+    sys.stdout.flush()
+    return 0
+
+
+def _run(host: Any, name: str, parsed: Parsed) -> Result:
+    from migrator import place
+
+    given = parsed.arguments
+    place.wait_for(host.layout, host.settings, host.deadline, host.emit)
+    if name == "up":
+        from migrator.upgrade import bring_up_to_date
+
+        return bring_up_to_date(host)
+    result: Result = host.perform(_action(name, given))
+    return result
+
+
+def _action(name: str, given: Any) -> Any:
+    """Return the work of a command, imported only in the worker."""
+
+    def down(ctx: Any) -> Any:
+        from migrator.undo import down
+
+        return down(ctx, given["to"], given["steps"])
+
+    def restore(ctx: Any) -> Any:
+        from migrator.restore import restore
+
+        return restore(ctx, given["backup"], given["before"])
+
+    def baseline(ctx: Any) -> Any:
+        from migrator.takeover import baseline
+
+        return baseline(ctx, given["version"])
+
+    return {"down": down, "restore": restore, "baseline": baseline}[name]
+
+
+def _sentence(name: str, result: Result) -> str:
+    """Say what a run did, for stdout."""
+    if result.outcome == "no_database":
+        return "There is no database yet; it is left to the application."
+    if not result.changed:
+        return "Nothing was to be done."
+    what = {"up": "Applied", "down": "Undone", "restore": "Restored", "baseline": "Noted"}[name]
+    return f"{what}: {', '.join(result.changed)}."
+
+
+def _inform(parsed: Any) -> int:
+    from migrator import usage
+    from migrator._version import __version__
+
+    if parsed.version:
+        print(f"migrator {__version__}")
+    elif parsed.command is not None:
+        print(usage.command_help(parsed.command))
+    else:
+        print(usage.migrator_help())
+    return 0
+
+
+def _new(source: str, arguments: Any) -> int:
+    from pathlib import Path
+
+    from migrator import template
+
+    print(template.create(Path(source), arguments["name"], arguments["sql"]))
+    return 0
+
+
+def _early_log(words: Sequence[str], environ: dict[str, str]) -> Log:
+    """Return the log for what goes wrong before the settings are known."""
+    form, level = options.log_settings(words, environ)
+    return Log(form, level, run_id=new_run_id())
+
+
+def _quiet(log: Log, settings: Settings) -> Log:
+    """Return the log of a command that only looks: it says nothing below a warning."""
+    level = "warning" if settings.log_level in ("debug", "info") else settings.log_level
+    return Log(log.format, level, database=log.database, run_id=log.run_id)
+
+
+def _bug(log: Log, error: Exception, seconds: float) -> int:
+    """Report a crash of this program: one line, with the traceback in a field."""
+    wrapped = as_bug(error)
+    say_failed(log, wrapped, seconds)
+    return wrapped.exit_code
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from complaining when the reader of stdout has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+

@@ -1,0 +1,79 @@
+"""What SQLite's and the system's errors mean for an operator."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from pathlib import Path
+
+from migrator.errors import (
+    DamagedError,
+    DiskError,
+    MigratorError,
+    NoPermissionError,
+    NotReadyError,
+)
+
+_BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL = 5, 6, 8, 10, 11, 13
+_PERM, _CANTOPEN, _AUTH, _NOTADB = 3, 14, 23, 26
+_DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_DENIED = (errno.EACCES, errno.EPERM)
+
+
+def primary_code(error: BaseException) -> int | None:
+    """Return SQLite's primary result code of an exception, None for one that has none."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None
+
+
+def is_busy(error: BaseException) -> bool:
+    """Tell whether somebody else's lock stood in the way."""
+    return primary_code(error) in (_BUSY, _LOCKED)
+
+
+def is_disk_failure(error: BaseException) -> bool:
+    """Tell whether SQLite says "disk I/O error" or "database or disk is full"."""
+    return primary_code(error) in (_IOERR, _FULL)
+
+
+def of_sqlite(error: sqlite3.Error, database: Path, doing: str) -> MigratorError:
+    """
+    Translate an error of SQLite that came outside of a migration.
+
+    Args:
+        error: What SQLite raised.
+        database: The file it was about.
+        doing: What was being done, as in "while the backup was made".
+    """
+    code = primary_code(error)
+    text = f"SQLite says {str(error)!r} of {str(database)!r} {doing}."
+    if code in (_CORRUPT, _NOTADB):
+        hint = (
+            "Look at it with `migrator verify`; `migrator backups` lists what can be put back"
+            " with `migrator restore`."
+        )
+        return DamagedError(text, hint=hint)
+    if code in (_BUSY, _LOCKED):
+        return NotReadyError(
+            text, hint="Stop whatever uses the database.", reason="database.in_use"
+        )
+    if code in (_IOERR, _FULL):
+        reason = "disk.full" if code == _FULL else "disk.failed"
+        hint = "Make space on the volume." if code == _FULL else "Check the volume and its disk."
+        return DiskError(text, hint=hint, reason=reason)
+    if code in (_PERM, _CANTOPEN, _READONLY, _AUTH):
+        hint = "Check the owner and the mode of the database, its directory and its sidecars."
+        return NoPermissionError(text, hint=hint)
+    return MigratorError(text, reason="sqlite.unexpected")
+
+
+def of_system(error: OSError, doing: str) -> MigratorError:
+    """Translate an error of the operating system in our own file work."""
+    text = f"{error.strerror or error} ({error.filename!r}) {doing}."
+    if error.errno in _DENIED:
+        hint = "Check the owner and the mode of the database's directory."
+        return NoPermissionError(text, hint=hint)
+    if error.errno in _DISK:
+        reason = "disk.full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "disk.failed"
+        return DiskError(text, hint="Check the volume and its free space.", reason=reason)
+    return DiskError(text, hint="Check the volume.", reason="disk.failed")

@@ -1,0 +1,315 @@
+"""
+Creating, replacing and removing files so that neither a crash nor a link does harm.
+
+Nothing here follows a symbolic link: the paths are resolved ones, directories
+are walked one by one without following, and files are opened with
+`O_NOFOLLOW`, so that whoever owns the volume cannot lead a program that runs
+as root elsewhere. Every name is made durable by an fsync of its directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from migrator.errors import DiskError, MigratorError, NoPermissionError, NotReadyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WALK = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_OWNERSHIP = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+"""How file systems without owners (vfat, some network ones) and a missing CAP_CHOWN answer."""
+_NO_DIRECTORY_FSYNC = (
+    errno.EACCES,
+    errno.EBADF,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EPERM,
+)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_SIDECARS = ("-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Whose a file that we create shall be, and how wide its mode may become."""
+
+    uid: int
+    gid: int
+    file_mode: int
+    dir_mode: int
+
+    @property
+    def private(self) -> Ownership:
+        """The same owner, with everybody else shut out: for our own directory."""
+        return replace(self, file_mode=0o600, dir_mode=0o700)
+
+
+def realpath(path: Path) -> Path:
+    """Resolve every symbolic link of `path`, whether it exists or not."""
+    return Path(os.path.realpath(path))
+
+
+def sidecars(database: Path) -> tuple[Path, Path, Path]:
+    """Name the files that SQLite keeps beside any database."""
+    wal, shm, journal = (database.with_name(database.name + end) for end in _SIDECARS)
+    return wal, shm, journal
+
+
+def unsafe_entry(path: Path, found: str) -> NotReadyError:
+    """Say that something stands where one of our files belongs, and is none of ours."""
+    msg = f"{str(path)!r} is {found}, where a file or directory of this program belongs."
+    return NotReadyError(
+        msg,
+        hint=f"Find out who put it there, then move it away: mv '{path}' '{path}.moved'",
+        reason="volume.unsafe_entry",
+        retryable=False,
+    )
+
+
+def refusal(error: OSError, path: Path, doing: str) -> MigratorError:
+    """
+    Turn what the kernel said into the error that an operator reads.
+
+    Args:
+        error: What was raised.
+        path: What was being used.
+        doing: What was being done, as `creating the directory`.
+    """
+    said = os.strerror(error.errno) if error.errno else str(error)
+    msg = f"While {doing} {str(path)!r}: {said}."
+    match error.errno:
+        case errno.EACCES | errno.EPERM:
+            hint = f"Give user {os.geteuid()} write permission on {str(path.parent)!r}."
+            return NoPermissionError(msg, hint=hint)
+        case errno.EROFS:
+            hint = "Mount the volume for reading and writing."
+            return NotReadyError(msg, hint=hint, reason="volume.read_only", retryable=False)
+        case errno.ELOOP:
+            return unsafe_entry(path, "a symbolic link")
+        case errno.ENOTDIR | errno.EISDIR | errno.EEXIST | errno.ENXIO:
+            return unsafe_entry(path, "something else")
+        case errno.ENOSPC | errno.EDQUOT:
+            hint = "Free space on the volume, then start again."
+            return DiskError(msg, hint=hint, reason="disk.full", retryable=True)
+    return DiskError(msg, hint="Look at the disk and the kernel's log (dmesg).")
+
+
+@contextmanager
+def open_directory(path: Path) -> Iterator[int]:
+    """
+    Open a directory for use as `dir_fd`, following no symbolic link on the way.
+
+    Raises:
+        OSError: `ENOTDIR` where a part of the path is a link or no directory.
+    """
+    descriptor = os.open("/", _WALK)
+    try:
+        for part in path.absolute().parts[1:]:
+            below = os.open(part, _WALK, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def fsync_directory(path: Path) -> None:
+    """
+    Make the names in a directory durable.
+
+    File systems that cannot do that, and directories that may be written but
+    not read, are passed over, as SQLite does.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    try:
+        with open_directory(path) as parent:
+            descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_FSYNC:
+            raise
+
+
+def make_directory(path: Path, ownership: Ownership) -> bool:
+    """
+    Create one directory, durably, unless it is there; say whether it was created.
+
+    Raises:
+        NotReadyError: Something else, or a symbolic link, is in its place.
+        OSError: It cannot be created.
+    """
+    with open_directory(path.parent) as parent:
+        created = _mkdir(path.name, parent)
+        try:
+            descriptor = os.open(path.name, _WALK, dir_fd=parent)
+        except NotADirectoryError:
+            raise unsafe_entry(path, kind_of(path)) from None
+        os.close(descriptor)
+        if created:
+            _own_directory(path.name, parent, ownership)
+    if created:
+        fsync_directory(path.parent)
+    return created
+
+
+def _mkdir(name: str, parent: int) -> bool:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _own_directory(name: str, parent: int, ownership: Ownership) -> None:
+    # O_PATH descriptors take no fchown, so the new directory is opened once more.
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, dir_fd=parent)
+    try:
+        _own(descriptor, ownership, ownership.dir_mode)
+    finally:
+        os.close(descriptor)
+
+
+def kind_of(path: Path) -> str:
+    """Name what a path is, as a person would: `a symbolic link`, `a directory`..."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return "nothing"
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a directory",
+        stat.S_IFREG: "a file",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def create_file(path: Path, ownership: Ownership) -> int:
+    """
+    Create a file that did not exist, and give it its owner and mode.
+
+    Returns:
+        A descriptor open for reading and writing, closed by exec.
+
+    Raises:
+        FileExistsError: Something has that name already.
+        OSError: It cannot be created.
+    """
+    with open_directory(path.parent) as parent:
+        descriptor = os.open(path.name, _CREATE, 0o600, dir_fd=parent)
+    try:
+        _own(descriptor, ownership, ownership.file_mode)
+    except BaseException:
+        os.close(descriptor)
+        remove(path)
+        raise
+    return descriptor
+
+
+def _own(descriptor: int, ownership: Ownership, mode: int) -> None:
+    """
+    Give what was just created its group, its mode and, as root, its owner.
+
+    In this order: the group before the mode that lets it in, the owner last,
+    since without CAP_FOWNER only the owner may change the mode. Where the
+    group cannot be given, ours gets no more than everybody had.
+    """
+    found = os.fstat(descriptor)
+    if found.st_gid != ownership.gid:
+        with _tolerated():
+            os.fchown(descriptor, -1, ownership.gid)
+        if os.fstat(descriptor).st_gid != ownership.gid:
+            mode &= ~0o070 | (mode & 0o007) << 3
+    with _tolerated():
+        os.fchmod(descriptor, mode)
+    if os.geteuid() == 0 and found.st_uid != ownership.uid:
+        with _tolerated():
+            os.fchown(descriptor, ownership.uid, -1)
+
+
+@contextmanager
+def _tolerated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_OWNERSHIP:
+            raise
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte, however few the kernel takes at a time."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def write_atomic(path: Path, data: bytes, ownership: Ownership) -> None:
+    """
+    Replace a file so that after any crash it is the whole old or the whole new one.
+
+    Raises:
+        OSError: It cannot be written; what was there before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    remove(temporary)
+    descriptor = create_file(temporary, ownership)
+    try:
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        rename(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+    fsync_directory(path.parent)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Rename within one directory, following no link on the way to it."""
+    with open_directory(old.parent) as parent:
+        os.rename(old.name, new.name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def unlink(path: Path) -> None:
+    """
+    Unlink a file, following no link on the way to it.
+
+    Raises:
+        OSError: It is not there, or cannot be unlinked.
+    """
+    with open_directory(path.parent) as parent:
+        os.unlink(path.name, dir_fd=parent)
+
+
+def remove(path: Path) -> bool:
+    """Unlink a file if that is possible, and say whether it was there and is gone."""
+    try:
+        unlink(path)
+    except OSError:
+        return False
+    return True
+
+
+def remove_database(path: Path) -> None:
+    """Unlink a database of ours with its sidecars, these first."""
+    for sidecar in sidecars(path):
+        remove(sidecar)
+    remove(path)

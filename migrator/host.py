@@ -1,0 +1,320 @@
+"""
+The process that stays clean: it looks, takes the lock, and lets a worker do the rest.
+
+It never imports a migration and keeps no SQLite connection; it believes what
+the worker reports, and what the database says afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from migrator import state
+from migrator.context import Context
+from migrator.deadline import Deadline
+from migrator.errors import (
+    BackupError,
+    InterruptedRunError,
+    MigrationFailedError,
+    MigratorError,
+    MisfitError,
+    RestoreError,
+)
+from migrator.layout import Layout
+from migrator.lock import RunLock
+from migrator.model import Emit, Entry, Settings
+from migrator.outcome import Result
+from migrator.signals import Signals
+from migrator.sources import RegistrySource, Source, open_source
+from migrator.survey import Survey, survey
+from migrator.worker import Ending, Task, supervise
+
+Action = Callable[[Context], dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Host:
+    """
+    The parent process of a run on one database.
+
+    `prepare` is called first in every worker: the privileges are dropped there.
+    `after_lock` is called once the lock is held, before the worker starts.
+    """
+
+    settings: Settings
+    layout: Layout
+    emit: Emit
+    run_id: str
+    signals: Signals
+    deadline: Deadline
+    prepare: Callable[[], None] = lambda: None
+    after_lock: Callable[[], None] = lambda: None
+    source: Source = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Name the source; a registry is only read when it is asked for."""
+        self.source = open_source(self.settings.migrations, self.layout.database)
+
+    def survey(self) -> Survey:
+        """Look at the database and the names of its migrations."""
+        return survey(self.settings, self.layout, self.known_source())
+
+    def known_source(self) -> Source:
+        """Return the source with its names known: a registry, being code, is read in a child."""
+        if isinstance(self.source, RegistrySource) and not self.source.is_known:
+            self.source = self.source.known(self._read_registry(self.source))
+        return self.source
+
+    def perform(self, action: Action) -> Result:
+        """
+        Do one piece of work under the lock, in a worker.
+
+        Raises:
+            LockedError: Another run held the lock for too long.
+            MigratorError: The work failed; the database is as before, or the
+                error says otherwise.
+        """
+        lock = RunLock.acquire(self.layout, self.settings.lock_timeout, self.emit)
+        self.deadline.extend(lock.waited)
+        try:
+            self.after_lock()
+            ending = self._work(action, lock)
+            return self._conclude(ending, lock)
+        finally:
+            lock.release()
+
+    def _work(self, action: Action, lock: RunLock) -> Ending:
+        source = open_source(self.settings.migrations, self.layout.database)
+
+        def task(emit: Emit) -> dict[str, Any]:
+            prepare_worker(self.layout, self.settings.migrations)
+            return action(self._context(source, emit))
+
+        return supervise(
+            task,
+            emit=self.emit,
+            signals=self.signals,
+            prepare=self.prepare,
+            private=(lock.descriptor,),
+        )
+
+    def _context(self, source: Source, emit: Emit) -> Context:
+        return Context(
+            self.settings, self.layout, source, emit, self.run_id, self.deadline
+        )
+
+    # --- how it ended -----------------------------------------------------
+
+    def _conclude(self, ending: Ending, lock: RunLock) -> Result:
+        """Turn the end of a worker into a result or the error that ends the run."""
+        if ending.crash is not None:
+            raise _bug(ending.crash)
+        if ending.error is not None and ending.signum is None:
+            raise ending.error
+        if ending.result is not None:
+            return self._believe(ending)
+        if ending.error is not None:
+            raise self._interrupted(ending, ending.error)
+        return self._settle(ending, lock)
+
+    def _believe(self, ending: Ending) -> Result:
+        report = ending.result or {}
+        result = Result(report["outcome"], report["applied"], changed=tuple(report["changed"]))
+        if ending.signum is None:
+            return result
+        name = _signal_name(ending.signum)
+        message = f"{name} came when the run was complete; the application is not started."
+        error = InterruptedRunError(ending.signum, message)
+        error.data.update(outcome=result.outcome, applied=result.applied)
+        raise error
+
+    def _interrupted(self, ending: Ending, error: MigratorError) -> InterruptedRunError:
+        signum = ending.signum or 0
+        message = f"The run was ended by {_signal_name(signum)}: {error.message}"
+        interrupted = InterruptedRunError(signum, message)
+        interrupted.data.update(error.data)
+        return interrupted
+
+    def _settle(self, ending: Ending, lock: RunLock) -> Result:
+        """Settle the database after a worker that ended without a word, and say what happened."""
+        began = ending.phase in ("migrate", "commit", "publish", "restore")
+        left = state.read(self.layout.state)
+        settled = self._settle_in_worker(ending, lock)
+        if settled.get("outcome") == "committed":
+            return self._believe_database(ending, left)
+        error = self._why(ending, settled)
+        if ending.migration is not None:
+            self._say_failed(ending, error)
+        if began:
+            self.emit(
+                "restore.finished",
+                "The database is as it was before this run.",
+                method=settled.get("method", "rollback"),
+                identical=settled.get("identical"),
+            )
+        error.data["began"] = began
+        raise error
+
+    def _settle_in_worker(self, ending: Ending, lock: RunLock) -> dict[str, Any]:
+        from migrator.settling import settle_and_prove
+
+        prove = ending.signum is None
+        self.signals.received, noted = None, self.signals.received
+        again = self._work(lambda ctx: settle_and_prove(ctx, prove=prove), lock)
+        if self.signals.received is None:
+            self.signals.received = noted
+        if again.error is not None and prove:
+            raise again.error
+        return again.result or {}
+
+    def _believe_database(self, ending: Ending, left: state.RunState | None) -> Result:
+        """The run's id is in the history: the commit had taken place."""
+        found = self.survey()
+        changed = tuple(row.identity for row in found.applied if row.run_id == self.run_id)
+        if left is not None and "undone" in left.extra:
+            changed = tuple(left.extra["undone"])
+        created = left is not None and left.way == "create"
+        outcome = "created" if created else "migrated"
+        ending.result = {"outcome": outcome, "applied": len(changed), "changed": list(changed)}
+        return self._believe(ending)
+
+    def _why(self, ending: Ending, settled: dict[str, Any]) -> MigratorError:
+        """Return the error for a worker that ended without a report."""
+        how = ending.describe()
+        if ending.signum is not None:
+            name = _signal_name(ending.signum)
+            where = f" in the phase {ending.phase!r}" if ending.phase else ""
+            return InterruptedRunError(
+                ending.signum,
+                f"The run was ended by {name}{where}; the database is as before.",
+                hint="Start again: the run begins anew.",
+            )
+        if ending.phase.startswith("import "):
+            name = ending.phase.removeprefix("import ")
+            message = f"The process that imported {name} {how}."
+            hint = f"Mend {name}: importing it must not end the process."
+            return MisfitError(message, hint=hint, reason="migrations.import")
+        if ending.migration is None and ending.phase in ("", "prepare", "backup"):
+            message = f"The worker {how} before the backup was complete."
+            hint = "Give the container more memory, if it was killed for want of it."
+            return BackupError(message, hint=hint, reason="worker.killed", retryable=True)
+        return _worker_failed(ending, how)
+
+    def _say_failed(self, ending: Ending, error: MigratorError) -> None:
+        migration = ending.migration or {}
+        self.emit(
+            "migration.failed",
+            error.message,
+            level="error",
+            version=migration.get("version"),
+            name=migration.get("name"),
+            seconds=ending.seconds,
+            file=None,
+            line=None,
+            statement=None,
+            error=error.message,
+        )
+
+    # --- registries -------------------------------------------------------
+
+    def registry_way(self, pending: Collection[object]) -> str:
+        """Return the way that a registry's pending migrations need; asked of a child."""
+        source = open_source(self.settings.migrations, self.layout.database)
+
+        def task(_emit: Emit) -> dict[str, Any]:
+            prepare_worker(self.layout, self.settings.migrations)
+            scripts = [each for each in source.scripts() if each.entry.key in pending]
+            return {"transactional": all(script.transactional for script in scripts)}
+
+        return "in-place" if self._ask(task, Path(self.settings.migrations))["transactional"] else "copy"
+
+    def _read_registry(self, source: RegistrySource) -> tuple[Entry, ...]:
+        """Read a registry's names in a child, since the file is code."""
+
+        def task(_emit: Emit) -> dict[str, Any]:
+            prepare_worker(self.layout, self.settings.migrations)
+            entries = source.entries()
+            return {"entries": [[entry.version, entry.name] for entry in entries]}
+
+        rows = self._ask(task, source.path)["entries"]
+        return tuple(Entry(name, version, name, source.path) for version, name in rows)
+
+    def _ask(self, task: Task, path: Path) -> dict[str, Any]:
+        """Have a child look into a registry's file."""
+        ending = supervise(task, emit=self.emit, signals=self.signals, prepare=self.prepare)
+        if ending.error is not None:
+            raise ending.error
+        if ending.crash is not None:
+            raise _bug(ending.crash)
+        self.signals.check()
+        if ending.result is None:
+            message = f"The process that read {str(path)!r} {ending.describe()}."
+            hint = f"Mend {path.name}: reading it must not end the process."
+            raise MisfitError(message, hint=hint, reason="migrations.import")
+        return ending.result
+
+
+def prepare_worker(layout: Layout, migrations: str) -> None:
+    """Make the worker's process fit for other people's code."""
+    import sys
+    from migrator.protection import protect
+
+    sys.dont_write_bytecode = True
+    protect(layout.database)
+    own = os.path.abspath(migrations.partition(".py:")[0])
+    directory = own if os.path.isdir(own) else str(Path(own).parent)
+    sys.path[:0] = [path for path in (os.getcwd(), directory) if path not in sys.path]
+
+
+def check_released(host: Host, result: Result) -> None:
+    """
+    Look once more after the database has been released.
+
+    Raises:
+        RestoreError: It is not what was committed.
+    """
+    if result.outcome not in ("migrated", "created"):
+        return
+    found = host.survey()
+    if not found.pending or found.sight.running:
+        return
+    message = (
+        f"Migrations are pending in {str(host.layout.database)!r} after a run that had committed"
+        " and verified them: something else has written to it."
+    )
+    hint = "Find out what else uses the database; `migrator backups` lists what can be restored."
+    raise RestoreError(message, hint=hint, reason="verify.after_release")
+
+
+def _worker_failed(ending: Ending, how: str) -> MigrationFailedError:
+    migration = ending.migration
+    if migration is not None:
+        who = f"during migration {migration.get('version')} ({migration.get('name')})"
+        data = {"version": migration.get("version"), "name": migration.get("name")}
+    else:
+        who, data = f"in the phase {ending.phase!r}", {}
+    message = f"The worker {how} {who}; the database is as before."
+    hint = (
+        "Mend the migration: it must not end its process."
+        " If the kernel killed it for want of memory, give the container more."
+    )
+    return MigrationFailedError(message, hint=hint, reason="worker.killed", data=data)
+
+
+def _bug(trace: str) -> MigratorError:
+    last = trace.strip().splitlines()[-1][:500]
+    return MigratorError(
+        f"This program failed: {last}",
+        hint="Please report it with the traceback in this line.",
+        data={"traceback": trace},
+    )
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    return signal.Signals(number).name

@@ -1,0 +1,162 @@
+"""
+Run a Python file of the user's as a module: a migration or a registry.
+
+Only the worker does that, or, through the Python API, the caller's own
+process. Nothing of the user's is kept out here: the file may do what it likes
+to its process, and everything it raises becomes a `MisfitError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+from migrator.errors import InterruptedRunError, MisfitError
+
+ERROR_LENGTH = 500
+"""Exception texts are their authors' words and are cut at this many characters."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """
+    Read a file of migrations.
+
+    Raises:
+        MisfitError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{path.name}: {str(path)!r} cannot be read: {error.strerror or error}."
+        raise MisfitError(
+            msg,
+            hint="Make the file readable for the user that runs the migrations (chmod a+r).",
+            reason="migrations.unreadable",
+            data={"file": path.name},
+        ) from error
+
+
+def load_module(path: Path, source: bytes, **data: Any) -> ModuleType:
+    """
+    Run a file's source as a module of its own.
+
+    The module is compiled from `source`, never from a `__pycache__` and never
+    from a file that was changed meanwhile. It stays in `sys.modules` under a
+    name of its own, which dataclasses and pickling need, and neither it nor
+    what it imports writes a `__pycache__`.
+
+    Args:
+        path: The file, which becomes `__file__`.
+        source: Its content.
+        data: Further facts for the error, such as the version.
+
+    Raises:
+        MisfitError: The file does not compile, or raises anything, `SystemExit`
+            included.
+    """
+    path = path.absolute()
+    module = module_from_spec(_spec(path, source))
+    previous = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+    except (KeyboardInterrupt, InterruptedRunError):
+        raise
+    except BaseException as error:
+        sys.modules.pop(module.__name__, None)
+        raise failure(path, error, doing="the file does not import", **data) from error
+    finally:
+        sys.dont_write_bytecode = previous
+    return module
+
+
+def failure(path: Path, error: BaseException, *, doing: str, **data: Any) -> MisfitError:
+    """
+    Turn what a file of the user's raised into the error of the run.
+
+    Args:
+        path: The file.
+        error: What was raised.
+        doing: What went wrong, as a clause: `the file does not import`.
+        data: Further facts, such as the version.
+    """
+    line = line_in(path, error)
+    place = path.name if line is None else f"{path.name}, line {line}"
+    return MisfitError(
+        f"{place}: {doing}: {describe(error)}",
+        hint=_hint(error),
+        reason="migrations.import",
+        data={"file": path.name, "line": line, "error": describe(error), **data},
+    )
+
+
+def describe(error: BaseException) -> str:
+    """Return `TypeName: message`, cut, for any exception, also one whose `str` fails."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the author's own __str__ may raise anything
+        text = "(its text cannot be read)"
+    name = type(error).__name__
+    return (f"{name}: {text}" if text else name)[:ERROR_LENGTH]
+
+
+def line_in(path: Path, error: BaseException) -> int | None:
+    """Return the line of the innermost frame in a file, or of its syntax error."""
+    own = str(path.absolute())
+    if isinstance(error, SyntaxError) and error.filename == own:
+        return error.lineno
+    line = None
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == own:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+class _Loader(SourceFileLoader):
+    """A loader that hands out the source that was checked, and no cached code."""
+
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_data(self, path: str) -> bytes:  # noqa: ARG002 - the one file it is for
+        return self._source
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the one module it is for
+        code: CodeType = compile(self._source, self.path, "exec", dont_inherit=True)
+        return code
+
+
+def _spec(path: Path, source: bytes) -> ModuleSpec:
+    name = _module_name(path)
+    spec = spec_from_file_location(name, path, loader=_Loader(name, str(path), source))
+    if spec is None:  # pragma: no cover - only a loader of None gives none
+        msg = f"{str(path)!r} is not a file that Python can import."
+        raise MisfitError(msg, reason="migrations.import", data={"file": path.name})
+    return spec
+
+
+def _module_name(path: Path) -> str:
+    """Return a name that no other file has, and that is an identifier."""
+    digest = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:12]
+    return f"_migrator_{digest}_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return "A migration must not end its process: put the code into `up`, and raise instead."
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"Install {error.name!r} for the Python at {sys.executable!r}, or do without it:"
+            " migrations run before the application and with the entrypoint's own Python."
+        )
+    return "Correct the file. It is imported on its own, before the application has started."

@@ -1,0 +1,137 @@
+"""The values that the engine's modules hand to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Emit(Protocol):
+    """Where the events of a run go: the log, or the pipe to the parent process."""
+
+    def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
+        """Send one event; `fields` are JSON values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """
+    What the engine is told, after flags, variables and defaults are joined.
+
+    `given` holds the options that came as flags, as they were given
+    (`("--database", "/data/app.db")`), so that a printed command works where
+    it is read. Times are in seconds.
+    """
+
+    database: Path
+    migrations: str = "migrations"
+    backup_dir: Path | None = None
+    backup_keep: int = 5
+    create: str = "auto"
+    wait_timeout: float = 60.0
+    lock_timeout: float = 600.0
+    in_use: str = "wait"
+    accept: frozenset[str] = frozenset()
+    history_table: str = "migrations"
+    row_guard: str = "on"
+    verify: str = "quick"
+    log_format: str = "json"
+    log_level: str = "info"
+    given: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL statement as written, with the line of its first character (from 1)."""
+
+    text: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The `up` or the `down` half of an `.sql` file."""
+
+    statements: tuple[Statement, ...]
+    transactional: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """
+    A migration as its name tells it, before its text has been read.
+
+    `key` is what identifies it: the version's parts as numbers for files
+    (`(1,)` for `001`), the name for a registry's. `path` is None for a
+    migration registered in code.
+    """
+
+    key: Any
+    version: str
+    name: str
+    path: Path | None = None
+
+    @property
+    def identity(self) -> str:
+        """What VERSION of the commands means: the version, or a registered migration's name."""
+        return self.name if self.key == self.name else self.version
+
+    @property
+    def file(self) -> str | None:
+        """The file's name for people, None for a migration registered in code."""
+        return self.path.name if self.path is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """
+    A migration whose text has been read and parsed, ready to run once loaded.
+
+    `up` and `down` are None until a `.py` file has been imported; `.sql` files
+    carry sections instead.
+    """
+
+    entry: Entry
+    checksum: str | None = None
+    description: str | None = None
+    transactional: bool = True
+    down_transactional: bool = True
+    has_down: bool = False
+    requires: tuple[str, ...] = ()
+    allow_row_loss: frozenset[str] = frozenset()
+    sql_up: Section | None = None
+    sql_down: Section | None = None
+    up: Callable[..., Any] | None = None
+    down: Callable[..., Any] | None = None
+    check_before: Callable[..., Any] | None = None
+    check_after: Callable[..., Any] | None = None
+    wants_cursor: bool = False
+    """Whether `up` takes a cursor (a registry's `up_func`) instead of a connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One row of the history."""
+
+    key: Any
+    version: str | None
+    name: str
+    applied_at: str | None = None
+    checksum: str | None = None
+    run_id: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What VERSION of the commands means: the version, or a registered migration's name."""
+        return self.name if self.key == self.name else str(self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One misfit between files and history: `newer`, `missing`, `changed`, `out-of-order`..."""
+
+    kind: str
+    version: str
+    message: str

@@ -1,0 +1,118 @@
+"""How a run ended, and the one line that says so."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from migrator.errors import (
+    MigrationFailedError,
+    MigratorError,
+    OutcomeUnknownError,
+    RestoreError,
+)
+from migrator.model import Emit
+
+_SHOWN = (
+    "version",
+    "name",
+    "file",
+    "line",
+    "statement",
+    "table",
+    "problems",
+    "backup",
+    "users",
+    "signal",
+    "traceback",
+)
+_SENTENCES = {
+    "up_to_date": "The database is up to date; nothing was done.",
+    "migrated": "The database was brought to its new state.",
+    "created": "The database was created.",
+    "no_database": "There is no database yet; it is left to the application.",
+    "skipped": "Migrations were skipped, as told.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """
+    A run that did what it was told.
+
+    `applied` counts the migrations that it applied, undid or noted; `detail`
+    is what a command has to say about it on stdout.
+    """
+
+    outcome: str
+    applied: int = 0
+    detail: str = ""
+    changed: tuple[str, ...] = ()
+
+
+def new_run_id() -> str:
+    """Return an id that no other run has."""
+    return os.urandom(8).hex()
+
+
+def as_bug(error: BaseException, doing: str = "") -> MigratorError:
+    """Return the error that reports a crash of this program: one line, the traceback a field."""
+    import traceback
+
+    text = f"{type(error).__name__}: {error}"[:500]
+    return MigratorError(
+        f"This program failed{doing}: {text}.",
+        hint="Please report it with the traceback in this line; the database is as before.",
+        data={"traceback": "".join(traceback.format_exception(error))},
+    )
+
+
+def outcome_of(error: MigratorError) -> str:
+    """Return the outcome of a run that an error ended."""
+    if isinstance(error, RestoreError):
+        return "restore_failed"
+    if isinstance(error, OutcomeUnknownError):
+        return "unknown"
+    if error.data.get("outcome"):
+        return str(error.data["outcome"])
+    if error.exit_code == MigratorError.exit_code:
+        return "bug"
+    if error.data.get("began") or isinstance(error, MigrationFailedError):
+        return "failed_restored"
+    return "refused"
+
+
+def say_finished(emit: Emit, result: Result, seconds: float, *, exit_code: int = 0) -> None:
+    """Send `run.finished` for a run that did what it was told."""
+    emit(
+        "run.finished",
+        _SENTENCES[result.outcome],
+        outcome=result.outcome,
+        exit_code=exit_code,
+        applied=result.applied,
+        seconds=round(seconds, 3),
+    )
+
+
+def say_failed(emit: Emit, error: MigratorError, seconds: float, **more: Any) -> None:
+    """Send `run.finished` for a run that an error ended."""
+    extra = {
+        key: value
+        for key, value in error.data.items()
+        if key in _SHOWN
+    }
+    emit(
+        "run.finished",
+        error.message,
+        level="error",
+        outcome=outcome_of(error),
+        exit_code=error.exit_code,
+        applied=int(error.data.get("applied", 0)),
+        seconds=round(seconds, 3),
+        error=error.message,
+        reason=error.reason,
+        retryable=error.retryable,
+        hint=error.hint,
+        **{**extra, **more},
+    )

@@ -1,0 +1,308 @@
+"""What the commands that only look have to say: a text for stdout and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from migrator import backup, plan, verify
+from migrator.catalog import Backup
+from migrator.errors import DamagedError, LockedError, MigratorError, MisfitError, NotReadyError
+from migrator.failures import of_sqlite
+from migrator.hints import command
+from migrator.host import Host
+from migrator.look import NeedsRecoveryError, reading
+from migrator.model import Applied, Problem
+from migrator.plan import Plan
+from migrator.sources import DirectorySource
+from migrator.survey import Survey, judge, refuse_missing
+from migrator.tables import aligned, size
+
+Answer = tuple[str, int]
+
+
+def status(host: Host, *, as_json: bool) -> Answer:
+    """Say what is applied and what is pending; problems are reported, not raised."""
+    found: Survey | None = None
+    try:
+        found = host.survey()
+        problems = _problems(host, found)
+    except MigratorError as error:
+        problems = [Problem(error.reason, "", error.message)]
+    facts = _status(host, found, problems)
+    return (_json(facts) if as_json else _status_text(facts)), 0
+
+
+def plan_(host: Host, *, as_json: bool) -> Answer:
+    """Say what `up` would do, and the space that it needs."""
+    found = host.survey()
+    judge(host.settings, host.layout, found, host.emit)
+    way = _way(host, found)
+    needed = 0
+    if found.pending and found.sight.exists:
+        needed = backup.space_needed(host.layout, found.sight.bytes, way or "in-place")
+    facts = {
+        "database": str(host.layout.database),
+        "way": way,
+        "pending": _pending(found),
+        "database_bytes": found.sight.bytes,
+        "space_needed_bytes": needed,
+    }
+    return (_json(facts) if as_json else _plan_text(facts)), 0
+
+
+def check(host: Host) -> Answer:
+    """
+    Tell a health check whether the database is up to date.
+
+    Raises:
+        LockedError: A run is under way.
+        MisfitError: Files and history do not fit.
+        NotReadyError: There is no database and none may be created, or it
+            cannot be read.
+    """
+    found = host.survey()
+    if found.sight.running:
+        raise LockedError("A run is under way.", hint="Ask again.", reason="run.under_way")
+    if found.sight.needs_recovery is not None and not found.sight.unfinished:
+        message = f"The database cannot be read without recovering it: {found.sight.needs_recovery}."
+        raise NotReadyError(message, hint="The next start of the entrypoint recovers it.")
+    if not found.sight.exists:
+        refuse_missing(host.settings, host.layout)
+        return "There is no database yet.", 1
+    judge(host.settings, host.layout, found, host.emit)
+    if found.pending or found.unsettled:
+        return f"{len(found.pending)} migrations are pending.", 1
+    return "The database is up to date.", 0
+
+
+def backups(host: Host, *, as_json: bool) -> Answer:
+    """List the backups, newest first."""
+    found = backup.list_backups(host.layout)
+    facts = [_backup(each) for each in found]
+    if as_json:
+        return _json(facts), 0
+    if not facts:
+        return f"There is no backup in {host.layout.backup_dir}.", 0
+    rows = [
+        (each.name, each.created_at, size(each.bytes), each.version or "-", each.reason)
+        for each in found
+    ]
+    return aligned(("BACKUP", "CREATED", "SIZE", "VERSION", "REASON"), rows), 0
+
+
+def verify_(host: Host) -> Answer:
+    """
+    Check structure, foreign keys, history and every backup, whatever is pending.
+
+    Raises:
+        DamagedError: The database's structure, or a backup.
+        VerificationError: Foreign keys are violated.
+        MisfitError: History and files do not fit.
+    """
+    found = host.survey()
+    if not found.sight.exists:
+        message = f"There is no database at {str(host.layout.database)!r}."
+        raise NotReadyError(message, reason="database.missing", retryable=False)
+    if found.sight.needs_recovery is not None:
+        message = f"The database cannot be read: {found.sight.needs_recovery}."
+        raise NotReadyError(message, hint="Start the entrypoint once; it recovers it.")
+    _verify_database(host)
+    _verify_history(host, found)
+    bad = {each.name: trouble for each in backup.list_backups(host.layout)
+           if (trouble := backup.verify_backup(each)) is not None}
+    if bad:
+        listed = "; ".join(f"{name}: {trouble}" for name, trouble in bad.items())
+        hint = "Delete it; `migrator backups` lists the others."
+        raise DamagedError(f"A backup is damaged: {listed}.", hint=hint, reason="backup.damaged")
+    return "Structure, foreign keys, history and backups are in order.", 0
+
+
+# --- the parts of `verify` --------------------------------------------------
+
+
+def _verify_database(host: Host) -> None:
+    from migrator.errors import VerificationError
+
+    try:
+        with reading(host.layout.database) as conn:
+            found = verify.structural(conn, host.settings.verify)
+            orphans = {} if found.problems else verify.foreign_keys(conn)
+    except NeedsRecoveryError as error:
+        raise NotReadyError(f"The database cannot be read: {error}.") from error
+    except sqlite3.Error as error:
+        raise of_sqlite(error, host.layout.database, "while it was verified") from error
+    if found.problems:
+        message = f"The database is damaged: {'; '.join(found.problems)[:500]}."
+        hint = f"`{command(host.settings, 'backups')}` lists what can be restored."
+        raise DamagedError(message, hint=hint)
+    if orphans:
+        tables = "; ".join(f"{table} to {parent}: {n}" for (table, parent), n in orphans.items())
+        message = f"Foreign keys are violated: {tables}."
+        hint = "`PRAGMA foreign_key_check` lists the rows."
+        raise VerificationError(message, hint=hint, reason="verify.foreign_keys")
+
+
+def _verify_history(host: Host, found: Survey) -> None:
+    problems = [*found.problems, *_changed(host, found)]
+    problems = [each for each in problems if each.kind != "out-of-order"]
+    refused = plan.refuse_misfits(
+        problems, host.settings.accept, something_pending=True, newer_hint="Start a newer image."
+    )
+    for each in refused:
+        host.emit(
+            "history.misfit", each.message, level="warning", kind=each.kind, version=each.version
+        )
+
+
+def _changed(host: Host, found: Survey) -> tuple[Problem, ...]:
+    if host.source.by_name:
+        return ()
+    from migrator import scripts
+
+    applied = {row.key for row in found.applied}
+    read = [scripts.read(entry) for entry in found.entries if entry.key in applied]
+    return plan.changed(read, found.applied)
+
+
+# --- the parts of `status` and `plan` ---------------------------------------
+
+
+def _problems(host: Host, found: Survey) -> list[Problem]:
+    problems = list(found.problems)
+    with contextlib.suppress(MisfitError):
+        problems += _changed(host, found)
+    if found.sight.foreign is not None and found.pending:
+        other = found.sight.foreign
+        message = f"The database has a history of {other.tool} (table {other.table!r})."
+        problems.append(Problem("foreign", other.version or "", message))
+    if found.sight.needs_recovery and not found.sight.running:
+        message = f"The database needs a recovery: {found.sight.needs_recovery}."
+        problems.append(Problem("needs_recovery", "", message))
+    if found.sight.unfinished and not found.sight.running:
+        message = "A run was interrupted; the next start settles it."
+        problems.append(Problem("interrupted", "", message))
+    return problems
+
+
+def _status(host: Host, found: Survey | None, problems: list[Problem]) -> dict[str, Any]:
+    return {
+        "database": str(host.layout.database),
+        "exists": found.sight.exists if found is not None else host.layout.database.exists(),
+        "up_to_date": found is not None and found.up_to_date and found.sight.exists,
+        "running": _running(found),
+        "applied": [] if found is None else [_row(row) for row in _known(host, found)],
+        "pending": [] if found is None else _pending(_during(host, found)),
+        "problems": [
+            {"kind": each.kind, "version": each.version, "message": each.message}
+            for each in problems
+        ],
+    }
+
+
+def _known(host: Host, found: Survey) -> tuple[Applied, ...]:
+    """Return the history; while a run has the database to itself, as its backup has it."""
+    if found.sight.history is not None or found.sight.unfinished is None:
+        return found.applied
+    with contextlib.suppress(MigratorError):
+        return backup.find(host.layout, found.sight.unfinished.backup or "").applied
+    return ()
+
+
+def _during(host: Host, found: Survey) -> Plan:
+    done = {row.identity for row in _known(host, found)}
+    return Plan(tuple(entry for entry in found.pending if entry.identity not in done))
+
+
+def _running(found: Survey | None) -> dict[str, str] | None:
+    if found is None or not found.sight.running:
+        return None
+    noted = found.sight.unfinished
+    if noted is None:
+        return {"run_id": "", "phase": "prepare", "since": ""}
+    return {"run_id": noted.run_id, "phase": noted.phase, "since": noted.since}
+
+
+def _row(row: Applied) -> dict[str, str | None]:
+    return {"version": row.version, "name": row.name, "applied_at": row.applied_at}
+
+
+def _pending(found: Survey | Plan) -> list[dict[str, str | None]]:
+    return [
+        {"version": entry.version, "name": entry.name, "file": entry.file}
+        for entry in found.pending
+    ]
+
+
+def _way(host: Host, found: Survey) -> str | None:
+    """Return the way that the pending migrations need; of a registry only its run knows."""
+    if not found.pending or found.left_alone:
+        return None
+    source = host.source
+    if not isinstance(source, DirectorySource):
+        return host.registry_way({entry.key for entry in found.pending})
+    pending = {entry.key for entry in found.pending}
+    scripts = [each for each in source.scripts() if each.entry.key in pending]
+    return "in-place" if all(script.transactional for script in scripts) else "copy"
+
+
+def _backup(each: Backup) -> dict[str, Any]:
+    return {
+        "name": each.name,
+        "path": str(each.path),
+        "created_at": each.created_at,
+        "bytes": each.bytes,
+        "sha256": each.sha256,
+        "version": each.version,
+        "reason": each.reason,
+    }
+
+
+def _status_text(facts: dict[str, Any]) -> str:
+    lines = [f"Database: {facts['database']}" + ("" if facts["exists"] else " (does not exist)")]
+    if facts["running"] is not None:
+        running = facts["running"]
+        lines.append(f"A run is under way: {running['run_id']}, {running['phase']}.")
+    rows = [(row["version"] or "", row["name"], row["applied_at"] or "") for row in facts["applied"]]
+    rows += [(row["version"], row["name"], "pending") for row in facts["pending"]]
+    if rows:
+        lines += ["", aligned(("VERSION", "NAME", "APPLIED"), rows)]
+    lines += ["", f"{len(facts['applied'])} applied, {len(facts['pending'])} pending."]
+    lines += [f"Problem: {each['message']}" for each in facts["problems"]]
+    return "\n".join(lines)
+
+
+def _plan_text(facts: dict[str, Any]) -> str:
+    if not facts["pending"]:
+        return "Nothing is pending."
+    rows = [(row["version"], row["name"], row["file"] or "") for row in facts["pending"]]
+    ways = {
+        "in-place": "in place, in one transaction",
+        "copy": "on a copy, published at the end",
+        None: "by the application, which creates its own schema",
+    }
+    return "\n".join(
+        (
+            aligned(("VERSION", "NAME", "FILE"), rows),
+            "",
+            f"Way: {ways[facts['way']]}.",
+            f"Database: {size(facts['database_bytes'])};"
+            f" free space needed: {size(facts['space_needed_bytes'])}.",
+        )
+    )
+
+
+def _json(facts: Any) -> str:
+    return json.dumps(facts, indent=2)
+
+
+LOOKS: dict[str, Callable[[Host, dict[str, Any]], Answer]] = {
+    "status": lambda host, given: status(host, as_json=bool(given.get("json"))),
+    "plan": lambda host, given: plan_(host, as_json=bool(given.get("json"))),
+    "check": lambda host, _given: check(host),
+    "backups": lambda host, given: backups(host, as_json=bool(given.get("json"))),
+    "verify": lambda host, _given: verify_(host),
+}

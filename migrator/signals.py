@@ -1,0 +1,94 @@
+"""
+SIGTERM, SIGINT and SIGHUP from the first line on.
+
+As PID 1 the kernel drops a signal that nobody handles, so they are handled
+from the start: at once, by an exception, while this process waits; noted and
+passed on, while a worker does the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+from typing import ClassVar
+
+from migrator.errors import InterruptedRunError
+
+
+class Signals:
+    """
+    The signals of this process.
+
+    Attributes:
+        received: The first one that came, None where none has come.
+        wakeup: A descriptor that becomes readable when one comes (or a child ends).
+    """
+
+    HANDLED: ClassVar[tuple[signal.Signals, ...]] = (
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+    )
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._deferring = 0
+        self.wakeup, self._wakeup_end = -1, -1
+
+    @classmethod
+    def install(cls) -> Signals:
+        """Handle the signals from here on."""
+        signals = cls()
+        for number in cls.HANDLED:
+            signal.signal(number, signals._handle)  # noqa: SLF001 - its own
+        return signals
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only note signals within, and wake a selector up by `wakeup`."""
+        self.wakeup, self._wakeup_end = os.pipe()
+        for number in (self.wakeup, self._wakeup_end):
+            os.set_blocking(number, False)
+        before = signal.getsignal(signal.SIGCHLD)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        old = signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
+        self._deferring += 1
+        try:
+            yield
+        finally:
+            self._deferring -= 1
+            signal.set_wakeup_fd(old)
+            signal.signal(signal.SIGCHLD, before)
+            os.close(self.wakeup)
+            os.close(self._wakeup_end)
+            self.wakeup, self._wakeup_end = -1, -1
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """The descriptors that are open while signals are deferred."""
+        return self.wakeup, self._wakeup_end
+
+    def drain(self) -> bool:
+        """Empty the wakeup pipe."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.wakeup, 4096)
+        return True
+
+    def check(self) -> None:
+        """Raise for a signal that came while signals were deferred."""
+        if self.received is not None:
+            raise self._interruption(self.received)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        first = self.received is None
+        self.received = self.received or number
+        if not self._deferring and first:
+            raise self._interruption(number)
+
+    @staticmethod
+    def _interruption(number: int) -> InterruptedRunError:
+        name = signal.Signals(number).name
+        return InterruptedRunError(number, f"The run was ended by {name}.")

@@ -1,0 +1,270 @@
+"""
+Cut SQL text into statements, and read the first words of one.
+
+Where a statement ends is decided by `sqlite3.complete_statement`, as in
+SQLite's own shell. The lexer here follows SQLite's tokenizer
+(https://sqlite.org/lang_keywords.html, `tokenize.c`, `complete.c`): strings in
+`'…'`, names in `"…"`, `` `…` `` and `[…]`, comments to the end of the line or
+between `/*` and `*/`, words of letters, digits, `_`, `$` and everything beyond
+ASCII. It only finds the semicolons that are worth asking about, so that a dump
+of many megabytes is cut in linear time.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from migrator.model import Statement
+
+_SPACE = r"[ \t\n\f\r\ufeff]"
+_LINE_COMMENT = r"--[^\n]*+"
+_BLOCK_COMMENT = r"/\*.*?(?:\*/|\Z)"
+_GAP = rf"(?:{_SPACE}|{_LINE_COMMENT}|{_BLOCK_COMMENT})*+"
+_QUOTED = (
+    r"'[^']*+(?:''[^']*+)*+(?:'|\Z)"
+    r'|"[^"]*+(?:""[^"]*+)*+(?:"|\Z)'
+    r"|`[^`]*+(?:``[^`]*+)*+(?:`|\Z)"
+    r"|\[[^\]]*+(?:\]|\Z)"
+)
+_WORD = r"[A-Za-z0-9_$\x80-\ufefe\uff00-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+"
+
+_FLAGS = re.DOTALL | re.ASCII | re.IGNORECASE
+_SKIP = re.compile(_GAP, _FLAGS)
+_MARK = re.compile(rf"{_QUOTED}|{_LINE_COMMENT}|{_BLOCK_COMMENT}|;", _FLAGS)
+_TRIGGER_END = re.compile(rf"{_GAP}END{_GAP};", _FLAGS)
+_TOKEN = re.compile(rf"{_GAP}(?:(?P<quoted>{_QUOTED})|(?P<word>{_WORD})|(?P<other>.))", _FLAGS)
+
+_CLOSING = {"'": "'", '"': '"', "`": "`", "[": "]"}
+
+
+class UnterminatedError(ValueError):
+    """
+    The text ends inside a statement, a string or a comment.
+
+    Args:
+        line: The line on which the unfinished statement (or comment) begins.
+        text: The unfinished statement, empty for a comment.
+        opened: What is still open, `string`, `name` or `comment`, and since
+            which line; None where nothing but the `;` is missing.
+    """
+
+    def __init__(self, line: int, text: str, opened: tuple[str, int] | None = None) -> None:
+        message = f"The statement that begins on line {line} has no `;` at its end."
+        if opened is not None:
+            message = f"The {opened[0]} that begins on line {opened[1]} is never closed."
+        super().__init__(message)
+        self.line = line
+        self.text = text
+        self.opened = opened
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """
+    One `--` comment outside of strings and block comments.
+
+    `start` and `end` are offsets into the text, `line` counts from 1, and
+    `alone` says that nothing but blanks stands before it on its line.
+    """
+
+    text: str
+    start: int
+    end: int
+    line: int
+    alone: bool
+
+
+def split(text: str, first_line: int = 1) -> tuple[Statement, ...]:
+    """
+    Cut a script into its statements.
+
+    Lone semicolons and comments give no statement. A statement's text begins
+    at its first token, after the comments above it, and ends with its `;`.
+
+    Args:
+        text: SQL, lines ended by LF or CRLF.
+        first_line: The number of the text's first line.
+
+    Raises:
+        UnterminatedError: The last statement has no `;`, or a string or a
+            comment is still open at the end: the text may have been cut off.
+    """
+    statements, rest = _scan(text, first_line)
+    if rest is not None:
+        raise UnterminatedError(rest.line, rest.text, _opened(rest.text, rest.line))
+    # SQLite takes an open block comment for the end of the text; in a file it
+    # is what an editor or a broken download left, and may hide statements.
+    hidden = _opened(text, first_line)
+    if hidden is not None:
+        raise UnterminatedError(hidden[1], "", hidden)
+    return statements
+
+
+def split_lenient(text: str, first_line: int = 1) -> tuple[Statement, ...]:
+    """
+    Cut a script as `split` does, with an unfinished end as the last statement.
+
+    SQLite runs the last statement of a script without its `;`, takes an open
+    block comment for the end of the text, and refuses an open string itself.
+    """
+    statements, rest = _scan(text, first_line)
+    return statements if rest is None else (*statements, rest)
+
+
+def line_comments(text: str) -> Iterator[Comment]:
+    """Yield the `--` comments of a script in their order."""
+    line, seen = 1, 0
+    for mark in _MARK.finditer(text):
+        if not mark[0].startswith("--"):
+            continue
+        line += text.count("\n", seen, mark.start())
+        seen = mark.start()
+        before = text[text.rfind("\n", 0, seen) + 1 : seen]
+        yield Comment(mark[0], seen, mark.end(), line, not before.strip(" \t\f\r\ufeff"))
+
+
+def keyword(statement: str) -> str:
+    """Return a statement's first word in upper case, `''` where it begins with none."""
+    token = _TOKEN.match(statement)
+    return _upper(token["word"]) if token is not None and token["word"] else ""
+
+
+def words(statement: str, n: int) -> tuple[str, ...]:
+    """
+    Return a statement's first `n` tokens, fewer where it has fewer.
+
+    Bare words are in upper case, quoted ones without their quotes and as
+    written; everything else is one character each.
+    """
+    return tuple(text if quoted else _upper(text) for text, quoted in islice(_tokens(statement), n))
+
+
+def names(text: str) -> tuple[str, ...]:
+    """
+    Read a comma-separated list of names, quoted or not.
+
+    Raises:
+        ValueError: The text is empty or something else than such a list.
+    """
+    tokens = list(_tokens(text))
+    if len(tokens) % 2 == 0 or any(token != (",", False) for token in tokens[1::2]):
+        msg = f"{text!r} is not a list of names."
+        raise ValueError(msg)
+    for name, quoted in tokens[::2]:
+        if not name or not (quoted or re.fullmatch(_WORD, name)):
+            msg = f"{name!r} is not a name."
+            raise ValueError(msg)
+    return tuple(name for name, _ in tokens[::2])
+
+
+def renamed(statement: str) -> tuple[str, str] | None:
+    """
+    Tell which table an `ALTER TABLE [schema.]old RENAME TO new` renames.
+
+    Returns:
+        The old and the new name without quotes, None for any other statement.
+    """
+    if keyword(statement) != "ALTER":
+        return None
+    tokens = list(islice(_tokens(statement), 9))
+    if len(tokens) > 3 and tokens[3] == (".", False):
+        del tokens[2:4]
+    if len(tokens) < 6 or _bare(tokens[1]) != "TABLE":
+        return None
+    if (_bare(tokens[3]), _bare(tokens[4])) != ("RENAME", "TO"):
+        return None
+    return tokens[2][0], tokens[5][0]
+
+
+def _scan(text: str, first_line: int) -> tuple[tuple[Statement, ...], Statement | None]:
+    """Return the finished statements, and what stands behind the last of them."""
+    statements: list[Statement] = []
+    line, seen, start = first_line, 0, 0
+    for end in _ends(text):
+        begin = _begin(text, start)
+        line += text.count("\n", seen, begin)
+        if text[begin] != ";":
+            statements.append(Statement(text[begin:end], line))
+        seen, start = begin, end
+    begin = _begin(text, start)
+    if begin == len(text):
+        return tuple(statements), None
+    line += text.count("\n", seen, begin)
+    return tuple(statements), Statement(text[begin:].rstrip(), line)
+
+
+def _ends(text: str) -> Iterator[int]:
+    """Yield the offset behind each semicolon that ends a statement."""
+    start = last = 0
+    in_trigger = False
+    for mark in _MARK.finditer(text):
+        if mark[0] != ";":
+            continue
+        end = mark.end()
+        # Inside a trigger only `; END ;` can be the end: asking at every
+        # semicolon of a long body would take quadratic time.
+        if not in_trigger or _TRIGGER_END.fullmatch(text, last, end):
+            in_trigger = not sqlite3.complete_statement(text[_begin(text, start) : end])
+            if not in_trigger:
+                yield end
+                start = end
+        last = end
+
+
+def _begin(text: str, start: int) -> int:
+    """Return the offset of the first token at or behind `start`."""
+    match = _SKIP.match(text, start)
+    return match.end() if match is not None else start
+
+
+def _opened(text: str, first_line: int) -> tuple[str, int] | None:
+    """Tell what is still open at the end of a text, and the line it begins on."""
+    marks = deque(_MARK.finditer(text), maxlen=1)
+    if not marks or _is_closed(marks[0][0]):
+        return None
+    last = marks[0]
+    what = {"'": "string", "/": "comment"}.get(last[0][0], "name")
+    return what, first_line + text.count("\n", 0, last.start())
+
+
+def _is_closed(mark: str) -> bool:
+    """Tell whether a string, name or comment of the lexer has its end."""
+    if mark.startswith("/*"):
+        return len(mark) > 3 and mark.endswith("*/")
+    if mark[0] == "[":
+        return mark.endswith("]")
+    # A doubled quote is part of the string, so that their number decides.
+    return mark[0] not in _CLOSING or mark.count(mark[0]) % 2 == 0
+
+
+def _tokens(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield each token of a text, unquoted, and whether it was quoted."""
+    at = 0
+    while (token := _TOKEN.match(text, at)) is not None:
+        at = token.end()
+        if token["quoted"]:
+            yield _unquote(token["quoted"]), True
+        else:
+            yield token["word"] or token["other"], False
+
+
+def _unquote(token: str) -> str:
+    close = _CLOSING[token[0]]
+    body = token[1:-1] if len(token) > 1 and token.endswith(close) else token[1:]
+    return body if close == "]" else body.replace(close * 2, close)
+
+
+def _bare(token: tuple[str, bool]) -> str | None:
+    """Return a bare word in upper case, None for a quoted one, which is no keyword."""
+    text, quoted = token
+    return None if quoted else _upper(text)
+
+
+def _upper(word: str) -> str:
+    # SQLite's keywords are ASCII, and `str.upper` turns some other letters into it.
+    return word.upper() if word.isascii() else word

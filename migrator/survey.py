@@ -1,0 +1,137 @@
+"""
+What is true of a database and its migrations right now, found by looking only.
+
+Every start asks this first, and `status`, `plan` and `check` answer with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from migrator import plan
+from migrator.errors import NotReadyError
+from migrator.hints import command
+from migrator.history import History
+from migrator.layout import Layout
+from migrator.look import Sight, look
+from migrator.model import Applied, Emit, Entry, Problem, Settings
+from migrator.sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a look at both sides found: the database's, and the migrations'."""
+
+    sight: Sight
+    entries: tuple[Entry, ...]
+    pending: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
+    left_alone: bool = False
+    """Whether the database does not exist and is the application's to create."""
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether nothing is pending, and nothing of an earlier run is left to be settled."""
+        return not (self.pending or self.unsettled) or (
+            self.left_alone and self.sight.unfinished is None and not self.sight.running
+        )
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether another run is under way, or an earlier one has left something."""
+        sight = self.sight
+        return bool(sight.running or sight.unfinished or sight.needs_recovery)
+
+    @property
+    def applied(self) -> tuple[Applied, ...]:
+        """The history, empty where it could not be read."""
+        return self.sight.history or ()
+
+
+def survey(settings: Settings, layout: Layout, source: Source) -> Survey:
+    """
+    Look at the database and at the names of the migrations.
+
+    Raises:
+        MisfitError: The names are no set of migrations, or the history's table
+            belongs to somebody else.
+        DamagedError: The database is none.
+        NotReadyError: It cannot be read at the moment.
+    """
+    entries = source.entries()
+    sight = look(layout, History(settings.history_table, by_name=source.by_name))
+    matched = plan.match(entries, sight.history or (), by_name=source.by_name)
+    alone = source.by_name and not sight.exists
+    return Survey(sight, entries, matched.pending, matched.problems, left_alone=alone)
+
+
+def judge(settings: Settings, layout: Layout, found: Survey, emit: Emit) -> None:
+    """
+    Refuse what may not be started, and warn about what may.
+
+    Raises:
+        MisfitError: Files and history do not fit, or the history is another tool's.
+        NotReadyError: There is no database, and none may be created.
+    """
+    if not found.sight.exists and found.sight.unfinished is None:
+        refuse_missing(settings, layout)
+    problems = plan.refuse_misfits(
+        found.problems,
+        settings.accept,
+        something_pending=bool(found.pending),
+        newer_hint=way_back(settings, layout, found.entries),
+    )
+    if found.pending:
+        line = command(settings, "baseline", "{}").replace("'{}'", "{}")
+        plan.refuse_foreign(found.sight.foreign, found.entries, line)
+    for problem in problems:
+        emit(
+            "history.misfit",
+            problem.message,
+            level="warning",
+            kind=problem.kind,
+            version=problem.version,
+        )
+
+
+def refuse_missing(settings: Settings, layout: Layout) -> None:
+    """
+    Raise where a database does not exist and may not be created.
+
+    Raises:
+        NotReadyError: `--create never`.
+    """
+    if settings.create != "never":
+        return
+    message = f"There is no database at {str(layout.database)!r}, and `--create` is 'never'."
+    hint = (
+        "Mount the volume that has it, or start with `--create auto` (MIGRATOR_CREATE=auto)"
+        " for a first install."
+    )
+    raise NotReadyError(message, hint=hint, reason="database.missing")
+
+
+def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> str:
+    """Name the newest backup that holds nothing but what is known here, as a command."""
+    from migrator.backup import list_backups
+
+    keys = {entry.key for entry in entries}
+    known = {(entry.version, entry.name) for entry in entries}
+    names = {entry.key for entry in entries if isinstance(entry.key, str)}
+    for backup in list_backups(layout):
+        rows = backup.applied
+        if all((row.version, row.name) in known or row.name in names for row in rows) and keys:
+            line = command(settings, "restore", backup.name)
+            return (
+                f"Start an image that has these migrations, or go back with `{line}`"
+                " (what was written since that backup is lost)."
+            )
+    return "Start an image that has these migrations; no backup here leads back to this image."
+
+
+def with_problems(found: Survey, more: tuple[Problem, ...]) -> Survey:
+    """Return the survey with further misfits."""
+    return replace(found, problems=found.problems + more)
+
+

@@ -1,0 +1,105 @@
+"""`down`: undoing migrations, as safely as they were applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from migrator.context import Batch, Context
+from migrator.errors import MissingDownError, MissingFileError, NotReadyError, UsageError
+from migrator.hints import command
+from migrator.model import Applied, Script
+from migrator.recovery import settle
+from migrator.run import Report, execute, explained, load, refuse_changed, report, say_plan
+from migrator.source import version_key
+from migrator.survey import Survey, survey
+
+
+def down(ctx: Context, to: str | None, steps: int | None) -> Report:
+    """
+    Undo the last migrations, the last one first.
+
+    Args:
+        ctx: The run.
+        to: The version that stays applied.
+        steps: Instead: how many; the default is one.
+
+    Raises:
+        UsageError: `to` is not applied.
+        MissingFileError: A migration that is to be undone has no file.
+        MissingDownError: One has no `down`.
+    """
+    with explained(ctx):
+        settle(ctx)
+        found = look_for_writing(ctx)
+        rows = _chosen(ctx, found.applied, to, steps)
+        if not rows:
+            return report("up_to_date")
+        scripts = ctx.source.scripts()
+        chosen = [_script(row, scripts) for row in rows]
+        keys = {row.key for row in rows}
+        refuse_changed(ctx, found, [each for each in scripts if each.entry.key in keys])
+        ctx.way = Batch(tuple(chosen), found.applied, down=True).way
+        say_plan(ctx.emit, found, ctx.way)
+        loaded = load(ctx, chosen)
+        for script in loaded:
+            _refuse_without_down(script, loaded=True)
+        return execute(ctx, Batch(loaded, found.applied, down=True), "down")
+
+
+def look_for_writing(ctx: Context) -> Survey:
+    """
+    Look at a database that has to exist, letting SQLite recover it first.
+
+    Raises:
+        NotReadyError: It does not exist.
+    """
+    found = survey(ctx.settings, ctx.layout, ctx.source)
+    if found.sight.needs_recovery:
+        from migrator.live import open_plain
+
+        open_plain(ctx).close()
+        found = survey(ctx.settings, ctx.layout, ctx.source)
+    if not found.sight.exists:
+        message = f"There is no database at {str(ctx.layout.database)!r}."
+        hint = "Check `--database` (MIGRATOR_DATABASE) and whether its volume is mounted."
+        raise NotReadyError(message, hint=hint, reason="database.missing", retryable=False)
+    return found
+
+
+def _chosen(
+    ctx: Context, applied: Sequence[Applied], to: str | None, steps: int | None
+) -> list[Applied]:
+    """Return the rows to undo, the last applied first."""
+    newest_first = list(reversed(applied))
+    if to is None:
+        return newest_first[: steps or 1]
+    key = to if ctx.source.by_name else version_key(to)
+    for at, row in enumerate(newest_first):
+        if row.key == key:
+            return newest_first[:at]
+    message = f"Version {to!r} is not applied, so it cannot stay applied."
+    hint = f"`{command(ctx.settings, 'status')}` lists what is applied."
+    raise UsageError(message, hint=hint, data={"version": to})
+
+
+def _script(row: Applied, scripts: Sequence[Script]) -> Script:
+    for script in scripts:
+        if script.entry.key == row.key:
+            _refuse_without_down(script, loaded=False)
+            return script
+    message = f"Migration {row.identity} ({row.name}) is applied and has no file here any more."
+    hint = "Bring its file back, or go back to a backup with `migrator restore`."
+    raise MissingFileError(message, hint=hint, data={"version": row.identity, "name": row.name})
+
+
+def _refuse_without_down(script: Script, *, loaded: bool) -> None:
+    has = callable(script.down) or script.sql_down is not None
+    if has if loaded else script.has_down:
+        return
+    entry = script.entry
+    message = f"Migration {entry.file or entry.name} has no `down`, so it cannot be undone."
+    hint = (
+        f"Go back to the backup from before it with `migrator restore --before {entry.identity}`."
+    )
+    data = {"version": entry.version, "name": entry.name, "file": entry.file}
+    raise MissingDownError(message, hint=hint, data=data)

@@ -1,0 +1,177 @@
+"""
+From the text of a flag or a variable to its value.
+
+Every function here takes the text and returns the value, or raises
+`BadValueError` with the end of the sentence "--flag is 'text', which ...".
+An empty text never comes here: it counts as missing (a flag) or as not set
+(a variable).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ACCEPTED = ("changed", "missing", "newer", "out-of-order")
+"""The misfits between files and history that `--accept` may name."""
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
+_COUNT = re.compile(r"[0-9]+")
+_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
+_SCHEME = re.compile(r"(?:(file|sqlite3):|([A-Za-z][A-Za-z0-9+.\-]*)://)", re.IGNORECASE)
+
+_TABLE_LENGTH = 200
+_LONGEST = 1e9
+"""Thirty years in seconds: what is longer overflows some clock and means 'for ever'."""
+_DIGITS = 18
+"""Digits of the greatest count: more of them mean 'all', and Python refuses to read 5000."""
+
+
+class BadValueError(ValueError):
+    """
+    A text that is no value of its option.
+
+    Args:
+        problem: What is wrong, as the end of a sentence: "which is no number".
+        hint: What to write instead, where the reader cannot guess it.
+    """
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.hint = hint
+
+
+def one_of(text: str, choices: tuple[str, ...]) -> str:
+    """Return `text` when it is one of `choices`."""
+    if text not in choices:
+        msg = "which is none of them"
+        raise BadValueError(msg)
+    return text
+
+
+def without_nul(text: str) -> str:
+    """Return `text` when no NUL byte is in it; no path and no name can hold one."""
+    if "\0" in text:
+        msg = "which has a NUL byte in it"
+        raise BadValueError(msg)
+    return text
+
+
+def path(text: str) -> Path:
+    """Read a path, relative ones to the working directory."""
+    return Path(without_nul(text))
+
+
+def seconds(text: str) -> float:
+    """Read a decimal number of seconds, 0 or more, without sign, exponent or unit."""
+    if not _SECONDS.fullmatch(text):
+        msg = "which is no decimal number without a unit"
+        raise BadValueError(msg)
+    return min(float(text), _LONGEST)
+
+
+def count(text: str) -> int:
+    """Read a whole number, 0 or more."""
+    if not _COUNT.fullmatch(text):
+        msg = "which is no whole number"
+        raise BadValueError(msg)
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) <= _DIGITS else 10**_DIGITS
+
+
+def positive(text: str) -> int:
+    """Read a whole number, 1 or more."""
+    number = count(text)
+    if number == 0:
+        msg = "which is less than 1"
+        raise BadValueError(msg)
+    return number
+
+
+def level(text: str) -> str:
+    """Read a log level in any case."""
+    return one_of(text.lower(), ("debug", "info", "warning", "error"))
+
+
+def accepted(text: str) -> frozenset[str]:
+    """Read a list of misfits with commas between them."""
+    kinds = [kind.strip() for kind in text.split(",")]
+    if "" in kinds:
+        msg = "which has an empty part"
+        raise BadValueError(msg)
+    for kind in kinds:
+        if kind not in ACCEPTED:
+            msg = f"and {kind!r} is none of the kinds"
+            raise BadValueError(msg)
+    return frozenset(kinds)
+
+
+def table_name(text: str) -> str:
+    """
+    Read a table's name.
+
+    Letters, digits, `_` and `$` only: every tool that reads the history can
+    then name it without quotes. SQLite keeps `sqlite_...` for itself.
+    """
+    if not _TABLE.fullmatch(text):
+        msg = "which is no plain table name"
+        raise BadValueError(msg)
+    if text.lower().startswith("sqlite_"):
+        msg = "and names that begin with sqlite_ are SQLite's own"
+        raise BadValueError(msg)
+    if len(text) > _TABLE_LENGTH:
+        msg = f"which is longer than {_TABLE_LENGTH} characters"
+        raise BadValueError(msg)
+    return text
+
+
+def database(text: str) -> Path:
+    """
+    Read where the database is: a file path, `sqlite:/abs` or `sqlite:////abs`.
+
+    The URLs of other tools that look alike and mean other files are refused
+    instead of guessed at.
+    """
+    without_nul(text)
+    if text == ":memory:":
+        msg = "which is a database in memory, and that ends with its process"
+        raise BadValueError(msg)
+    if text[:7].lower() == "sqlite:":
+        return _from_url(text[7:])
+    scheme = _SCHEME.match(text)
+    if scheme:
+        name = scheme[1] or scheme[2]
+        msg = f"and a URL of the kind {name}: is not understood here"
+        raise BadValueError(msg)
+    return Path(text)
+
+
+def _from_url(rest: str) -> Path:
+    """Read what follows `sqlite:`."""
+    if "?" in rest or "#" in rest:
+        msg = "and a URL with parameters is not understood here"
+        raise BadValueError(msg)
+    if rest.startswith("////") or (rest.startswith("/") and not rest.startswith("//")):
+        return Path("/" + rest.lstrip("/"))
+    if rest.startswith("///"):
+        raise _two_readings(rest[3:])
+    if rest.startswith("//"):
+        msg = "which names a host, and SQLite has none"
+        raise BadValueError(msg)
+    msg = "and what follows sqlite: must be an absolute path"
+    raise BadValueError(
+        msg,
+        f"Write the path alone: {rest!r}." if rest and rest != ":memory:" else "",
+    )
+
+
+def _two_readings(tail: str) -> BadValueError:
+    """Explain a URL with three slashes, which two families of tools read differently."""
+    if not tail:
+        return BadValueError("which names no file")
+    return BadValueError(
+        f"which means different files to different tools: to SQLAlchemy the file {tail!r} "
+        f"in the working directory, to dbmate and others {'/' + tail!r}",
+        f"Write {tail!r} for the first, {'/' + tail!r} or 'sqlite:/{tail}' for the second.",
+    )

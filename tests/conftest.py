@@ -1,0 +1,115 @@
+"""Fixtures that every test module may ask for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.files import make_database, write_migrations
+from tests.support.machine import unreachable_by_others
+
+ROOT = Path(__file__).parents[1]
+"""The repository, or the copy of its tests that an installed wheel is tested with."""
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that the caller of the tests has set reaches the program under test."""
+    for name in tuple(os.environ):
+        if name.startswith("MIGRATOR_") or name in {"PUID", "PGID"}:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """Return an empty directory that plays the volume."""
+    path = tmp_path / "data"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def database(volume: Path) -> Path:
+    """Return a small database on the volume: two tables, one referring to the other."""
+    return make_database(
+        volume / "app.db",
+        """
+        CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+        CREATE TABLE notes (
+            id INTEGER PRIMARY KEY,
+            user_id INTEGER NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+            text TEXT
+        );
+        INSERT INTO users (name) VALUES ('Ada'), ('Grace'), ('Edsger');
+        INSERT INTO notes (user_id, text) VALUES (1, 'one'), (2, 'two'), (2, 'three');
+        """,
+    )
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    """Return a directory with two good migrations, one `.py` and one `.sql`, each with its down."""
+    return write_migrations(
+        tmp_path / "migrations",
+        {
+            "001_add_email.py": '''
+                """Addresses of users."""
+
+                def up(conn):
+                    conn.execute("ALTER TABLE users ADD COLUMN email TEXT")
+                    conn.execute("UPDATE users SET email = lower(name) || '@example.org'")
+
+                def down(conn):
+                    conn.execute("ALTER TABLE users DROP COLUMN email")
+                ''',
+            "002_create_tags.sql": """
+                -- migrate:up
+                CREATE TABLE tags (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
+                INSERT INTO tags (name) VALUES ('red; green'), ('blue');
+
+                -- migrate:down
+                DROP TABLE tags;
+                """,
+        },
+    )
+
+
+@pytest.fixture
+def example_migrations() -> Path:
+    """Return the example application's own migrations."""
+    return ROOT / "migrations"
+
+
+@pytest.fixture
+def as_root() -> None:
+    """Skip a test that needs root where the tests do not run as root."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+@pytest.fixture
+def other_user(as_root: None) -> tuple[int, int]:
+    """Return the ids of a user without a name, as which this Python can run when root starts it."""
+    if path := unreachable_by_others():
+        pytest.skip(f"needs a Python that other users can read; {path} is closed to them")
+    return 12345, 12345
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """Return an empty directory that other users can reach, which `tmp_path` is not."""
+    path = Path(tempfile.mkdtemp(prefix="sqlite-entrypoint-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def pytest_report_header() -> str:
+    """Say which SQLite is tested with."""
+    return f"SQLite {sqlite3.sqlite_version}"

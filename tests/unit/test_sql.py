@@ -1,0 +1,251 @@
+"""The SQL lexer: where statements end, on which line they begin, and what they are."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from migrator import sql
+from migrator.model import Statement
+
+TRIGGER = """CREATE TRIGGER t AFTER INSERT ON a BEGIN
+  UPDATE a SET n = CASE WHEN n THEN 1 ELSE 2 END; -- END;
+  INSERT INTO log VALUES ('END;');
+END;"""
+
+
+def texts(script: str) -> list[str]:
+    """Return the texts of a script's statements."""
+    return [statement.text for statement in sql.split(script)]
+
+
+def test_statements_end_at_their_semicolons():
+    """Each statement is its own text, with its semicolon and the line it begins on."""
+    expected = (Statement("SELECT 1;", 1), Statement("SELECT\n2;", 2))
+    assert expected == sql.split("SELECT 1;\nSELECT\n2;\n")
+
+
+@pytest.mark.parametrize("quoted", ["'a;b'", "'it''s;'", '"a;b"', '"a"";b"', "`a;b`", "[a;b]"])
+def test_semicolons_in_quotes_do_not_end_a_statement(quoted):
+    """A semicolon within a string or a quoted name belongs to it."""
+    assert [f"SELECT {quoted};", "SELECT 2;"] == texts(f"SELECT {quoted}; SELECT 2;")
+
+
+def test_semicolons_in_comments_do_not_end_a_statement():
+    """A semicolon within a comment belongs to it."""
+    assert ["SELECT 1 -- a;\n/* b; */;"] == texts("SELECT 1 -- a;\n/* b; */;")
+
+
+def test_quotes_in_comments_open_nothing():
+    """An apostrophe within a comment opens no string."""
+    assert ["SELECT 1;", "SELECT 2;"] == texts("-- don't\nSELECT 1; /* it's */ SELECT 2;")
+
+
+def test_a_trigger_stays_whole():
+    """The semicolons of a trigger's body do not end it; `END` followed by one does."""
+    assert [TRIGGER, "SELECT 1;"] == texts(f"{TRIGGER}\nSELECT 1;")
+
+
+@pytest.mark.parametrize(
+    "head", ["CREATE TEMP TRIGGER", "create temporary trigger", "/*x*/CREATE--y\nTRIGGER",
+             "EXPLAIN CREATE TRIGGER", "CREATE TRIGGER IF NOT EXISTS"]
+)  # fmt: skip
+def test_every_spelling_of_a_trigger_is_known(head):
+    """Temporary triggers, comments between the words and lower case change nothing."""
+    assert 2 == len(sql.split(f"{head} t BEGIN SELECT 1; SELECT 2; END; SELECT 3;"))
+
+
+def test_lone_semicolons_and_comments_are_no_statements():
+    """Empty statements and comments alone give nothing."""
+    assert () == sql.split("; ;\n-- a\n/* b; */;\n;")
+
+
+def test_line_is_that_of_the_first_token():
+    """A statement begins after the comments above it."""
+    assert (Statement("SELECT 1;", 5),) == sql.split("\n-- a\n/* b\n */\n  SELECT 1; -- c")
+
+
+def test_first_line_is_counted_from():
+    """A section of a file keeps the file's line numbers."""
+    assert [11] == [statement.line for statement in sql.split("\nSELECT 1;", 10)]
+
+
+def test_crlf_lines_are_counted_once():
+    """CRLF is one line end, and stays in the text."""
+    assert (Statement("SELECT\r\n1;", 1), Statement("SELECT 2;", 3)) == sql.split(
+        "SELECT\r\n1;\r\nSELECT 2;\r\n"
+    )
+
+
+def test_a_byte_order_mark_is_blank():
+    """A BOM, at the start or where files were joined, is no token."""
+    assert ["SELECT 1;", "SELECT 2;"] == texts("\ufeffSELECT 1;\n\ufeffSELECT 2;")
+
+
+@pytest.mark.parametrize(
+    ("script", "line", "opened"),
+    [
+        ("SELECT 1;\n\nSELECT 2", 3, None),
+        ("SELECT 1;\nSELECT 'a;\nb;\n", 2, ("string", 2)),
+        ('SELECT "a;\n', 1, ("name", 1)),
+        ("SELECT\n[a;\n", 1, ("name", 2)),
+        ("SELECT 1;\n/* a;\n", 2, ("comment", 2)),
+        ("SELECT 1\n/* a;\n", 1, ("comment", 2)),
+        ("CREATE TRIGGER t BEGIN SELECT 1;\nEND\n", 1, None),
+        (".read x", 1, None),
+    ],
+)
+def test_an_unfinished_end_is_an_error(script, line, opened):
+    """A text that may have been cut off does not run: the error has the line."""
+    with pytest.raises(sql.UnterminatedError) as caught:
+        sql.split(script)
+    assert (line, opened) == (caught.value.line, caught.value.opened)
+
+
+def test_lenient_splitting_keeps_the_unfinished_end():
+    """`executescript` runs a last statement without its semicolon, and so does the guard."""
+    assert (Statement("SELECT 1;", 1), Statement("SELECT 2", 2)) == sql.split_lenient(
+        "SELECT 1;\nSELECT 2 \n"
+    )
+
+
+def test_lenient_splitting_ends_at_an_open_comment():
+    """SQLite takes an open block comment for the end of the text."""
+    assert (Statement("SELECT 1;", 1),) == sql.split_lenient("SELECT 1; /* SELECT 2;")
+
+
+def test_a_nul_is_refused():
+    """A NUL would end the text for SQLite, so that the rest would be dropped in silence."""
+    with pytest.raises(ValueError, match="null"):
+        sql.split("SELECT 1;\0SELECT 2;")
+
+
+PIECES = st.sampled_from(
+    ["CREATE", "TEMP", "TEMPORARY", "TRIGGER", "EXPLAIN", "END", "BEGIN", "x", "CASE", ";", ";",
+     " ", "\n", "\t", "'a;b'", "''", '"x;"', "`;`", "[;]", "-- c;\n", "/* ; */", "/**/", "/*/ */",
+     "(", ")", ",", "-", "/", "*", "é", "$1", "create", "trigger", "end", "'", '"', "[", "/*", "--"]
+)  # fmt: skip
+
+
+def by_the_oracle(script: str) -> tuple[list[str], str]:
+    """Cut a script by asking `complete_statement` at every character."""
+    found, start = [], 0
+    for end in range(1, len(script) + 1):
+        # A chunk may look complete inside of its own string or comment, whose
+        # text then goes on; SQLite only looks at what it is given.
+        if script[end - 1] == ";" and sqlite3.complete_statement(script[start:end]):
+            found.append(script[start:end])
+            start = end
+    return found, script[start:]
+
+
+@settings(deadline=None)
+@given(st.lists(PIECES, max_size=25).map(" ".join) | st.lists(PIECES, max_size=25).map("".join))
+@example("CREATE TRIGGER t BEGIN SELECT 1; END; SELECT 1;")
+@example("-- a;\n/*;*/ ; x ;")
+def test_splitting_agrees_with_sqlite(script):
+    """SQLite's own `complete_statement`, asked everywhere, finds the same ends."""
+    chunks, _ = by_the_oracle(script)
+    expected = [chunk for chunk in chunks if sql.words(chunk, 1) not in ((), (";",))]
+    found = [statement.text for statement in sql.split_lenient(script)][: len(expected)]
+    assert len(expected) == len(found)
+    assert all(chunk.endswith(text) for chunk, text in zip(expected, found, strict=True))
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="CREATETRIGGERENDxé;'\"`[]-/* \n", max_size=60))
+def test_nothing_is_lost_or_doubled(script):
+    """The statements stand in the text in their order, on the lines they name."""
+    at = 0
+    for statement in sql.split_lenient(script):
+        at = script.index(statement.text, at)
+        assert script.count("\n", 0, at) + 1 == statement.line
+        at += len(statement.text)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "INSERT INTO t VALUES (1, 'abc;def');\n" * 100_000,
+        "CREATE TRIGGER t BEGIN " + "SELECT 'a;'; -- END;\n" * 100_000 + "END;",
+        "-- a comment; with a semicolon\n" * 100_000,
+        "/*" * 500_000,
+        "';" * 500_000,
+    ],
+)
+def test_large_scripts_take_linear_time(script):
+    """A dump of megabytes is cut within seconds of work."""
+    begin = time.process_time()
+    sql.split_lenient(script)
+    assert time.process_time() - begin < 10
+
+
+def test_what_was_split_runs():
+    """The pieces, run one by one, make what the script makes."""
+    script = f"CREATE TABLE a (n);\nCREATE TABLE log (t);\n{TRIGGER}\nINSERT INTO a VALUES (1);"
+    conn = sqlite3.connect(":memory:")
+    for statement in sql.split(script):
+        conn.execute(statement.text)
+    assert [("END;",)] == conn.execute("SELECT t FROM log").fetchall()
+    conn.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [("  select 1", "SELECT"), ("-- a\n/* b */insert", "INSERT"), ("", ""), (".read x", ""),
+     ('"x"', ""), ("; x", "")],
+)  # fmt: skip
+def test_keyword_is_the_first_word(statement, expected):
+    """The keyword is in upper case, comments skipped, empty where there is none."""
+    assert expected == sql.keyword(statement)
+
+
+def test_words_are_upper_case_and_quoted_names_as_written():
+    """Bare words are in upper case, quoted ones keep theirs, the rest is single characters."""
+    expected = ("PRAGMA", "my Db", ".", "JOURNAL_MODE", "=", "WAL")
+    assert expected == sql.words('pragma "my Db" . /*x*/ journal_mode=wal;', 6)
+    assert ("PRAGMA",) == sql.words("pragma x", 1)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("ALTER TABLE old RENAME TO new;", ("old", "new")),
+        ('alter table main."a ""b" rename to [c d]', ('a "b', "c d")),
+        ("ALTER TABLE 'temp' . `x` RENAME /*y*/ TO \"TO\"", ("x", "TO")),
+        ("ALTER TABLE t RENAME COLUMN a TO b", None),
+        ("ALTER TABLE t RENAME a TO b", None),
+        ("ALTER TABLE t ADD COLUMN to_x", None),
+        ("ALTER TABLE t RENAME", None),
+        ("CREATE TABLE t (x)", None),
+        ("", None),
+    ],
+)
+def test_renamed_tells_old_and_new_name(statement, expected):
+    """Only a rename of a table is one; names lose their quotes and their schema."""
+    assert expected == sql.renamed(statement)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a", ("a",)), ('a, "b c",[d]', ("a", "b c", "d")), ("é", ("é",))]
+)
+def test_names_reads_a_list(text, expected):
+    """Names are separated by commas and may be quoted."""
+    assert expected == sql.names(text)
+
+
+@pytest.mark.parametrize("text", ["", ",", "a b", "a,", "a,,b", "main.a", "a;", '""', "my-table"])
+def test_names_refuses_what_is_no_list(text):
+    """Anything else is an error, never a name that matches no table."""
+    with pytest.raises(ValueError, match="name"):
+        sql.names(text)
+
+
+def test_line_comments_stand_outside_of_strings():
+    """Comments within strings and block comments are none; the others know their line."""
+    found = list(sql.line_comments("'-- a' -- b\n/* -- c */\n  -- d\n\"\n-- e\""))
+    assert [("-- b", 1, False), ("-- d", 3, True)] == [(c.text, c.line, c.alone) for c in found]

@@ -1,0 +1,212 @@
+"""What the verification finds in a database, and what it cannot find out."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from migrator.verify import Structural, foreign_keys, new_orphans, structural, tables
+from tests.support.digest import logical_digest
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the database of a test lies."""
+    return tmp_path / "app.db"
+
+
+@pytest.fixture
+def conn(path: Path) -> Iterator[sqlite3.Connection]:
+    """Return a connection to a new database."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    yield connection
+    connection.close()
+
+
+def damage(path: Path, page: int) -> None:
+    """Overwrite one page of a database."""
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+
+
+@pytest.mark.parametrize("mode", ["quick", "full"])
+def test_a_sound_database_has_no_problems(conn: sqlite3.Connection, mode: str) -> None:
+    """A database in which everything is well has neither problems nor blind spots."""
+    conn.executescript("CREATE TABLE t (a); CREATE INDEX i ON t (a); INSERT INTO t VALUES (1);")
+
+    assert Structural() == structural(conn, mode)
+
+
+@pytest.mark.parametrize("page", [1, 3])
+def test_a_damaged_page_is_a_problem(path: Path, conn: sqlite3.Connection, page: int) -> None:
+    """A damaged page is a finding, whether SQLite lists it or raises because of it."""
+    conn.executescript(
+        "CREATE TABLE t (a); CREATE TABLE u (a);"
+        "INSERT INTO t VALUES (1); INSERT INTO u VALUES (1)"
+    )
+    conn.close()
+    damage(path, page)
+    damaged = sqlite3.connect(path)
+
+    found = structural(damaged)
+    damaged.close()
+
+    assert found.problems
+    assert found.incomplete is None
+
+
+def test_an_index_without_its_rows_is_found_by_the_full_check(conn: sqlite3.Connection) -> None:
+    """What an index lacks is found by `full`, and not looked for by `quick`."""
+    conn.executescript("CREATE TABLE t (a); INSERT INTO t VALUES (1), (2);")
+    conn.executescript(
+        "PRAGMA writable_schema=1;"
+        "CREATE INDEX i ON t (a) WHERE a > 1;"
+        "UPDATE sqlite_master SET sql = 'CREATE INDEX i ON t (a)' WHERE name = 'i';"
+        "PRAGMA writable_schema=RESET;"
+    )
+
+    assert not structural(conn, "quick").problems
+    assert structural(conn, "full").problems
+
+
+def test_at_most_ten_problems_are_listed(conn: sqlite3.Connection) -> None:
+    """However much is wrong, ten lines say enough."""
+    conn.execute("CREATE TABLE t (a)")
+    conn.executemany("INSERT INTO t VALUES (?)", [(None,)] * 50)
+    conn.executescript(
+        "PRAGMA writable_schema=1;"
+        "UPDATE sqlite_master SET sql = 'CREATE TABLE t (a NOT NULL)' WHERE name = 't';"
+        "PRAGMA writable_schema=RESET;"
+    )
+
+    assert 10 == len(structural(conn).problems)
+
+
+@pytest.mark.parametrize(
+    ("needs", "schema"),
+    [
+        ("function", "CREATE TABLE t (a, CHECK (own(a) > 0))"),
+        ("function", "CREATE TABLE t (a); CREATE INDEX i ON t (own(a))"),
+        ("collation", "CREATE TABLE t (a COLLATE own); CREATE INDEX i ON t (a)"),
+    ],
+)
+def test_what_only_the_application_defines_leaves_the_check_incomplete(
+    path: Path, conn: sqlite3.Connection, needs: str, schema: str
+) -> None:
+    """A function or collation that SQLite lacks is no damage: the check says it is incomplete."""
+    conn.create_function("own", 1, lambda _: 1, deterministic=True)
+    conn.create_collation("own", lambda a, b: (a > b) - (a < b))
+    conn.executescript(f"{schema}; INSERT INTO t (a) VALUES (1), (2)")
+    other = sqlite3.connect(path)
+
+    found = structural(other, "full")
+    other.close()
+
+    assert () == found.problems
+    assert found.incomplete is not None
+    assert needs in found.incomplete
+
+
+def test_a_locked_database_is_no_finding(path: Path, conn: sqlite3.Connection) -> None:
+    """What is neither damage nor a blind spot is raised, not reported as damage."""
+    conn.executescript("CREATE TABLE t (a); BEGIN EXCLUSIVE;")
+    other = sqlite3.connect(path, timeout=0)
+
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        structural(other)
+    other.close()
+
+
+def test_violations_are_counted_per_table_and_parent(conn: sqlite3.Connection) -> None:
+    """Each row whose parent is missing counts for its table and that parent."""
+    conn.executescript("""
+        CREATE TABLE users (id INTEGER PRIMARY KEY);
+        CREATE TABLE "odd "" name" (u REFERENCES users, g REFERENCES gone);
+        INSERT INTO "odd "" name" VALUES (1, 1), (2, NULL);
+        """)
+
+    found = foreign_keys(conn)
+
+    assert Counter({('odd " name', "users"): 2, ('odd " name', "gone"): 1}) == found
+
+
+def test_a_foreign_key_that_cannot_be_checked_counts_as_one_violation(
+    conn: sqlite3.Connection,
+) -> None:
+    """A parent without a unique key does not keep the other tables from being checked."""
+    conn.executescript("""
+        CREATE TABLE parent (a);
+        CREATE TABLE child (a REFERENCES parent (a));
+        INSERT INTO child VALUES (1), (2);
+        CREATE TABLE users (id INTEGER PRIMARY KEY);
+        CREATE TABLE notes (u REFERENCES users);
+        INSERT INTO notes VALUES (7);
+        """)
+
+    assert Counter({("child", "parent"): 1, ("notes", "users"): 1}) == foreign_keys(conn)
+
+
+def test_violations_inside_the_transaction_are_seen(conn: sqlite3.Connection) -> None:
+    """The check sees what the open transaction has done, with foreign keys off."""
+    conn.executescript(
+        "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p);"
+        "BEGIN; INSERT INTO c VALUES (1);"
+    )
+
+    assert Counter({("c", "p"): 1}) == foreign_keys(conn)
+
+
+def test_only_more_violations_than_before_are_new() -> None:
+    """Violations that were there before the run do not block it."""
+    before = {("notes", "users"): 3, ("tags", "notes"): 2}
+    after = {("notes", "users"): 4, ("tags", "notes"): 1, ("likes", "?"): 1}
+
+    assert {("notes", "users"): 1, ("likes", "?"): 1} == new_orphans(before, after)
+
+
+def test_a_renamed_table_keeps_its_old_violations() -> None:
+    """Violations follow a table, or a parent, that the run has renamed."""
+    before = {("notes", "users"): 3, ("likes", "notes"): 1}
+    after = {("Memos", "people"): 3, ("likes", "memos"): 1}
+    renames = [("Notes", "texts"), ("texts", "memos"), ("users", "people")]
+
+    assert {} == new_orphans(before, after, renames)
+
+
+def test_only_the_applications_own_tables_are_listed(conn: sqlite3.Connection) -> None:
+    """Views, temporary tables, SQLite's own and shadow tables are left out."""
+    conn.executescript("""
+        CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT);
+        CREATE VIEW v AS SELECT 1;
+        CREATE TEMP TABLE temporary (a);
+        CREATE VIRTUAL TABLE f USING fts5 (a);
+        """)
+
+    assert ["t"] == tables(conn, ("table",))
+    assert ["f", "t"] == tables(conn, ("table", "virtual"))
+
+
+def test_the_digest_tells_states_apart(path: Path, conn: sqlite3.Connection) -> None:
+    """Equal states have equal digests; a row, a type, a table or the journal mode changes it."""
+    conn.executescript("CREATE TABLE t (a); INSERT INTO t VALUES (1), (2);")
+    seen = [logical_digest(path)]
+    conn.execute("UPDATE t SET a = 3 - a")
+    conn.execute("VACUUM")
+    assert seen == [logical_digest(path)]
+
+    for change in (
+        "INSERT INTO t VALUES (2)",
+        "UPDATE t SET a = '1' WHERE a = 1",
+        "CREATE TABLE u (a)",
+        "PRAGMA user_version=1",
+        "PRAGMA journal_mode=WAL",
+    ):
+        conn.execute(change)
+        seen.append(logical_digest(path))
+
+    assert len(seen) == len(set(seen))
