@@ -81,7 +81,9 @@ def _run(host: Any, name: str, parsed: Parsed) -> Result:
     from migrator import place
 
     given = parsed.arguments
-    place.wait_for(host.layout, host.settings, host.deadline, host.emit)
+    place.wait_for(
+        host.layout, host.settings, host.deadline, host.emit, restoring=name == "restore"
+    )
     if name == "up":
         from migrator.upgrade import bring_up_to_date
 

@@ -66,7 +66,7 @@ class Guard:
     @property
     def in_transaction(self) -> bool:
         """Whether SQLite's real transaction is open."""
-        return real_in_transaction(self.conn)
+        return self.conn in _guarded and real_in_transaction(self.conn)
 
     def failure(self, error: BaseException | None) -> FailedStatement | None:
         """
@@ -114,8 +114,8 @@ class Guard:
     def rollback(self) -> None:
         """Roll the run back; without a transaction nothing is left to be done."""
         connection = self.conn
-        connection._close_handles()
         if self.in_transaction:
+            connection._close_handles()
             connection._execute("ROLLBACK")
         connection._running = False
         connection._prepare_for(None)

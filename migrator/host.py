@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from migrator import state
+from migrator import access, state
 from migrator.context import Context
 from migrator.deadline import Deadline
 from migrator.errors import (
@@ -26,11 +26,13 @@ from migrator.errors import (
 )
 from migrator.layout import Layout
 from migrator.lock import RunLock
+from migrator.locktest import lock_self_test
 from migrator.model import Emit, Entry, Settings
 from migrator.outcome import Result
 from migrator.signals import Signals
 from migrator.sources import RegistrySource, Source, open_source
 from migrator.survey import Survey, survey
+from migrator.wait import wait_until_ready
 from migrator.worker import Ending, Task, supervise
 
 Action = Callable[[Context], dict[str, Any]]
@@ -42,7 +44,6 @@ class Host:
     The parent process of a run on one database.
 
     `prepare` is called first in every worker: the privileges are dropped there.
-    `after_lock` is called once the lock is held, before the worker starts.
     """
 
     settings: Settings
@@ -52,7 +53,6 @@ class Host:
     signals: Signals
     deadline: Deadline
     prepare: Callable[[], None] = lambda: None
-    after_lock: Callable[[], None] = lambda: None
     source: Source = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,10 +78,12 @@ class Host:
             MigratorError: The work failed; the database is as before, or the
                 error says otherwise.
         """
+        database = self.layout.database
+        wait_until_ready(lambda: access.require_writable(database), self.deadline, self.emit)
         lock = RunLock.acquire(self.layout, self.settings.lock_timeout, self.emit)
         self.deadline.extend(lock.waited)
         try:
-            self.after_lock()
+            lock_self_test(self.layout.lock)
             ending = self._work(action, lock)
             return self._conclude(ending, lock)
         finally:

@@ -10,13 +10,11 @@ it, and is reported instead.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
 
 from migrator import foreign, lock, state
 from migrator.errors import DamagedError
@@ -25,6 +23,7 @@ from migrator.foreign import ForeignHistory
 from migrator.history import History
 from migrator.layout import Layout
 from migrator.model import Applied
+from migrator.recording import database_uri
 from migrator.state import RunState
 
 _BUSY_TIMEOUT = 0.25
@@ -114,24 +113,32 @@ def _open_by_journal_mode(database: Path) -> sqlite3.Connection:
     """
     Open a database that has no `-wal`.
 
-    Read as immutable, its header tells the journal mode. In WAL mode this is
-    the connection to use, unless a `-wal` has come up meanwhile.
+    Without locks SQLite has no shared memory, and cannot open a database in
+    WAL mode; that tells the mode without creating anything. Such a one is read
+    as immutable, unless a `-wal` has come up meanwhile.
     """
-    try:
-        conn = _open(database, "ro&immutable=1")
-        if _journal_mode(conn) == "wal" and not _has_live_wal(database):
-            return conn
-        conn.close()
-    except sqlite3.DatabaseError:
-        pass  # read without locks, it may have been half-way through somebody's commit
+    if not _is_wal(database):
+        return _open(database, "ro")
+    conn = _open(database, "ro&immutable=1")
+    if not _has_live_wal(database):
+        return conn
+    conn.close()
     return _open(database, "ro")
 
 
+def _is_wal(database: Path) -> bool:
+    try:
+        _open(database, "ro&nolock=1").close()
+    except NeedsRecoveryError:
+        return False
+    except sqlite3.Error as error:
+        return primary_code(error) == _CANTOPEN
+    return False
+
+
 def _open(database: Path, mode: str) -> sqlite3.Connection:
-    uri = f"file:{quote(os.fsencode(database))}?mode={mode}"
-    conn = sqlite3.connect(
-        uri, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-    )
+    uri = database_uri(database, mode)
+    conn = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
     try:
         conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
@@ -142,10 +149,6 @@ def _open(database: Path, mode: str) -> sqlite3.Connection:
             raise NeedsRecoveryError(message) from error
         raise
     return conn
-
-
-def _journal_mode(conn: sqlite3.Connection) -> str:
-    return str(conn.execute("PRAGMA journal_mode").fetchone()[0]).lower()
 
 
 def _has_live_wal(database: Path) -> bool:

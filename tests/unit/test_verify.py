@@ -46,8 +46,7 @@ def test_a_sound_database_has_no_problems(conn: sqlite3.Connection, mode: str) -
 def test_a_damaged_page_is_a_problem(path: Path, conn: sqlite3.Connection, page: int) -> None:
     """A damaged page is a finding, whether SQLite lists it or raises because of it."""
     conn.executescript(
-        "CREATE TABLE t (a); CREATE TABLE u (a);"
-        "INSERT INTO t VALUES (1); INSERT INTO u VALUES (1)"
+        "CREATE TABLE t (a); CREATE TABLE u (a);INSERT INTO t VALUES (1); INSERT INTO u VALUES (1)"
     )
     conn.close()
     damage(path, page)

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from entrypoint import locktest, mounts
+from entrypoint import mounts
 from entrypoint import volume as place
-from migrator import access
+from migrator import access, locktest
 from migrator.errors import (
     DamagedError,
     DiskError,

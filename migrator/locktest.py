@@ -33,11 +33,24 @@ def lock_self_test(lock_file: Path) -> None:
         finally:
             os.close(second)
     except OSError as error:
-        raise _broken(lock_file, error.strerror or str(error)) from error
+        raise no_locks(lock_file, error.strerror or str(error)) from error
     finally:
         os.close(first)
     if not works:
-        raise _broken(lock_file, "a lock did not keep another process out")
+        raise no_locks(lock_file, "a lock did not keep another process out")
+
+
+def no_locks(database: Path, why: str) -> NotReadyError:
+    """Return the error of a place where locks do not work."""
+    msg = (
+        f"File locks do not work where {str(database)!r} lies ({why}):"
+        " two processes would damage the database."
+    )
+    hint = (
+        "Keep the database on a local file system or a block volume, or mount the share with"
+        " locks (NFS without `nolock` and `local_lock`, SMB without `nobrl`)."
+    )
+    return NotReadyError(msg, hint=hint, reason="volume.no_locks", retryable=False)
 
 
 def _flock_works(first: int, second: int) -> bool:
@@ -89,9 +102,3 @@ def _record_lock(descriptor: int) -> bool:
             return False
         raise
     return True
-
-
-def _broken(lock_file: Path, why: str) -> NotReadyError:
-    from entrypoint.volume import no_locks
-
-    return no_locks(lock_file, why)
