@@ -60,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = options.container_settings(parsed, environ)
         deadline = Deadline(settings.engine.wait_timeout)
         root = privileges.is_root()
-        return _start(
-            Start(settings, log, signals, environ, environment, began, deadline, root)
-        )
+        return _start(Start(settings, log, signals, environ, environment, began, deadline, root))
     except MigratorError as error:
         return _fail(log, error, began)
     except Exception as error:  # noqa: BLE001 - a bug is one line and exit code 70
@@ -72,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _start(start: Start) -> int:
     """Tell the whole story: every step in its order, the exec last."""
     _say_started(start)
+    _warn_of_user(start)
     path = _find_command(start)
     layout = Layout.of(start.settings.engine)
     start.log.database = str(layout.database)
@@ -99,6 +98,13 @@ def _say_started(start: Start) -> None:
         version=__version__,
         migrate=start.settings.migrate,
     )
+
+
+def _warn_of_user(start: Start) -> None:
+    """Say that only root can become another user, where one is asked for."""
+    run_as = start.settings.run_as
+    if run_as is not None and not run_as.keep and not privileges.is_root():
+        privileges.warn_unless_same(_ids(run_as.uid), _ids(run_as.gid), start.log)
 
 
 def _find_command(start: Start) -> str | None:
@@ -139,8 +145,8 @@ def _ready(start: Start, layout: Layout) -> Iterator[Callable[[], None]]:
     Yields:
         What a worker calls first, to be that user for good.
     """
+    _wait_for_volume(start, layout)
     user, keep = _run_user(start, layout)
-    _wait_for_volume(start, layout, user)
     if user is None:
         yield _nothing
     elif keep:
@@ -159,23 +165,20 @@ def _ready(start: Start, layout: Layout) -> Iterator[Callable[[], None]]:
 
 
 def _run_user(start: Start, layout: Layout) -> tuple[tuple[int, int] | None, bool]:
-    """Return whom the run is done as, None for who we are, and whether the application stays root."""
+    """Return whom the run is done as (None: who we are), and whether the application stays root."""
     run_as = start.settings.run_as
     if run_as is None:
         return None, False
     if not privileges.is_root():
-        if not run_as.keep:
-            privileges.warn_unless_same(_ids(run_as.uid), _ids(run_as.gid), start.log)
         return None, run_as.keep
     if run_as.uid is None or run_as.gid is None:
         return privileges.owner_of(layout.database), True
     return (run_as.uid, run_as.gid), run_as.keep
 
 
-def _wait_for_volume(start: Start, layout: Layout, user: tuple[int, int] | None) -> None:
+def _wait_for_volume(start: Start, layout: Layout) -> None:
     """Wait until the place of the database is one that the run's user can work in."""
     from entrypoint import mounts, volume
-    from migrator import state
     from migrator.wait import wait_until_ready
 
     engine = start.settings.engine
@@ -183,6 +186,7 @@ def _wait_for_volume(start: Start, layout: Layout, user: tuple[int, int] | None)
     backup_dir = engine.backup_dir or layout.database.parent / "backups"
 
     def admit() -> contextlib.AbstractContextManager[None]:
+        user, _keep = _run_user(start, layout)
         if user is None:
             return contextlib.nullcontext()
         return privileges.admitting(layout.database, backup_dir, *user, given=engine.database)
@@ -289,11 +293,11 @@ def _run_migrator(parsed: Parsed, environ: Mapping[str, str], log: Log) -> int:
 
 def _inform(parsed: Parsed) -> int:
     if parsed.help:
-        print(options.help_text())
+        sys.stdout.write(options.help_text() + "\n")
     else:
         from migrator._version import __version__
 
-        print(f"entrypoint {__version__}")
+        sys.stdout.write(f"entrypoint {__version__}\n")
     return 0
 
 

@@ -211,5 +211,3 @@ def _description(database: Path, volume: Volume) -> str:
         "empty-dir": "in an emptyDir, which goes with its Pod",
     }[volume.kind]
     return f"{directory!r}, the directory of the database, lies {what}."
-
-

@@ -102,7 +102,7 @@ class MigrationRunner:
         registry.script_of(migration)
         self.migrations.append(migration)
 
-    def run_migrations(self, verbose: bool = True) -> int:  # noqa: FBT001, FBT002 - as it was
+    def run_migrations(self, verbose: bool = True) -> int:
         """
         Apply the registered migrations that are pending; returns how many.
 
@@ -113,7 +113,7 @@ class MigrationRunner:
         """
         return self._apply(verbose=verbose)
 
-    def run_pending_migrations(self, verbose: bool = True) -> int:  # noqa: FBT001, FBT002
+    def run_pending_migrations(self, verbose: bool = True) -> int:
         """
         Apply the pending migrations; returns how many.
 
@@ -136,7 +136,7 @@ class MigrationRunner:
             pending_versions=[entry.identity for entry in found.pending],
         )
 
-    def rollback_last(self, verbose: bool = True) -> bool:  # noqa: FBT001, FBT002 - as it was
+    def rollback_last(self, verbose: bool = True) -> bool:
         """
         Undo the migration that was applied last.
 
@@ -210,9 +210,7 @@ def _forward(layout: Layout) -> Forward:
     return forward
 
 
-def _settings(
-    database: Path, migrations: str, in_use: InUse, options: dict[str, Any]
-) -> Settings:
+def _settings(database: Path, migrations: str, in_use: InUse, options: dict[str, Any]) -> Settings:
     """Return the settings of a runner, with the paths in them made paths."""
     for name in ("backup_dir",):
         if options.get(name) is not None:
@@ -225,4 +223,4 @@ def _settings(
 
 def _say(text: str, *, verbose: bool) -> None:
     if verbose:
-        print(text)
+        print(text)  # noqa: T201 - what `verbose` has always done

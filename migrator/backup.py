@@ -36,7 +36,7 @@ from migrator.copying import (
     same_pages,
 )
 from migrator.errors import BackupError, DamagedError, MigratorError
-from migrator.failures import of_sqlite, primary_code
+from migrator.failures import of_sqlite, of_system, primary_code
 from migrator.files import write_atomic
 from migrator.layout import like_database, make_backup_dir
 from migrator.retention import clean, drop_oldest, make_room, prune, remove_backup
@@ -152,6 +152,10 @@ class _Job:
             slot = Slot.reserve(self.layout, ownership)
         try:
             return self._fill(slot, ownership)
+        except sqlite3.Error as error:
+            raise _copy_failed(error, self.layout.database, slot) from error
+        except OSError as error:
+            raise of_system(error, "while the database was compared with its backup") from error
         finally:
             slot.close()
 
@@ -186,11 +190,8 @@ class _Job:
         return [each for each in known_backups(self.layout) if each.bytes == size]
 
     def _copy(self, slot: Slot, ownership: Ownership, report: _Report) -> None:
-        try:
-            with writing(slot.partial):
-                copy_pages(self.source, slot.partial, ownership, report.progress)
-        except sqlite3.Error as error:
-            raise _copy_failed(error, self.layout.database, slot) from error
+        with writing(slot.partial):
+            copy_pages(self.source, slot.partial, ownership, report.progress)
 
     def _check(self, slot: Slot) -> None:
         """Check the copy's structure: a copy of damage is damage, and a reason not to begin."""
@@ -199,6 +200,8 @@ class _Job:
         except UncheckableError as error:
             self._compare(slot, str(error))
             return
+        except sqlite3.Error as error:
+            raise cannot_write(errno.EIO, slot.path) from error
         if not damage:
             return
         if self.live is not None and not self.live.same_as(slot.partial):
@@ -323,7 +326,7 @@ def reuse(layout: Layout, backup: Backup, facts: Facts, emit: Emit) -> Backup:
     Raises:
         BackupError: Its new place cannot be noted.
     """
-    first = newest_known(layout)
+    first = _newest_known(layout)
     if facts.reason in MADE_BY_RUNS and backup != first:
         counter = highest_counter(layout) + 1
         backup = replace(backup, counter=counter, reason=facts.reason)
@@ -334,7 +337,7 @@ def reuse(layout: Layout, backup: Backup, facts: Facts, emit: Emit) -> Backup:
     return backup
 
 
-def newest_known(layout: Layout) -> Backup | None:
+def _newest_known(layout: Layout) -> Backup | None:
     """Return the newest backup that a run made, of those that can be understood."""
     return next((each for each in known_backups(layout) if each.reason in MADE_BY_RUNS), None)
 

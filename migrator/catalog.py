@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -315,4 +316,6 @@ def verify_backup(backup: Backup, level: str = "quick") -> str | None:
         damage = check_structure(backup.path, level)
     except UncheckableError:
         return None
+    except sqlite3.Error as error:
+        return f"The backup {path!r} cannot be read: {error}."
     return f"The backup {path!r} is damaged: {damage[0]}." if damage else None

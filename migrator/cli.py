@@ -1,6 +1,4 @@
-"""
-The `migrator` command: results on stdout, logs on stderr, one code per outcome.
-"""
+"""The `migrator` command: results on stdout, logs on stderr, one code per outcome."""
 
 from __future__ import annotations
 
@@ -167,4 +165,3 @@ def _bug(log: Log, error: Exception, seconds: float) -> int:
 def _silence_stdout() -> None:
     """Keep the interpreter from complaining when the reader of stdout has gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-

@@ -112,13 +112,25 @@ class Guard:
         self.conn._running = False
 
     def rollback(self) -> None:
-        """Roll the run back; without a transaction nothing is left to be done."""
+        """
+        Roll the run back, and the connection's settings with it.
+
+        Without a transaction, or once closed, nothing is left to be rolled back.
+        """
         connection = self.conn
+        if connection not in _guarded:
+            return
+        connection.set_progress_handler(None, 0)
+        connection._close_handles()
         if self.in_transaction:
-            connection._close_handles()
             connection._execute("ROLLBACK")
         connection._running = False
-        connection._prepare_for(None)
+        connection._forget_transaction()
+        # A setting such as `query_only` would be in the way of a restore. Where
+        # the disk or a lock prevents that, the rollback still stands.
+        with suppress(sqlite3.Error):
+            if self._baseline is not None:
+                connection._take_back(self._baseline)
 
     def start_migration(self, row_factory: Any = sqlite3.Row) -> None:
         """Hand the connection to a migration: as new, with an empty record."""
@@ -152,6 +164,8 @@ class Guard:
         """Close the connection, in the process that opened it only."""
         if os.getpid() != self._pid or self.conn not in _guarded:
             return
+        # With a query unfinished, SQLite would keep the file, and its lock.
+        self.conn._close_handles()
         with self.engine():
             self.conn.close()
         _guarded.discard(self.conn)

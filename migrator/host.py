@@ -105,9 +105,7 @@ class Host:
         )
 
     def _context(self, source: Source, emit: Emit) -> Context:
-        return Context(
-            self.settings, self.layout, source, emit, self.run_id, self.deadline
-        )
+        return Context(self.settings, self.layout, source, emit, self.run_id, self.deadline)
 
     # --- how it ended -----------------------------------------------------
 
@@ -148,7 +146,7 @@ class Host:
         settled = self._settle_in_worker(ending, lock)
         if settled.get("outcome") == "committed":
             return self._believe_database(ending, left)
-        error = self._why(ending, settled)
+        error = self._why(ending)
         if ending.migration is not None:
             self._say_failed(ending, error)
         if began:
@@ -174,7 +172,7 @@ class Host:
         return again.result or {}
 
     def _believe_database(self, ending: Ending, left: state.RunState | None) -> Result:
-        """The run's id is in the history: the commit had taken place."""
+        """Report the run as done: its id is in the history, so the commit had taken place."""
         found = self.survey()
         changed = tuple(row.identity for row in found.applied if row.run_id == self.run_id)
         if left is not None and "undone" in left.extra:
@@ -184,7 +182,7 @@ class Host:
         ending.result = {"outcome": outcome, "applied": len(changed), "changed": list(changed)}
         return self._believe(ending)
 
-    def _why(self, ending: Ending, settled: dict[str, Any]) -> MigratorError:
+    def _why(self, ending: Ending) -> MigratorError:
         """Return the error for a worker that ended without a report."""
         how = ending.describe()
         if ending.signum is not None:
@@ -232,7 +230,8 @@ class Host:
             scripts = [each for each in source.scripts() if each.entry.key in pending]
             return {"transactional": all(script.transactional for script in scripts)}
 
-        return "in-place" if self._ask(task, Path(self.settings.migrations))["transactional"] else "copy"
+        answer = self._ask(task, Path(self.settings.migrations))
+        return "in-place" if answer["transactional"] else "copy"
 
     def _read_registry(self, source: RegistrySource) -> tuple[Entry, ...]:
         """Read a registry's names in a child, since the file is code."""
@@ -263,6 +262,7 @@ class Host:
 def prepare_worker(layout: Layout, migrations: str) -> None:
     """Make the worker's process fit for other people's code."""
     import sys
+
     from migrator.protection import protect
 
     sys.dont_write_bytecode = True

@@ -86,10 +86,7 @@ def _pause_or_raise(ctx: Context, error: sqlite3.Error, doing: str) -> None:
     if not is_busy(error):
         raise of_sqlite(error, ctx.layout.database, doing) from error
     if ctx.deadline.expired:
-        message = (
-            f"Another process kept the database {str(ctx.layout.database)!r} locked {doing}."
-        )
+        message = f"Another process kept the database {str(ctx.layout.database)!r} locked {doing}."
         hint = "Stop it, or allow more time with `--wait-timeout` (MIGRATOR_WAIT_TIMEOUT)."
         raise NotReadyError(message, hint=hint, reason="database.in_use") from error
     time.sleep(0.05)
-

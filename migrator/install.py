@@ -19,7 +19,9 @@ from migrator.guard import open_guard
 from migrator.inplace import GuardDesk
 from migrator.layout import like_database
 from migrator.oncopy import CopyDesk
-from migrator.run import Report, as_failure, enter, forget, housekeep, note, report, uninterrupted
+from migrator.phases import Report, enter, note, report, uninterrupted
+from migrator.safety import as_failure, forget
+from migrator.saving import housekeep
 from migrator.steps import run_batch
 
 
@@ -49,7 +51,8 @@ def create(ctx: Context, batch: Batch) -> Report:
 
 
 def _in_one_transaction(ctx: Context, batch: Batch) -> None:
-    guard = open_guard(ctx.layout.new, temporary=ctx.layout.temporary)
+    temporary = None if ctx.inline else ctx.layout.temporary
+    guard = open_guard(ctx.layout.new, temporary=temporary)
     with contextlib.closing(guard):
         guard.begin()
         run_batch(ctx, batch, GuardDesk(guard))

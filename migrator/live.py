@@ -125,9 +125,10 @@ def _open_once(ctx: Context) -> Live:
         with protection.allowed():
             raw = LiveFile.open(path)
     try:
-        if raw is not None and raw.lease_free() is False:
-            raise _in_use(path)
-        guard = open_guard(path, exclusive=alone, temporary=ctx.layout.temporary)
+        _require_unopened(raw)
+        # SQLite keeps one directory for temporary files in the whole process.
+        temporary = None if ctx.inline else ctx.layout.temporary
+        guard = open_guard(path, exclusive=alone, temporary=temporary)
     except BaseException:
         if raw is not None:
             raw.close()
@@ -142,6 +143,12 @@ def _open_once(ctx: Context) -> Live:
     return live
 
 
+def _require_unopened(raw: LiveFile | None) -> None:
+    """Raise where another process has the file open, idle as it may be."""
+    if raw is not None and raw.lease_free() is False:
+        raise _in_use(raw.path)
+
+
 def _waiting(ctx: Context, attempt: Callable[[], T]) -> T:
     def once() -> T:
         try:
@@ -151,7 +158,7 @@ def _waiting(ctx: Context, attempt: Callable[[], T]) -> T:
                 raise _in_use(ctx.layout.database) from error
             raise of_sqlite(error, ctx.layout.database, "when it was opened") from error
 
-    return wait_until_ready(once, ctx.deadline, ctx.emit)
+    return wait_until_ready(once, ctx.deadline, ctx.emit, ready="The database is free.")
 
 
 def _in_use(path: Path) -> NotYetError:

@@ -184,4 +184,3 @@ def _size(path: Path) -> int | None:
         hint = "Point `--database` (MIGRATOR_DATABASE) at a file inside that directory."
         raise DamagedError(message, hint=hint, reason="database.not_a_file")
     return found.st_size
-

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from migrator.context import Batch
 from migrator.files import Ownership, create_file
@@ -23,6 +24,8 @@ from migrator.recording import (
     database_uri,
     real_in_transaction,
 )
+
+C = TypeVar("C", bound=sqlite3.Connection)
 
 
 class CopyDesk:
@@ -63,7 +66,6 @@ class CopyDesk:
         one in a transaction of its own.
         """
         conn = self._connect(RecordingConnection)
-        assert isinstance(conn, RecordingConnection)
         self._record = conn.record
         section = script.sql_down if self._batch.down else script.sql_up
         try:
@@ -88,8 +90,8 @@ class CopyDesk:
         """Close the engine's connection."""
         self._conn.close()
 
-    def _connect(self, factory: type[sqlite3.Connection]) -> sqlite3.Connection:
-        conn = sqlite3.connect(database_uri(self._path), uri=True, factory=factory)
+    def _connect(self, factory: type[C]) -> C:
+        conn: C = sqlite3.connect(database_uri(self._path), uri=True, factory=factory)
         conn.execute("PRAGMA synchronous = OFF")
         return conn
 

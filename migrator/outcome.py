@@ -97,11 +97,7 @@ def say_finished(emit: Emit, result: Result, seconds: float, *, exit_code: int =
 
 def say_failed(emit: Emit, error: MigratorError, seconds: float, **more: Any) -> None:
     """Send `run.finished` for a run that an error ended."""
-    extra = {
-        key: value
-        for key, value in error.data.items()
-        if key in _SHOWN
-    }
+    extra = {key: value for key, value in error.data.items() if key in _SHOWN}
     emit(
         "run.finished",
         error.message,

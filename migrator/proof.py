@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from migrator import verify
 from migrator.context import Batch, Context
@@ -15,7 +15,7 @@ Orphans = Mapping[tuple[str, str], int]
 
 
 def before(ctx: Context, conn: sqlite3.Connection) -> Counter[tuple[str, str]]:
-    """Count the foreign key violations that are there already; they are reported and do not block."""
+    """Count the foreign key violations that are there already: reported, they do not block."""
     found = verify.foreign_keys(conn)
     if found:
         tables = ", ".join(f"{table} to {parent}: {n}" for (table, parent), n in found.items())
@@ -29,18 +29,25 @@ def before(ctx: Context, conn: sqlite3.Connection) -> Counter[tuple[str, str]]:
     return found
 
 
-def prove(ctx: Context, batch: Batch, conn: sqlite3.Connection, orphans: Orphans) -> None:
+def prove(
+    ctx: Context,
+    batch: Batch,
+    conn: sqlite3.Connection,
+    orphans: Orphans,
+    renames: Iterable[tuple[str, str]] = (),
+) -> None:
     """
     Check the new state: foreign keys, structure, history.
 
     Args:
         conn: The connection on which it is visible.
         orphans: What `before` had counted.
+        renames: Old and new name of each renamed table.
 
     Raises:
         VerificationError: The new state must not be kept.
     """
-    _foreign_keys(ctx, conn, orphans)
+    _foreign_keys(ctx, conn, orphans, renames)
     _structure(ctx, conn)
     _history(ctx, batch, ctx.history.read(conn))
     ctx.emit(
@@ -60,8 +67,13 @@ def read_back(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
     _history(ctx, batch, ctx.history.read(conn))
 
 
-def _foreign_keys(ctx: Context, conn: sqlite3.Connection, orphans: Orphans) -> None:
-    new = verify.new_orphans(orphans, verify.foreign_keys(conn))
+def _foreign_keys(
+    ctx: Context,
+    conn: sqlite3.Connection,
+    orphans: Orphans,
+    renames: Iterable[tuple[str, str]],
+) -> None:
+    new = verify.new_orphans(orphans, verify.foreign_keys(conn), renames)
     if not new:
         return
     tables = "; ".join(
@@ -105,9 +117,7 @@ def _history(ctx: Context, batch: Batch, rows: Collection[Applied]) -> None:
     raise _failed(ctx, "history", text, "verify.history", hint)
 
 
-def _failed(
-    ctx: Context, check: str, text: str, reason: str, hint: str
-) -> VerificationError:
+def _failed(ctx: Context, check: str, text: str, reason: str, hint: str) -> VerificationError:
     ctx.emit(
         "verify.failed",
         f"The new state failed {check}: {text}",

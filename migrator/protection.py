@@ -79,10 +79,9 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         if _watch.pid == os.getpid() and not _watch.allowing and _is_watched(arguments[0]):
             raise RefusedOpenError(_OPENED.format(arguments[0]))
-    elif event == "sqlite3.connect" and _watch.unconnectable is not None:
-        if _leads_to(arguments[0], _watch.unconnectable):
-            _watch.tried_to_connect = True
-            raise RefusedOpenError(_CONNECTED.format(arguments[0]))
+    elif event == "sqlite3.connect" and _leads_to(arguments[0], _watch.unconnectable):
+        _watch.tried_to_connect = True
+        raise RefusedOpenError(_CONNECTED.format(arguments[0]))
 
 
 def _is_watched(path: Any) -> bool:
@@ -95,8 +94,10 @@ def _is_watched(path: Any) -> bool:
     return False
 
 
-def _leads_to(path: Any, database: str) -> bool:
+def _leads_to(path: Any, database: str | None) -> bool:
     """Tell whether a path, or a URI, is the database's."""
+    if database is None:
+        return False
     with contextlib.suppress(OSError, ValueError, TypeError):
         text = os.fsdecode(path)
         if text.startswith("file:"):

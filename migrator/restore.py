@@ -20,10 +20,8 @@ from migrator.catalog import Backup
 from migrator.context import Context
 from migrator.copying import pump, uri
 from migrator.errors import (
-    BackupError,
     DamagedError,
     MigratorError,
-    NotReadyError,
     RestoreError,
     UsageError,
 )
@@ -33,24 +31,15 @@ from migrator.files import (
     fsync_directory,
     make_directory,
     remove,
-    rename,
     sidecars,
 )
 from migrator.hints import command
 from migrator.layout import like_database
 from migrator.live import Live, open_live
+from migrator.phases import Report, enter, report
 from migrator.recovery import settle
-from migrator.run import (
-    Report,
-    cleared_on_failure,
-    enter,
-    explained,
-    facts_of,
-    forget,
-    housekeep,
-    make_backup,
-    report,
-)
+from migrator.safety import cleared_on_failure, explained
+from migrator.saving import facts_of, housekeep, make_backup
 from migrator.state import RunState
 
 
@@ -114,8 +103,9 @@ def _choose_before(ctx: Context, version: str) -> Backup:
     backups = [each for each in backup.list_backups(ctx.layout) if each.reason != "restore"]
     seen = {_key(row, by_name=by_name) for each in backups for row in each.applied}
     if key is None or key not in (*known, *seen):
+        message = f"There is no migration {version!r}."
         raise UsageError(
-            f"There is no migration {version!r}.",
+            message,
             hint=f"`{command(ctx.settings, 'status')}` lists the versions.",
         )
     for each in backups:

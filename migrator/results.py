@@ -66,9 +66,11 @@ def check(host: Host) -> Answer:
     """
     found = host.survey()
     if found.sight.running:
-        raise LockedError("A run is under way.", hint="Ask again.", reason="run.under_way")
+        message = "A run is under way."
+        raise LockedError(message, hint="Ask again when it has ended.", reason="run.under_way")
     if found.sight.needs_recovery is not None and not found.sight.unfinished:
-        message = f"The database cannot be read without recovering it: {found.sight.needs_recovery}."
+        why = found.sight.needs_recovery
+        message = f"The database cannot be read without recovering it: {why}."
         raise NotReadyError(message, hint="The next start of the entrypoint recovers it.")
     if not found.sight.exists:
         refuse_missing(host.settings, host.layout)
@@ -112,12 +114,16 @@ def verify_(host: Host) -> Answer:
         raise NotReadyError(message, hint="Start the entrypoint once; it recovers it.")
     _verify_database(host)
     _verify_history(host, found)
-    bad = {each.name: trouble for each in backup.list_backups(host.layout)
-           if (trouble := backup.verify_backup(each)) is not None}
+    bad = {
+        each.name: trouble
+        for each in backup.list_backups(host.layout)
+        if (trouble := backup.verify_backup(each)) is not None
+    }
     if bad:
         listed = "; ".join(f"{name}: {trouble}" for name, trouble in bad.items())
         hint = "Delete it; `migrator backups` lists the others."
-        raise DamagedError(f"A backup is damaged: {listed}.", hint=hint, reason="backup.damaged")
+        message = f"A backup is damaged: {listed}."
+        raise DamagedError(message, hint=hint, reason="backup.damaged")
     return "Structure, foreign keys, history and backups are in order.", 0
 
 
@@ -132,7 +138,8 @@ def _verify_database(host: Host) -> None:
             found = verify.structural(conn, host.settings.verify)
             orphans = {} if found.problems else verify.foreign_keys(conn)
     except NeedsRecoveryError as error:
-        raise NotReadyError(f"The database cannot be read: {error}.") from error
+        message = f"The database cannot be read: {error}."
+        raise NotReadyError(message, hint="Start the entrypoint once; it recovers it.") from error
     except sqlite3.Error as error:
         raise of_sqlite(error, host.layout.database, "while it was verified") from error
     if found.problems:
@@ -266,7 +273,9 @@ def _status_text(facts: dict[str, Any]) -> str:
     if facts["running"] is not None:
         running = facts["running"]
         lines.append(f"A run is under way: {running['run_id']}, {running['phase']}.")
-    rows = [(row["version"] or "", row["name"], row["applied_at"] or "") for row in facts["applied"]]
+    rows = [
+        (row["version"] or "", row["name"], row["applied_at"] or "") for row in facts["applied"]
+    ]
     rows += [(row["version"], row["name"], "pending") for row in facts["pending"]]
     if rows:
         lines += ["", aligned(("VERSION", "NAME", "APPLIED"), rows)]
@@ -289,8 +298,8 @@ def _plan_text(facts: dict[str, Any]) -> str:
             aligned(("VERSION", "NAME", "FILE"), rows),
             "",
             f"Way: {ways[facts['way']]}.",
-            f"Database: {size(facts['database_bytes'])};"
-            f" free space needed: {size(facts['space_needed_bytes'])}.",
+            f"Database: {size(facts['database_bytes'])}.",
+            f"Free space needed: {size(facts['space_needed_bytes'])}.",
         )
     )
 

@@ -8,37 +8,26 @@ Python API. `upgrade` tells the story.
 from __future__ import annotations
 
 import contextlib
-import signal
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from migrator import backup, plan, proof, state
-from migrator.copying import pump
+from migrator import plan, proof
 from migrator.catalog import Backup
 from migrator.context import Batch, Context
-from migrator.errors import (
-    DiskError,
-    MigratorError,
-    NotReadyError,
-    OutcomeUnknownError,
-    RestoreError,
-    VerificationError,
-)
-from migrator.failures import of_sqlite, of_system
-from migrator.hints import command
+from migrator.copying import pump
+from migrator.errors import NotReadyError, VerificationError
 from migrator.inplace import GuardDesk, begin, commit
 from migrator.layout import like_database
-from migrator.live import Live, open_live
-from migrator.model import Applied, Emit, Script
-from migrator.outcome import as_bug
+from migrator.live import Live, open_live, open_plain
+from migrator.model import Emit, Script
+from migrator.phases import Report, enter, note, report, uninterrupted
 from migrator.recording import database_uri
-from migrator.recovery import remove_litter, remove_work_files, settle
+from migrator.recovery import settle
+from migrator.safety import explained, restored_on_failure, undone_on_failure
+from migrator.saving import housekeep, save
 from migrator.steps import run_batch
 from migrator.survey import Survey, judge, survey
-
-Report = dict[str, Any]
 
 
 def upgrade(ctx: Context) -> Report:
@@ -64,8 +53,6 @@ def look_again(ctx: Context) -> Survey:
     Raises:
         MisfitError: Files and history do not fit.
     """
-    from migrator.live import open_plain
-
     found = survey(ctx.settings, ctx.layout, ctx.source)
     if found.sight.needs_recovery:
         open_plain(ctx).close()
@@ -165,9 +152,9 @@ def _in_place(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
             begin(ctx, live.guard)
         with live.guard.engine():
             orphans = proof.before(ctx, live.conn)
-        run_batch(ctx, batch, GuardDesk(live.guard))
+        renames = run_batch(ctx, batch, GuardDesk(live.guard))
         with live.guard.engine():
-            proof.prove(ctx, batch, live.conn, orphans)
+            proof.prove(ctx, batch, live.conn, orphans, renames)
         enter(ctx, "commit")
         _commit(ctx, live)
     with restored_on_failure(ctx, live, saved), live.guard.engine():
@@ -230,8 +217,8 @@ def _migrate_copy(ctx: Context, batch: Batch, saved: Backup) -> str:
     desk = CopyDesk(ctx.layout.work, batch, ctx.layout.temporary)
     with contextlib.closing(desk):
         orphans = proof.before(ctx, desk.conn)
-        run_batch(ctx, batch, desk)
-        proof.prove(ctx, batch, desk.conn, orphans)
+        renames = run_batch(ctx, batch, desk)
+        proof.prove(ctx, batch, desk.conn, orphans, renames)
     return set_mode(ctx.layout.work, "delete")
 
 
@@ -251,277 +238,3 @@ def _publish(ctx: Context, live: Live, wanted: str) -> None:
 
 def _page_size(conn: sqlite3.Connection) -> int:
     return int(conn.execute("PRAGMA page_size").fetchone()[0])
-
-
-# --- what all ways share --------------------------------------------------
-
-
-def save(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
-    """
-    Have a verified backup of the database as it is: the newest one, if that is it.
-
-    Raises:
-        BackupError: It could not be made, or there is no space for the run.
-        DamagedError: The database is damaged.
-    """
-    enter(ctx, "backup", note(ctx, batch, reason, None))
-    with cleared_on_failure(ctx):
-        same = backup.same_state(ctx.layout, live.raw) if live.raw is not None else None
-        size = ctx.layout.database.stat().st_size
-        kept = {same.name} if same is not None else set()
-        backup.check_space(
-            ctx.layout, size, batch.way, ctx.emit, protect=kept, backed_up=same is not None
-        )
-        facts = facts_of(ctx, live, batch.applied, reason)
-        if same is not None:
-            return backup.reuse(ctx.layout, same, facts, ctx.emit)
-        return make_backup(ctx, live, facts)
-
-
-def make_backup(ctx: Context, live: Live, facts: backup.Facts) -> Backup:
-    """Copy the database into a new backup; beside others through a connection of its own."""
-    full = ctx.settings.verify
-    if ctx.settings.in_use == "wait":
-        with live.guard.engine():
-            return backup.make(
-                live.conn,
-                ctx.layout,
-                facts,
-                ctx.emit,
-                live=live.raw,
-                structural=full,
-                dedupe=live.raw is None,
-            )
-    # The write transaction is open already; SQLite would wait for its end for
-    # ever on the same connection, and reads the state before it on another.
-    with contextlib.closing(sqlite3.connect(database_uri(live.path), uri=True)) as source:
-        return backup.make(source, ctx.layout, facts, ctx.emit, structural=full, dedupe=True)
-
-
-def facts_of(
-    ctx: Context, live: Live, applied: Sequence[Applied], reason: str
-) -> backup.Facts:
-    """Return what is noted beside a backup of the database as it is."""
-    return backup.Facts(
-        reason=reason,
-        run_id=ctx.run_id,
-        version=applied[-1].identity if applied else None,
-        applied=tuple(applied),
-        journal_mode=live.journal_mode(),
-    )
-
-
-def note(
-    ctx: Context, batch: Batch, reason: str, saved: Backup | None, **extra: Any
-) -> state.RunState:
-    """Return what is noted of the run in `state.json`, but for the phase."""
-    if batch.down:
-        extra["undone"] = [script.entry.identity for script in batch.scripts]
-    return state.RunState(
-        run_id=ctx.run_id,
-        phase="prepare",
-        since=state.now(),
-        reason=reason,
-        way=ctx.way,
-        database=str(ctx.layout.database),
-        backup=saved.name if saved is not None else None,
-        journal_mode=saved.journal_mode if saved is not None else None,
-        extra=extra,
-    )
-
-
-@contextlib.contextmanager
-def cleared_on_failure(ctx: Context) -> Iterator[None]:
-    """Leave nothing behind where the run ends before the first migration."""
-    try:
-        yield
-    except BaseException:
-        forget(ctx)
-        raise
-
-
-@contextlib.contextmanager
-def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]:
-    """
-    Undo the run when anything fails, and prove that the database is as before.
-
-    Raises:
-        OutcomeUnknownError: The disk failed at the commit, and goes on failing.
-    """
-    try:
-        yield
-    except BaseException as error:
-        failure = as_failure(ctx, error)
-        try:
-            _undo(ctx, live, saved)
-        except (sqlite3.Error, OSError) as second:
-            raise _not_undone(ctx, failure, second) from error
-        if is_full(failure) and saved.run_id == ctx.run_id:
-            backup.remove_backup(ctx.layout, saved)
-        forget(ctx)
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise failure from error
-
-
-def _undo(ctx: Context, live: Live, saved: Backup) -> None:
-    """Roll back, and compare the database with the backup where nobody else can write."""
-    live.guard.rollback()
-    remove_work_files(ctx.layout)
-    if ctx.settings.in_use == "wait":
-        live.checkpoint()
-        if saved.journal_mode and live.journal_mode() != saved.journal_mode:
-            live.set_journal_mode(saved.journal_mode)
-    identical = live.same_as(saved.path)
-    if identical is False:
-        put_back(ctx, live, saved)
-        return
-    ctx.emit(
-        "restore.finished",
-        "The database is as it was before this run.",
-        method="rollback" if ctx.way == "in-place" else "discarded",
-        identical=identical,
-    )
-
-
-def _not_undone(ctx: Context, failure: MigratorError, second: Exception) -> MigratorError:
-    """
-    Return the error for a rollback that the disk did not allow.
-
-    Nothing is lost by it: the journal is on the disk, and whoever opens the
-    database next rolls back, or finds the commit complete.
-    """
-    message = (
-        f"The disk failed while the run on {str(ctx.layout.database)!r} was being undone"
-        f" ({second}), after this: {failure.message}"
-    )
-    hint = "Check the disk, then start again: the next start settles it by itself."
-    if ctx.phase in ("commit", "publish"):
-        return OutcomeUnknownError(message, hint=hint, data=failure.data)
-    return DiskError(message, hint=hint, data={**failure.data, "outcome": "failed_restored"})
-
-
-@contextlib.contextmanager
-def restored_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]:
-    """Put the backup back when a check after the commit fails, and nobody has seen the new state."""
-    try:
-        yield
-    except BaseException as error:
-        failure = as_failure(ctx, error)
-        if ctx.settings.in_use != "wait":
-            raise _released(ctx, failure, saved) from error
-        put_back(ctx, live, saved)
-        forget(ctx)
-        raise failure from error
-
-
-def put_back(ctx: Context, live: Live, saved: Backup) -> None:
-    """Write a backup's pages back while the database has not been released."""
-    from migrator import restore
-
-    restore.keep_failed(ctx, live)
-    restore.write_back(ctx, live, saved)
-
-
-def _released(ctx: Context, failure: MigratorError, saved: Backup) -> RestoreError:
-    message = f"A check failed after the commit, with others using the database: {failure.message}"
-    hint = (
-        "Nothing is overwritten any more by itself. To go back:"
-        f" `{command(ctx.settings, 'restore', saved.name)}`."
-    )
-    data = {"backup": str(saved.path)}
-    return RestoreError(message, hint=hint, reason="verify.after_release", data=data)
-
-
-def forget(ctx: Context) -> None:
-    """Remove what only the running of the run needed; housekeeping fails no run."""
-    with contextlib.suppress(OSError, MigratorError):
-        remove_litter(ctx.layout)
-        state.clear(ctx.layout.state)
-
-
-def housekeep(ctx: Context, saved: Backup | None) -> None:
-    """Tidy up after a run that is done, and prune the backups; fails no run."""
-    enter(ctx, "prune")
-    forget(ctx)
-    own = saved.name if saved is not None else None
-    with contextlib.suppress(OSError, MigratorError):
-        backup.prune(ctx.layout, ctx.settings.backup_keep, (), own, ctx.emit)
-
-
-def enter(ctx: Context, phase: str, noted: state.RunState | None = None) -> None:
-    """
-    Enter a phase: tell the parent process, and note it on the volume where told.
-
-    Raises:
-        DiskError: It cannot be noted.
-        NoPermissionError: Nor may it.
-    """
-    ctx.phase = phase
-    if not ctx.inline:
-        ctx.emit("phase", phase, phase=phase)
-    if noted is None:
-        return
-    noted = replace(noted, phase=phase, since=state.now())
-    try:
-        state.write(ctx.layout.state, noted, like_database(ctx.layout))
-    except OSError as error:
-        raise of_system(error, "while the run's state was noted") from error
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Keep SIGTERM, SIGINT and SIGHUP waiting for the end of a commit."""
-    stops = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def as_failure(ctx: Context, error: BaseException) -> MigratorError:
-    """Return the error that ends the run for whatever was raised in it."""
-    failure = _translated(ctx, error)
-    failure.data.setdefault("began", ctx.began)
-    return failure
-
-
-def _translated(ctx: Context, error: BaseException) -> MigratorError:
-    if isinstance(error, MigratorError):
-        return error
-    doing = f"in the phase {ctx.phase!r}"
-    if isinstance(error, sqlite3.Error):
-        return of_sqlite(error, ctx.layout.database, doing)
-    if isinstance(error, OSError):
-        return of_system(error, doing)
-    return as_bug(error, f" {doing}")
-
-
-@contextlib.contextmanager
-def explained(ctx: Context) -> Iterator[None]:
-    """Give every exception of the run the form in which it is reported."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        failure = as_failure(ctx, error)
-        if failure is error:
-            raise
-        raise failure from error
-
-
-def is_full(error: MigratorError) -> bool:
-    """Tell whether a run failed for want of space."""
-    return error.reason in ("disk.full", "backup.no_space")
-
-
-def report(outcome: str, changed: Sequence[str] = (), saved: Backup | None = None) -> Report:
-    """Return what the worker reports, as JSON values."""
-    return {
-        "outcome": outcome,
-        "applied": len(changed),
-        "changed": list(changed),
-        "backup": str(saved.path) if saved is not None else None,
-    }

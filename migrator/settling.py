@@ -12,7 +12,7 @@ from migrator.deadline import Deadline
 from migrator.errors import MigratorError
 from migrator.live import open_live
 from migrator.recovery import Settled, settle
-from migrator.run import explained
+from migrator.safety import explained
 
 _AT_A_SIGNAL = 0.5
 """Seconds for which another user of the database is waited for when time is short."""

@@ -43,7 +43,7 @@ class Signals:
         """Handle the signals from here on."""
         signals = cls()
         for number in cls.HANDLED:
-            signal.signal(number, signals._handle)  # noqa: SLF001 - its own
+            signal.signal(number, signals._handle)
         return signals
 
     @contextlib.contextmanager

@@ -8,7 +8,9 @@ events, checks, the row-loss guard, history rows, and what a failure is called.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -55,9 +57,12 @@ class Desk(Protocol):
         """
 
 
-def run_batch(ctx: Context, batch: Batch, desk: Desk) -> None:
+def run_batch(ctx: Context, batch: Batch, desk: Desk) -> tuple[tuple[str, str], ...]:
     """
     Run all migrations of a batch with their history rows; commit nothing.
+
+    Returns:
+        Old and new name of each table that was renamed, in order.
 
     Raises:
         MigrationFailedError: One failed.
@@ -73,8 +78,14 @@ def run_batch(ctx: Context, batch: Batch, desk: Desk) -> None:
         message = f"The rows of all tables were counted in {seconds:.1f} s."
         ctx.emit("rows.counted", message, level="debug", seconds=round(seconds, 3))
     ctx.began = True
+    renames: list[tuple[str, str]] = []
     for script in batch.scripts:
         _step(ctx, batch, desk, guard, script)
+        renames += desk.record.renames
+    for table, why in guard.uncounted.items():
+        message = f"The rows of {table!r} cannot be counted ({why}): a loss is not noticed."
+        ctx.emit("rows.uncounted", message, level="warning", table=table, error=why)
+    return tuple(renames)
 
 
 def _step(ctx: Context, batch: Batch, desk: Desk, guard: RowGuard, script: Script) -> None:
@@ -106,6 +117,7 @@ def _perform(
     ctx: Context, batch: Batch, desk: Desk, guard: RowGuard, script: Script
 ) -> dict[str, int]:
     """Let a migration do its work, and look at what it did; returns rows said to go, per table."""
+    pid = os.getpid()
     try:
         with desk.session(script) as conn:
             if not batch.down:
@@ -113,20 +125,38 @@ def _perform(
             _call(script, conn, down=batch.down)
             if not batch.down:
                 _check(script, script.check_after, "check_after", conn)
-        hidden = desk.failure(None)
-        if hidden is not None:
-            raise hidden.error
-    except VerificationError:
-        raise
-    except KeyboardInterrupt:
-        if ctx.inline:
-            raise
-        raise _failure(desk, script, KeyboardInterrupt("KeyboardInterrupt"), batch) from None
+            _end_if_forked(pid, None)
+        _raise_hidden(desk)
     except BaseException as error:
+        _end_if_forked(pid, error)
+        if isinstance(error, VerificationError) or (
+            ctx.inline and isinstance(error, KeyboardInterrupt)
+        ):
+            raise
         raise _failure(desk, script, error, batch) from error
     with desk.engine():
-        removed = guard.check(desk.record, script.entry, script.allow_row_loss)
-    return removed
+        return guard.check(desk.record, script.entry, script.allow_row_loss)
+
+
+def _raise_hidden(desk: Desk) -> None:
+    """Raise what the migration has swallowed, where the run cannot go on after it."""
+    hidden = desk.failure(None)
+    if hidden is not None:
+        raise hidden.error
+
+
+def _end_if_forked(pid: int, error: BaseException | None) -> None:
+    """
+    End a process that a migration has forked and that has come out of the migration.
+
+    It must not go on with the run: neither undo it nor tidy up after it.
+    """
+    if os.getpid() == pid:
+        return
+    if error is not None and not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+    code = error.code if isinstance(error, SystemExit) else error is not None
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _call(script: Script, conn: sqlite3.Connection, *, down: bool) -> None:
@@ -153,7 +183,8 @@ def _run_section(section: Section, conn: sqlite3.Connection) -> None:
     from migrator import sql
 
     if not isinstance(conn, RecordingConnection):
-        raise MigratorError("The connection of a migration records nothing.")
+        message = "The connection of a migration records nothing."
+        raise MigratorError(message)
     conn.run_statements(
         statement
         for statement in section.statements

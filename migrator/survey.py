@@ -133,5 +133,3 @@ def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> 
 def with_problems(found: Survey, more: tuple[Problem, ...]) -> Survey:
     """Return the survey with further misfits."""
     return replace(found, problems=found.problems + more)
-
-

@@ -9,8 +9,9 @@ from migrator.errors import UsageError
 from migrator.inplace import begin, commit
 from migrator.live import open_live
 from migrator.model import Script
+from migrator.phases import Report, report, uninterrupted
 from migrator.recovery import settle
-from migrator.run import Report, explained, report, uninterrupted
+from migrator.safety import explained
 from migrator.source import version_key
 from migrator.undo import look_for_writing
 

@@ -8,8 +8,10 @@ from migrator.context import Batch, Context
 from migrator.errors import MissingDownError, MissingFileError, NotReadyError, UsageError
 from migrator.hints import command
 from migrator.model import Applied, Script
+from migrator.phases import Report, report
 from migrator.recovery import settle
-from migrator.run import Report, execute, explained, load, refuse_changed, report, say_plan
+from migrator.run import execute, load, refuse_changed, say_plan
+from migrator.safety import explained
 from migrator.source import version_key
 from migrator.survey import Survey, survey
 

@@ -1,6 +1,4 @@
-"""
-One upgrade as a start needs it: look first, and do something only where that is needed.
-"""
+"""One upgrade as a start needs it: look first, and do something only where that is needed."""
 
 from __future__ import annotations
 

@@ -52,7 +52,13 @@ class NotYetError(NotReadyError):
         self.fields = fields or {}
 
 
-def wait_until_ready(check: Callable[[], T], deadline: Deadline, emit: Emit) -> T:
+def wait_until_ready(
+    check: Callable[[], T],
+    deadline: Deadline,
+    emit: Emit,
+    *,
+    ready: str = "The volume is ready.",
+) -> T:
     """
     Return what a check returns, repeating it while it raises `NotYetError`.
 
@@ -60,6 +66,7 @@ def wait_until_ready(check: Callable[[], T], deadline: Deadline, emit: Emit) -> 
         check: Looks once; creates and writes nothing.
         deadline: The budget; with nothing left of it the check is done once.
         emit: Gets `volume.waiting` before each pause, `volume.ready` at the end.
+        ready: What `volume.ready` says.
 
     Raises:
         MigratorError: The cause of the last `NotYetError`, or at once whatever
@@ -69,9 +76,9 @@ def wait_until_ready(check: Callable[[], T], deadline: Deadline, emit: Emit) -> 
         result = check()
     except NotYetError as first:
         result = _give_up_late(check, first, deadline, emit)
-        emit("volume.ready", "The volume is ready.")
+        emit("volume.ready", ready)
         return result
-    emit("volume.ready", "The volume is ready.", level="debug")
+    emit("volume.ready", ready, level="debug")
     return result
 
 

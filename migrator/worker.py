@@ -155,7 +155,7 @@ def _child(
             os.close(number)
         _detach(output)
         signal.set_wakeup_fd(-1)
-        for number in Signals.HANDLED + (signal.SIGCHLD,):
+        for number in (*Signals.HANDLED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         emit = _Pipe(report)
         os.register_at_fork(after_in_child=lambda: _forget((report, *private)))
@@ -168,9 +168,7 @@ def _child(
         os._exit(code)
 
 
-def _attempt(
-    task: Task, emit: Emit, prepare: Callable[[], None], parent: int
-) -> dict[str, Any]:
+def _attempt(task: Task, emit: Emit, prepare: Callable[[], None], parent: int) -> dict[str, Any]:
     try:
         prepare()
         _die_with(parent)

@@ -18,6 +18,20 @@ ROOT = Path(__file__).parents[1]
 """The repository, or the copy of its tests that an installed wheel is tested with."""
 
 
+_TESTS_RUN_IN = os.getpid()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport() -> None:
+    """
+    End a forked child that has come back out of its test.
+
+    It would go on to run every further test, forking again in each.
+    """
+    if os.getpid() != _TESTS_RUN_IN:
+        os._exit(70)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that the caller of the tests has set reaches the program under test."""

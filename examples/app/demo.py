@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import os
 import random
 import runpy
@@ -72,6 +73,8 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, default=Path("demo"), help="where to write")
     parser.add_argument("--port", type=int, default=8000, help="with --serve (default 8000)")
     options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in step with the program's own lines
     if options.reset:
         shutil.rmtree(options.directory, ignore_errors=True)
     database = options.directory / "data" / "library.db"

@@ -22,7 +22,7 @@ class Recorder:
 
     events: list[dict[str, Any]] = field(default_factory=list)
 
-    def _call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
+    def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
         """Keep one event."""
         self.events.append({"event": event, "message": message, "level": level, **fields})
 

@@ -18,6 +18,7 @@ import pytest
 
 from migrator.guard import Guard, RefusedError, open_guard
 from migrator.record import is_disk_error
+from migrator.recording import RecordingConnection
 from tests.support.digest import logical_digest
 
 ROOT = Path(__file__).parents[2]
@@ -339,7 +340,8 @@ SCENARIOS: dict[str, Callable[[sqlite3.Connection], Any]] = {
         rows(c),
     ),
     "isolation_level wrong": lambda c: [
-        _raised(lambda: setattr(c, "isolation_level", v)) for v in ("X", 1)
+        _raised(lambda level=v: setattr(c, "isolation_level", level))  # type: ignore[misc]
+        for v in ("X", 1)
     ],
     "savepoint begins a transaction": lambda c: (
         c.execute("SAVEPOINT a"),
@@ -465,6 +467,21 @@ def test_transaction_control_is_acted_out(guard: Guard, tmp_path: Path, scenario
     path = Path(guard.conn.execute("PRAGMA database_list").fetchone()["file"])
     finish(guard)
     assert logical_digest(native_path) == logical_digest(path)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_recording_changes_nothing(tmp_path: Path, scenario: str) -> None:
+    """A connection that only records (way B) shows and does what Python's own does."""
+    seen = []
+    for factory in (sqlite3.Connection, RecordingConnection):
+        path = tmp_path / f"{factory.__name__}.db"
+        make(path)
+        with closing(sqlite3.connect(path, factory=factory)) as conn:
+            seen.append(shown(SCENARIOS[scenario](conn)))
+            conn.commit()
+        seen.append(logical_digest(path))
+
+    assert seen[:2] == seen[2:]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="`autocommit` came with Python 3.12")
@@ -612,15 +629,19 @@ def test_reading_settings_is_allowed(guard: Guard, statement: str) -> None:
     assert guard.refused is None
 
 
+def _backup(conn: sqlite3.Connection) -> None:
+    with closing(sqlite3.connect(":memory:")) as target:
+        conn.backup(target)
+
+
 METHODS: dict[str, Callable[[sqlite3.Connection], Any]] = {
     "close": lambda c: c.close(),
     "set_authorizer": lambda c: c.set_authorizer(None),
-    "backup": lambda c: c.backup(sqlite3.connect(":memory:")),
+    "backup": _backup,
     "deserialize": lambda c: c.deserialize(b""),
 }
 
 
-@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_that_would_take_the_connection_are_refused(guard: Guard, method: str) -> None:
     """A migration may not close, replace, unguard or copy the run's connection."""
@@ -895,6 +916,21 @@ def test_everything_of_the_connection_is_put_back(guard: Guard) -> None:
         conn.execute("ATTACH ':memory:' AS other")
 
 
+def test_a_failed_run_puts_the_connection_back_too(guard: Guard, path: Path) -> None:
+    """After a rollback, nothing that a migration has set is in the way of a restore."""
+    conn = guard.conn
+    conn.execute("PRAGMA query_only=1")
+    conn.set_progress_handler(lambda: 1, 1)
+    guard.rollback()
+
+    with guard.engine(), closing(sqlite3.connect(":memory:")) as backup:
+        backup.executescript("CREATE TABLE t (a); INSERT INTO t VALUES (7)")
+        assert 0 == conn.execute("PRAGMA query_only").fetchone()[0]
+        backup.backup(conn)
+    guard.close()
+    assert [7] == stored(path)
+
+
 def test_secure_delete_fast_is_put_back_as_fast(path: Path) -> None:
     """A setting that is read as a number and set by a word is put back by the word."""
     guard = open_guard(path)
@@ -1004,6 +1040,19 @@ def test_the_engine_is_neither_refused_nor_recorded(guard: Guard) -> None:
     assert "a migration's" == guard.conn.execute("SELECT 1").fetchone()
 
 
+def test_an_unfinished_query_does_not_outlive_the_guard(path: Path) -> None:
+    """Closing gives the lock back, though somebody still holds a cursor amid its rows."""
+    guard = open_guard(path)
+    guard.begin()
+    guard.start_migration()
+    kept = guard.conn.execute("SELECT * FROM t")
+    guard.commit()
+    guard.close()
+
+    assert [1, 2] == stored(path)
+    assert kept is not None
+
+
 # --- cursors --------------------------------------------------------------------
 
 
@@ -1047,7 +1096,7 @@ FORKING = """
 import ctypes, multiprocessing, os, sqlite3, sys
 from migrator.guard import open_guard
 
-path, way, planted = sys.argv[1:4]
+path, way, planted, journal = sys.argv[1:5]
 guard = open_guard(path)
 if planted == "planted":
     ctypes.pythonapi.Py_DecRef(ctypes.py_object(guard.conn))
@@ -1056,7 +1105,7 @@ guard.start_migration()
 conn = guard.conn
 conn.execute("PRAGMA cache_size=5")
 conn.execute("UPDATE big SET b = zeroblob(900)")
-assert os.path.getsize(path + "-journal") > 100_000
+assert os.path.getsize(journal) > 100_000
 
 def use():
     for action in (lambda: conn.execute("SELECT 1"), lambda: conn.execute("DELETE FROM big"),
@@ -1090,25 +1139,29 @@ else:
         child()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 assert status == (1 if way == "exception" else 0), status
-journal = os.path.exists(path + "-journal")
+kept = os.path.exists(journal)
 conn.execute("INSERT INTO big VALUES (0, 'end')")
 guard.finish_migration()
 guard.commit()
 guard.close()
-print("journal kept" if journal else "journal lost")
+print("journal kept" if kept else "journal lost")
 """
 
 WAYS = ("sys.exit", "exception", "os._exit", "multiprocessing", "use")
 
 
-def fork(path: Path, way: str, planted: str = "") -> tuple[subprocess.CompletedProcess[str], str]:
+def fork(
+    path: Path, way: str, planted: str = "", mode: str = "DELETE"
+) -> tuple[subprocess.CompletedProcess[str], str]:
     """Let a child of a migration end in some way; return the run, and what became of the file."""
+    journal = f"{path}{'-wal' if mode == 'WAL' else '-journal'}"
     with closing(sqlite3.connect(path)) as conn:
+        conn.execute(f"PRAGMA journal_mode={mode}")
         conn.execute("CREATE TABLE big (a, b)")
         conn.executemany("INSERT INTO big VALUES (?, zeroblob(800))", [(n,) for n in range(1, 501)])
         conn.commit()
     done = subprocess.run(
-        [sys.executable, "-c", FORKING, str(path), way, planted],
+        [sys.executable, "-c", FORKING, str(path), way, planted, journal],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     with closing(sqlite3.connect(path)) as conn:
@@ -1120,19 +1173,21 @@ def fork(path: Path, way: str, planted: str = "") -> tuple[subprocess.CompletedP
     return done, f"{check} {wide}"
 
 
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_forked_child_does_no_harm_when_it_ends(path: Path, way: str) -> None:
+def test_a_forked_child_does_no_harm_when_it_ends(path: Path, way: str, mode: str) -> None:
     """However a child ends, or uses what it inherited, its parent's transaction goes on."""
-    done, state = fork(path, way)
+    done, state = fork(path, way, mode=mode)
 
     assert (0, "journal kept\n") == (done.returncode, done.stdout), done.stderr
     assert "ok 500" == state
 
 
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 @pytest.mark.parametrize("way", ["sys.exit", "exception"])
-def test_without_the_measure_a_child_damages_the_database(path: Path, way: str) -> None:
+def test_without_the_measure_a_child_damages_the_database(path: Path, way: str, mode: str) -> None:
     """The test above has teeth: without the extra reference the child rolls its parent back."""
-    done, state = fork(path, way, "planted")
+    done, state = fork(path, way, "planted", mode)
 
     assert ("journal kept\n", "ok 500") != (done.stdout, state)
 

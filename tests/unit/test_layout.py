@@ -220,9 +220,7 @@ def test_without_a_database_its_directory_is_the_model(volume: Path, as_root: No
     assert found == Ownership(12345, 23456, 0o640, 0o750)
 
 
-def test_a_group_that_cannot_be_given_gets_no_rights(
-    open_path: Path, as_root: None
-) -> None:
+def test_a_group_that_cannot_be_given_gets_no_rights(open_path: Path, as_root: None) -> None:
     """What the database's group may do must not pass to the group that we happen to have."""
     open_path.chmod(0o777)
     database = open_path / "app.db"
@@ -290,9 +288,7 @@ def test_replacing_is_durable_in_this_order(
     assert (tmp_path / "state").read_bytes() == b"new"
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(
-    tmp_path: Path, as_root: None
-) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, as_root: None) -> None:
     """On a full disk the old contents stand, and nothing unfinished."""
     with small_disk(tmp_path / "disk", "64k") as disk:
         write_atomic(disk / "state", b"old", OURS)
@@ -321,9 +317,7 @@ def test_writing_goes_on_after_a_short_write(
     assert (tmp_path / "state").read_bytes() == b"0123456789"
 
 
-def test_a_directory_that_cannot_be_fsynced_is_passed_over(
-    open_path: Path, as_root: None
-) -> None:
+def test_a_directory_that_cannot_be_fsynced_is_passed_over(open_path: Path, as_root: None) -> None:
     """A directory may be writable and not readable; SQLite goes on there as well."""
     inner = open_path / "inner"
     inner.mkdir()
@@ -332,9 +326,7 @@ def test_a_directory_that_cannot_be_fsynced_is_passed_over(
     in_child(lambda: fsync_directory(inner), OTHER)
 
 
-def test_a_failing_disk_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_disk_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An I/O error while a name is made durable is an error."""
 
     def fail(descriptor: int) -> None:

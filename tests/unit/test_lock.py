@@ -42,9 +42,11 @@ def holder(layout: Layout, seconds: float = 60) -> Iterator[int]:
     """Hold the lock in another process until it is killed or the time is over."""
     pid = os.fork()
     if pid == 0:
-        RunLock.acquire(layout, 0, Recorder())
-        time.sleep(seconds)
-        os._exit(0)
+        try:
+            RunLock.acquire(layout, 0, Recorder())
+            time.sleep(seconds)
+        finally:
+            os._exit(0)
     until(lambda: probe(layout.lock), "the other process never got the lock")
     try:
         yield pid
@@ -173,10 +175,12 @@ def test_a_worker_shares_the_lock(layout: Layout, first: str) -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(writer)
-        os.read(reader, 1)
-        held.release()
-        os._exit(0)
+        try:
+            os.close(writer)
+            os.read(reader, 1)
+            held.release()
+        finally:
+            os._exit(0)
     os.close(reader)
     if first == "parent":
         held.release()

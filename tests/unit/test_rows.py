@@ -96,28 +96,37 @@ def lost(error: pytest.ExceptionInfo[VerificationError]) -> tuple[object, object
         ("REPLACE INTO notes SELECT 1, 1, 'note 2'", ("notes", 5, 4)),
         ("UPDATE OR REPLACE notes SET text = 'note 2' WHERE id = 1", ("notes", 5, 4)),
         (
-            "CREATE TRIGGER t AFTER DELETE ON users BEGIN"
-            " DELETE FROM notes WHERE user = OLD.id; END;"
-            " DELETE FROM users WHERE id < 3",
+            (
+                "CREATE TRIGGER t AFTER DELETE ON users BEGIN"
+                " DELETE FROM notes WHERE user = OLD.id; END;"
+                " DELETE FROM users WHERE id < 3"
+            ),
             ("notes", 5, 3),
         ),
         (
-            "CREATE VIEW names AS SELECT name FROM users;"
-            "CREATE TRIGGER t INSTEAD OF DELETE ON names BEGIN"
-            " DELETE FROM users WHERE name = OLD.name; END;"
-            " DELETE FROM names WHERE name = 'user 1'",
+            (
+                "CREATE VIEW names AS SELECT name FROM users;"
+                "CREATE TRIGGER t INSTEAD OF DELETE ON names BEGIN"
+                " DELETE FROM users WHERE name = OLD.name; END;"
+                " DELETE FROM names WHERE name = 'user 1'"
+            ),
             ("users", 10, 9),
         ),
         ("DROP TABLE users; CREATE TABLE users (id INTEGER PRIMARY KEY)", ("users", 10, 0)),
         (
-            "EXPLAIN DELETE FROM users; INSERT OR REPLACE INTO notes VALUES (1, 1, 'note 2');"
-            "EXPLAIN DELETE FROM notes",
+            (
+                "EXPLAIN DELETE FROM users; INSERT OR REPLACE INTO notes VALUES (1, 1, 'note 2');"
+                "EXPLAIN DELETE FROM notes"
+            ),
             ("notes", 5, 4),
         ),
         (
-            "ALTER TABLE users RENAME TO users_old; CREATE TABLE users (id INTEGER PRIMARY KEY);"
-            "INSERT INTO users SELECT id FROM users_old LIMIT 4;"
-            "DELETE FROM users_old; DROP TABLE users_old",
+            (
+                "ALTER TABLE users RENAME TO users_old;"
+                "CREATE TABLE users (id INTEGER PRIMARY KEY);"
+                "INSERT INTO users SELECT id FROM users_old LIMIT 4;"
+                "DELETE FROM users_old; DROP TABLE users_old"
+            ),
             ("users", 10, 4),
         ),
         ("INSERT INTO search (search) VALUES ('rebuild')", None),

@@ -112,8 +112,7 @@ def test_what_no_crash_can_leave_is_not_guessed_at(path: Path, text: str) -> Non
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
 def test_what_is_no_regular_file_is_not_read(path: Path, kind: str, tmp_path: Path) -> None:
-    """A link, a pipe or a directory in its place is 69 at once: nothing is followed or waited for.
-    """
+    """A link, a pipe or a directory in its place is 69, and nothing is followed."""
     other = tmp_path / "other"
     other.write_text(json.dumps(GOOD))
     if kind == "link":
@@ -127,9 +126,7 @@ def test_what_is_no_regular_file_is_not_read(path: Path, kind: str, tmp_path: Pa
     assert caught.value.reason == "volume.unsafe_entry"
 
 
-def test_a_reader_without_permission_is_told_so(
-    open_path: Path, as_root: None
-) -> None:
+def test_a_reader_without_permission_is_told_so(open_path: Path, as_root: None) -> None:
     """Our directory is private; another user who looks gets 77, not a traceback."""
     home = open_path / "home"
     home.mkdir(mode=0o700)

@@ -1,0 +1,164 @@
+"""What becomes of the database when a run fails, from each point of it: as before, and proven."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+
+from migrator import backup, state
+from migrator.catalog import Backup
+from migrator.context import Context
+from migrator.errors import DiskError, MigratorError, OutcomeUnknownError, RestoreError
+from migrator.failures import of_sqlite, of_system
+from migrator.hints import command
+from migrator.live import Live
+from migrator.outcome import as_bug
+from migrator.recovery import remove_litter, remove_work_files
+
+
+@contextlib.contextmanager
+def cleared_on_failure(ctx: Context) -> Iterator[None]:
+    """Leave nothing behind where the run ends before the first migration."""
+    try:
+        yield
+    except BaseException:
+        forget(ctx)
+        raise
+
+
+@contextlib.contextmanager
+def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]:
+    """
+    Undo the run when anything fails, and prove that the database is as before.
+
+    Raises:
+        OutcomeUnknownError: The disk failed at the commit, and goes on failing.
+    """
+    try:
+        yield
+    except BaseException as error:
+        failure = as_failure(ctx, error)
+        try:
+            _undo(ctx, live, saved)
+        except (sqlite3.Error, OSError) as second:
+            raise _not_undone(ctx, failure, second) from error
+        if is_full(failure) and saved.run_id == ctx.run_id:
+            backup.remove_backup(ctx.layout, saved)
+        forget(ctx)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise failure from error
+
+
+def _undo(ctx: Context, live: Live, saved: Backup) -> None:
+    """Roll back, and compare the database with the backup where nobody else can write."""
+    live.guard.rollback()
+    remove_work_files(ctx.layout)
+    if ctx.settings.in_use == "wait":
+        live.checkpoint()
+        if saved.journal_mode and live.journal_mode() != saved.journal_mode:
+            live.set_journal_mode(saved.journal_mode)
+    identical = live.same_as(saved.path)
+    if identical is False:
+        put_back(ctx, live, saved)
+        return
+    ctx.emit(
+        "restore.finished",
+        "The database is as it was before this run.",
+        method="rollback" if ctx.way == "in-place" else "discarded",
+        identical=identical,
+    )
+
+
+def _not_undone(ctx: Context, failure: MigratorError, second: Exception) -> MigratorError:
+    """
+    Return the error for a rollback that the disk did not allow.
+
+    Nothing is lost by it: the journal is on the disk, and whoever opens the
+    database next rolls back, or finds the commit complete.
+    """
+    message = (
+        f"The disk failed while the run on {str(ctx.layout.database)!r} was being undone"
+        f" ({second}), after this: {failure.message}"
+    )
+    hint = "Check the disk, then start again: the next start settles it by itself."
+    if ctx.phase in ("commit", "publish"):
+        return OutcomeUnknownError(message, hint=hint, data=failure.data)
+    return DiskError(message, hint=hint, data={**failure.data, "outcome": "failed_restored"})
+
+
+@contextlib.contextmanager
+def restored_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]:
+    """Put the backup back when a check after the commit fails, before anybody has seen that."""
+    try:
+        yield
+    except BaseException as error:
+        failure = as_failure(ctx, error)
+        if ctx.settings.in_use != "wait":
+            raise _released(ctx, failure, saved) from error
+        put_back(ctx, live, saved)
+        forget(ctx)
+        raise failure from error
+
+
+def put_back(ctx: Context, live: Live, saved: Backup) -> None:
+    """Write a backup's pages back while the database has not been released."""
+    from migrator import restore
+
+    restore.keep_failed(ctx, live)
+    restore.write_back(ctx, live, saved)
+
+
+def _released(ctx: Context, failure: MigratorError, saved: Backup) -> RestoreError:
+    message = f"A check failed after the commit, with others using the database: {failure.message}"
+    hint = (
+        "Nothing is overwritten any more by itself. To go back:"
+        f" `{command(ctx.settings, 'restore', saved.name)}`."
+    )
+    data = {"backup": str(saved.path)}
+    return RestoreError(message, hint=hint, reason="verify.after_release", data=data)
+
+
+def forget(ctx: Context) -> None:
+    """Remove what only the running of the run needed; housekeeping fails no run."""
+    with contextlib.suppress(OSError, MigratorError):
+        remove_litter(ctx.layout)
+        state.clear(ctx.layout.state)
+
+
+def as_failure(ctx: Context, error: BaseException) -> MigratorError:
+    """Return the error that ends the run for whatever was raised in it."""
+    failure = _translated(ctx, error)
+    failure.data.setdefault("began", ctx.began)
+    return failure
+
+
+def _translated(ctx: Context, error: BaseException) -> MigratorError:
+    if isinstance(error, MigratorError):
+        return error
+    doing = f"in the phase {ctx.phase!r}"
+    if isinstance(error, sqlite3.Error):
+        return of_sqlite(error, ctx.layout.database, doing)
+    if isinstance(error, OSError):
+        return of_system(error, doing)
+    return as_bug(error, f" {doing}")
+
+
+@contextlib.contextmanager
+def explained(ctx: Context) -> Iterator[None]:
+    """Give every exception of the run the form in which it is reported."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        failure = as_failure(ctx, error)
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def is_full(error: MigratorError) -> bool:
+    """Tell whether a run failed for want of space."""
+    return error.reason in ("disk.full", "backup.no_space")
