@@ -69,11 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _start(start: Start) -> int:
     """Tell the whole story: every step in its order, the exec last."""
+    layout = Layout.of(start.settings.engine)
+    start.log.database = str(layout.database)
     _say_started(start)
     _warn_of_user(start)
     path = _find_command(start)
-    layout = Layout.of(start.settings.engine)
-    start.log.database = str(layout.database)
     if start.settings.migrate == "skip":
         result = _skip(start)
     else:
@@ -218,6 +218,7 @@ def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None])
         start.signals,
         start.deadline,
         prepare=prepare,
+        log_thoroughly=start.log.expect_run,
     )
     if start.settings.migrate == "wait":
         from migrator.upgrade import wait_for_others

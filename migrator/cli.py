@@ -59,7 +59,15 @@ def _dispatch(
     if name not in _RUNS:
         log = _quiet(log, settings)
     deadline = Deadline(settings.wait_timeout)
-    host = Host(settings, layout, log, log.run_id or "", signals, deadline)
+    host = Host(
+        settings,
+        layout,
+        log,
+        log.run_id or "",
+        signals,
+        deadline,
+        log_thoroughly=log.expect_run,
+    )
     if name not in _RUNS:
         from migrator.results import LOOKS
 

@@ -17,8 +17,9 @@ from typing import Any
 
 from migrator.guarded import GuardedConnection
 from migrator.leftovers import Baseline
-from migrator.recording import FailedStatement, Record, database_uri, real_in_transaction
+from migrator.recording import FailedStatement, Record, real_in_transaction
 from migrator.restrictions import RefusedError
+from migrator.uris import database_uri
 
 __all__ = ["Guard", "GuardedConnection", "RefusedError", "open_guard"]
 

@@ -11,10 +11,9 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from migrator import access, state
-from migrator.context import Context
 from migrator.deadline import Deadline
 from migrator.errors import (
     BackupError,
@@ -25,17 +24,19 @@ from migrator.errors import (
     RestoreError,
 )
 from migrator.layout import Layout
-from migrator.lock import RunLock
-from migrator.locktest import lock_self_test
 from migrator.model import Emit, Entry, Settings
 from migrator.outcome import Result
 from migrator.signals import Signals
 from migrator.sources import RegistrySource, Source, open_source
 from migrator.survey import Survey, survey
 from migrator.wait import wait_until_ready
-from migrator.worker import Ending, Task, supervise
 
-Action = Callable[[Context], dict[str, Any]]
+if TYPE_CHECKING:
+    from migrator.context import Context
+    from migrator.lock import RunLock
+    from migrator.worker import Ending, Task
+
+Action = Callable[["Context"], dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class Host:
     The parent process of a run on one database.
 
     `prepare` is called first in every worker: the privileges are dropped there.
+    `log_thoroughly` is called when a start turns out to be a run.
     """
 
     settings: Settings
@@ -53,6 +55,7 @@ class Host:
     signals: Signals
     deadline: Deadline
     prepare: Callable[[], None] = lambda: None
+    log_thoroughly: Callable[[], None] = lambda: None
     source: Source = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +81,10 @@ class Host:
             MigratorError: The work failed; the database is as before, or the
                 error says otherwise.
         """
+        from migrator.lock import RunLock
+        from migrator.locktest import lock_self_test
+
+        self.log_thoroughly()
         database = self.layout.database
         wait_until_ready(lambda: access.require_writable(database), self.deadline, self.emit)
         lock = RunLock.acquire(self.layout, self.settings.lock_timeout, self.emit)
@@ -90,6 +97,8 @@ class Host:
             lock.release()
 
     def _work(self, action: Action, lock: RunLock) -> Ending:
+        from migrator.worker import supervise
+
         source = open_source(self.settings.migrations, self.layout.database)
 
         def task(emit: Emit) -> dict[str, Any]:
@@ -105,6 +114,8 @@ class Host:
         )
 
     def _context(self, source: Source, emit: Emit) -> Context:
+        from migrator.context import Context
+
         return Context(self.settings, self.layout, source, emit, self.run_id, self.deadline)
 
     # --- how it ended -----------------------------------------------------
@@ -124,11 +135,13 @@ class Host:
     def _believe(self, ending: Ending) -> Result:
         report = ending.result or {}
         result = Result(report["outcome"], report["applied"], changed=tuple(report["changed"]))
+        self.signals.facts = {"outcome": result.outcome, "applied": result.applied}
         if ending.signum is None:
             return result
         name = _signal_name(ending.signum)
         message = f"{name} came when the run was complete; the application is not started."
-        error = InterruptedRunError(ending.signum, message)
+        hint = "Start again: nothing is pending any more."
+        error = InterruptedRunError(ending.signum, message, hint=hint)
         error.data.update(outcome=result.outcome, applied=result.applied)
         raise error
 
@@ -246,6 +259,8 @@ class Host:
 
     def _ask(self, task: Task, path: Path) -> dict[str, Any]:
         """Have a child look into a registry's file."""
+        from migrator.worker import supervise
+
         ending = supervise(task, emit=self.emit, signals=self.signals, prepare=self.prepare)
         if ending.error is not None:
             raise ending.error

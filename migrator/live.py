@@ -19,7 +19,7 @@ from migrator.errors import NotReadyError
 from migrator.failures import is_busy, of_sqlite
 from migrator.guard import Guard, open_guard
 from migrator.livefile import LiveFile, who_has_open
-from migrator.recording import database_uri
+from migrator.uris import database_uri
 from migrator.wait import NotYetError, wait_until_ready
 
 T = TypeVar("T")

@@ -74,6 +74,17 @@ class Log:
         self._colors = colors
         self._sink = _Sink(fd)
         self._loggers: dict[bool, Any] = {}
+        self._thorough = False
+
+    def expect_run(self) -> None:
+        """
+        Let structlog render from here on: there is more to come than a few lines.
+
+        Importing it takes longer than all else that a start with nothing
+        pending does; until a run begins its lines are rendered without it, to
+        the same bytes.
+        """
+        self._thorough = True
 
     def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
         """Write one event; `fields` are better JSON values, and are made so where they are not."""
@@ -89,6 +100,10 @@ class Log:
             "database": self.database,
         }
         line = {**common, **fields}
+        if not self._console and not self._thorough:
+            if event == _ALWAYS or LEVELS[level] >= LEVELS[self.level]:
+                self._last_resort({**line, "level": level, "event": event})
+            return
         try:
             self._logger(always=event == _ALWAYS).log(LEVELS[level], event, **line)
         except Exception as error:  # noqa: BLE001 - a log line never fails a run
@@ -140,7 +155,8 @@ class Log:
         timestamp = datetime.now(UTC).strftime(_TIME)
         for line in lines:
             with suppress(Exception):
-                self._sink.write(json.dumps(clean({"timestamp": timestamp, **line})))
+                stamped = _ordered(None, "", {**line, "timestamp": timestamp})
+                self._sink.write(json.dumps(stamped))
                 return
 
 

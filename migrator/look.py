@@ -23,8 +23,8 @@ from migrator.foreign import ForeignHistory
 from migrator.history import History
 from migrator.layout import Layout
 from migrator.model import Applied
-from migrator.recording import database_uri
 from migrator.state import RunState
+from migrator.uris import database_uri
 
 _BUSY_TIMEOUT = 0.25
 _READONLY, _CANTOPEN = 8, 14

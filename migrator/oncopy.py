@@ -21,9 +21,9 @@ from migrator.recording import (
     FailedStatement,
     Record,
     RecordingConnection,
-    database_uri,
     real_in_transaction,
 )
+from migrator.uris import database_uri
 
 C = TypeVar("C", bound=sqlite3.Connection)
 

@@ -7,7 +7,7 @@ migrations are compared, which is only done when something is pending.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from migrator.errors import MisfitError
@@ -63,7 +63,7 @@ def refuse_misfits(
     accept: Collection[str],
     *,
     something_pending: bool,
-    newer_hint: str,
+    newer_hint: Callable[[], str],
 ) -> tuple[Problem, ...]:
     """
     Raise for the misfits that forbid a start, and return those to warn about.
@@ -84,7 +84,7 @@ def refuse_misfits(
     first = min(refused, key=lambda problem: _ORDER.index(problem.kind))
     data = {"problems": [_as_json(problem) for problem in refused], "version": first.version}
     message = " ".join(problem.message for problem in refused)
-    hint = newer_hint if first.kind == "newer" else _HINTS[first.kind]
+    hint = newer_hint() if first.kind == "newer" else _HINTS[first.kind]
     raise MisfitError(message, hint=hint, reason=f"history.{first.kind}", data=data)
 
 

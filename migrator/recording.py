@@ -11,9 +11,7 @@ it is; way A's guarded connection (`migrator.guard`) is built on it.
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import string
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -36,7 +34,6 @@ __all__ = [
     "real_in_transaction",
 ]
 
-_URI_SAFE = frozenset((string.ascii_letters + string.digits + "/-._~").encode())
 _NEEDS_AFTER = frozenset(("ALTER", "SAVEPOINT", "RELEASE", "ROLLBACK"))
 
 LEGACY = -1
@@ -49,27 +46,6 @@ real_in_transaction: Callable[[sqlite3.Connection], bool] = (
     sqlite3.Connection.in_transaction.__get__
 )
 """Ask SQLite itself, whatever a subclass tells its migrations."""
-
-
-def database_uri(path: str | os.PathLike[str], mode: str = "rw") -> str:
-    """
-    Return the URI of a database file, whatever characters its path has.
-
-    Args:
-        path: The file; made absolute where it is not.
-        mode: SQLite's `mode=`, with further parameters behind an `&`.
-    """
-    # An absolute path may begin with two slashes (POSIX), and a URI's third
-    # slash is where a host's name would end: https://sqlite.org/uri.html.
-    raw = os.fsencode(os.path.abspath(path)).lstrip(b"/")
-    text = "".join(chr(byte) if byte in _URI_SAFE else f"%{byte:02X}" for byte in raw)
-    return f"file:///{text}?mode={mode}"
-
-
-# Looked up once: a migration may execute a million statements.
-_execute = sqlite3.Cursor.execute
-_executemany = sqlite3.Cursor.executemany
-_cursor = sqlite3.Connection.cursor
 
 
 class RecordingCursor(sqlite3.Cursor):

@@ -156,6 +156,9 @@ def resume(ctx: Context, left: RunState) -> None:
     except (UsageError, DamagedError) as error:
         message = f"The interrupted restore cannot be finished: {error.message}"
         raise RestoreError(message, hint=error.hint) from error
+    if not ctx.layout.database.exists():
+        _move_in(ctx, chosen)
+        return
     try:
         live = open_live(ctx)
     except DamagedError:

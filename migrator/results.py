@@ -18,7 +18,7 @@ from migrator.look import NeedsRecoveryError, reading
 from migrator.model import Applied, Problem
 from migrator.plan import Plan
 from migrator.sources import DirectorySource
-from migrator.survey import Survey, judge, refuse_missing
+from migrator.survey import Survey, judge, refuse_missing, way_back
 from migrator.tables import aligned, size
 
 Answer = tuple[str, int]
@@ -157,7 +157,10 @@ def _verify_history(host: Host, found: Survey) -> None:
     problems = [*found.problems, *_changed(host, found)]
     problems = [each for each in problems if each.kind != "out-of-order"]
     refused = plan.refuse_misfits(
-        problems, host.settings.accept, something_pending=True, newer_hint="Start a newer image."
+        problems,
+        host.settings.accept,
+        something_pending=True,
+        newer_hint=lambda: way_back(host.settings, host.layout, found.entries),
     )
     for each in refused:
         host.emit(

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from migrator.catalog import (
+    MADE_BY_RUNS,
     Backup,
     belongs,
     facts_path,
@@ -45,7 +46,8 @@ def prune(
 
     With `keep` 0 the run's own backup goes, since the new state is verified,
     and of older ones all but the newest. The last good backup of others than
-    the run's own is never removed.
+    the run's own is never removed, nor is the one that `latest` leads to:
+    repeating a restore must change nothing.
 
     Args:
         layout: The database's paths.
@@ -61,8 +63,9 @@ def prune(
         backups = [each for each in backups if each.name != own]
     surplus = _surplus(backups, max(keep, 1))
     last = _last_good(backups, own) if surplus else None
+    latest = next((each for each in backups if each.reason in MADE_BY_RUNS), None)
     for backup in surplus:
-        if backup.name not in protect and backup != last:
+        if backup.name not in protect and backup not in (last, latest):
             _prune_one(layout, backup, "keep", emit)
 
 

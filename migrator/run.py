@@ -20,14 +20,14 @@ from migrator.errors import NotReadyError, VerificationError
 from migrator.inplace import GuardDesk, begin, commit
 from migrator.layout import like_database
 from migrator.live import Live, open_live, open_plain
-from migrator.model import Emit, Script
+from migrator.model import Script
 from migrator.phases import Report, enter, note, report, uninterrupted
-from migrator.recording import database_uri
 from migrator.recovery import settle
 from migrator.safety import explained, restored_on_failure, undone_on_failure
 from migrator.saving import housekeep, save
 from migrator.steps import run_batch
-from migrator.survey import Survey, judge, survey
+from migrator.survey import Survey, judge, say_plan, survey, way_back
+from migrator.uris import database_uri
 
 
 def upgrade(ctx: Context) -> Report:
@@ -62,19 +62,6 @@ def look_again(ctx: Context) -> Survey:
     return found
 
 
-def say_plan(emit: Emit, found: Survey, way: str | None) -> None:
-    """Send `plan.ready`."""
-    how = f"; the way is {way}" if way else ""
-    emit(
-        "plan.ready",
-        f"{len(found.pending)} migrations are pending,"
-        f" {len(found.applied)} have been applied{how}.",
-        pending=len(found.pending),
-        applied=len(found.applied),
-        way=way,
-    )
-
-
 def prepare(ctx: Context, found: Survey) -> Batch:
     """
     Read, check and import what is pending, before anything is written.
@@ -104,7 +91,7 @@ def refuse_changed(ctx: Context, found: Survey, scripts: Sequence[Script]) -> No
         (*found.problems, *problems),
         ctx.settings.accept,
         something_pending=True,
-        newer_hint="",
+        newer_hint=lambda: way_back(ctx.settings, ctx.layout, found.entries),
     )
     for problem in problems:
         ctx.emit(

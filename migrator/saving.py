@@ -13,8 +13,8 @@ from migrator.errors import MigratorError
 from migrator.live import Live
 from migrator.model import Applied
 from migrator.phases import enter, note
-from migrator.recording import database_uri
 from migrator.safety import cleared_on_failure, forget
+from migrator.uris import database_uri
 
 
 def save(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:

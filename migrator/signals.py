@@ -24,6 +24,7 @@ class Signals:
 
     Attributes:
         received: The first one that came, None where none has come.
+        facts: What an interruption has to say of the run: its outcome, once it has one.
         wakeup: A descriptor that becomes readable when one comes (or a child ends).
     """
 
@@ -35,6 +36,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.facts: dict[str, object] = {}
         self._deferring = 0
         self.wakeup, self._wakeup_end = -1, -1
 
@@ -88,7 +90,12 @@ class Signals:
         if not self._deferring and first:
             raise self._interruption(number)
 
-    @staticmethod
-    def _interruption(number: int) -> InterruptedRunError:
+    def _interruption(self, number: int) -> InterruptedRunError:
         name = signal.Signals(number).name
-        return InterruptedRunError(number, f"The run was ended by {name}.")
+        error = InterruptedRunError(
+            number,
+            f"The run was ended by {name}.",
+            hint="Start again; the next start goes on from what the database holds.",
+        )
+        error.data.update(self.facts)
+        return error

@@ -151,6 +151,8 @@ def open_source(text: str, database: Path) -> Source:
     Raises:
         MisfitError: A registry's file does not exist.
     """
+    if ".py" not in text:
+        return DirectorySource(Path(text))
     from migrator import registry
 
     found = registry.parse_source(text)

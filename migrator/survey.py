@@ -7,7 +7,7 @@ Every start asks this first, and `status`, `plan` and `check` answer with it.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from migrator import plan
 from migrator.errors import NotReadyError
@@ -80,7 +80,7 @@ def judge(settings: Settings, layout: Layout, found: Survey, emit: Emit) -> None
         found.problems,
         settings.accept,
         something_pending=bool(found.pending),
-        newer_hint=way_back(settings, layout, found.entries),
+        newer_hint=lambda: way_back(settings, layout, found.entries),
     )
     if found.pending:
         line = command(settings, "baseline", "{}").replace("'{}'", "{}")
@@ -114,7 +114,7 @@ def refuse_missing(settings: Settings, layout: Layout) -> None:
 
 def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> str:
     """Name the newest backup that holds nothing but what is known here, as a command."""
-    from migrator.backup import list_backups
+    from migrator.catalog import list_backups
 
     keys = {entry.key for entry in entries}
     known = {(entry.version, entry.name) for entry in entries}
@@ -130,6 +130,14 @@ def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> 
     return "Start an image that has these migrations; no backup here leads back to this image."
 
 
-def with_problems(found: Survey, more: tuple[Problem, ...]) -> Survey:
-    """Return the survey with further misfits."""
-    return replace(found, problems=found.problems + more)
+def say_plan(emit: Emit, found: Survey, way: str | None) -> None:
+    """Send `plan.ready`."""
+    how = f"; the way is {way}" if way else ""
+    emit(
+        "plan.ready",
+        f"{len(found.pending)} migrations are pending,"
+        f" {len(found.applied)} have been applied{how}.",
+        pending=len(found.pending),
+        applied=len(found.applied),
+        way=way,
+    )

@@ -10,10 +10,10 @@ from migrator.hints import command
 from migrator.model import Applied, Script
 from migrator.phases import Report, report
 from migrator.recovery import settle
-from migrator.run import execute, load, refuse_changed, say_plan
+from migrator.run import execute, load, refuse_changed
 from migrator.safety import explained
 from migrator.source import version_key
-from migrator.survey import Survey, survey
+from migrator.survey import Survey, say_plan, survey
 
 
 def down(ctx: Context, to: str | None, steps: int | None) -> Report:

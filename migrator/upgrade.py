@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from migrator.context import Context
 from migrator.deadline import Deadline
 from migrator.errors import NotReadyError
 from migrator.host import Host, check_released
 from migrator.outcome import Result
-from migrator.run import say_plan
-from migrator.survey import Survey, judge
+from migrator.survey import Survey, judge, say_plan
 from migrator.wait import NotYetError, wait_until_ready
+
+if TYPE_CHECKING:
+    from migrator.context import Context
 
 
 def bring_up_to_date(host: Host) -> Result:

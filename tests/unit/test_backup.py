@@ -201,6 +201,35 @@ def test_progress_is_told_every_second(layout: Layout, monkeypatch: pytest.Monke
     assert told[-1]["bytes"] == told[-1]["total_bytes"] == layout.database.stat().st_size
 
 
+def test_a_backup_is_on_disk_before_it_has_its_name(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Contents of both files first, then the names, the facts' last, then the directory."""
+    back_up(layout)
+    steps: list[tuple[str, str]] = []
+    real_fsync, real_rename = os.fsync, os.rename
+
+    def fsync(descriptor: int) -> None:
+        target = Path(f"/proc/self/fd/{descriptor}").readlink()
+        steps.append(("fsync", target.suffixes[-2] if target.suffix == ".partial" else "directory"))
+        real_fsync(descriptor)
+
+    def rename(old: str, new: str, **more: int) -> None:
+        steps.append(("rename", Path(new).suffix))
+        real_rename(old, new, **more)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
+    back_up(layout)
+    assert steps == [
+        ("fsync", ".db"),
+        ("fsync", ".json"),
+        ("rename", ".db"),
+        ("rename", ".json"),
+        ("fsync", "directory"),
+    ]
+
+
 def test_the_database_is_the_same_after_a_backup(layout: Layout) -> None:
     """Backing up writes nothing to the database."""
     before = layout.database.read_bytes()
@@ -890,6 +919,16 @@ def test_damaged_ones_do_not_count_and_the_last_good_one_stays(layout: Layout) -
     prune(layout, 1, (), None, Recorder())
     assert made[1].name in left(layout)
     assert made[0].name not in left(layout)
+
+
+def test_pruning_after_a_restore_keeps_what_latest_leads_to(layout: Layout) -> None:
+    """However few are to be kept, the same `restore latest` can be given again."""
+    made = several(layout, 2)
+    change(layout)
+    kept = back_up(layout, RESTORE)
+    prune(layout, 1, (), kept.name, Recorder())
+    assert left(layout) == pair(made[1], kept)
+    assert newest(layout) == made[1]
 
 
 def test_keeping_none_removes_the_runs_own(layout: Layout) -> None:

@@ -68,6 +68,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "backup.check_incomplete", "path": "/b.db", "error": "no such module: x"},
     {"event": "backup.pruned", "path": "/b.db", "reason": "keep"},
     {"event": "rows.counted", "seconds": 0.1},
+    {"event": "rows.uncounted", "table": "notes", "error": "no such module: x"},
     {"event": "migration.started", **WHO},
     {"event": "migration.progress", **WHO, "seconds": 10.0},
     {"event": "migration.output", **WHO, "text": "hello"},
