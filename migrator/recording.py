@@ -27,7 +27,6 @@ __all__ = [
     "Record",
     "RecordingConnection",
     "RecordingCursor",
-    "database_uri",
     "fold",
     "is_disk_error",
     "quoted",
@@ -46,6 +45,12 @@ real_in_transaction: Callable[[sqlite3.Connection], bool] = (
     sqlite3.Connection.in_transaction.__get__
 )
 """Ask SQLite itself, whatever a subclass tells its migrations."""
+
+
+# Looked up once: a migration may execute a million statements.
+_execute = sqlite3.Cursor.execute
+_executemany = sqlite3.Cursor.executemany
+_cursor = sqlite3.Connection.cursor
 
 
 class RecordingCursor(sqlite3.Cursor):

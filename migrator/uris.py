@@ -21,9 +21,3 @@ def database_uri(path: str | os.PathLike[str], mode: str = "rw") -> str:
     raw = os.fsencode(os.path.abspath(path)).lstrip(b"/")
     text = "".join(chr(byte) if byte in _URI_SAFE else f"%{byte:02X}" for byte in raw)
     return f"file:///{text}?mode={mode}"
-
-
-# Looked up once: a migration may execute a million statements.
-_execute = sqlite3.Cursor.execute
-_executemany = sqlite3.Cursor.executemany
-_cursor = sqlite3.Connection.cursor
