@@ -21,6 +21,7 @@ from migrator.errors import (
     MigrationFailedError,
     MigratorError,
     MisfitError,
+    NotReadyError,
     RestoreError,
 )
 from migrator.layout import Layout
@@ -296,8 +297,12 @@ def check_released(host: Host, result: Result) -> None:
     """
     if result.outcome not in ("migrated", "created"):
         return
-    found = host.survey()
-    if not found.pending or found.sight.running:
+    try:
+        found = host.survey()
+    except NotReadyError:
+        # Somebody uses it already, whose lock keeps readers out.
+        return
+    if not found.pending or found.unsettled:
         return
     message = (
         f"Migrations are pending in {str(host.layout.database)!r} after a run that had committed"

@@ -90,7 +90,7 @@ def failure(path: Path, error: BaseException, *, doing: str, **data: Any) -> Mis
     line = line_in(path, error)
     place = path.name if line is None else f"{path.name}, line {line}"
     return MisfitError(
-        f"{place}: {doing}: {describe(error)}",
+        f"{place}: {doing}: {describe(error).rstrip('.')}.",
         hint=_hint(error),
         reason="migrations.import",
         data={"file": path.name, "line": line, "error": describe(error), **data},

@@ -28,6 +28,7 @@ from migrator.uris import database_uri
 
 _BUSY_TIMEOUT = 0.25
 _READONLY, _CANTOPEN = 8, 14
+_BUSY = (5, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,35 @@ def look(layout: Layout, history: History) -> Sight:
         return Sight(exists=False, unfinished=unfinished, running=running)
     sight = Sight(exists=True, bytes=size, unfinished=unfinished, running=running)
     try:
-        with reading(layout.database) as conn:
-            return _read(conn, history, sight)
+        return _read_steadily(layout.database, history, sight)
     except NeedsRecoveryError as error:
         return replace(sight, needs_recovery=str(error))
     except sqlite3.Error as error:
-        if running and primary_code(error) in (5, 6):
-            return replace(sight, needs_recovery="our own run has it")
+        # A run may have begun since its lock was looked at.
+        if primary_code(error) in _BUSY and (running or lock.probe(layout.lock)):
+            return replace(sight, running=True, needs_recovery="our own run has it")
         raise of_sqlite(error, layout.database, "while its history was read") from error
+
+
+def _read_steadily(database: Path, history: History, sight: Sight) -> Sight:
+    """
+    Read the history, again where the file was changed meanwhile.
+
+    What is read as immutable is read without a lock: a writer in between makes
+    it a mixture of old and new pages.
+    """
+    for last in (False, False, True):
+        before = _stamp(database)
+        try:
+            with reading(database) as conn:
+                found = _read(conn, history, sight)
+        except sqlite3.DatabaseError as error:
+            if last or primary_code(error) in _BUSY or _stamp(database) == before:
+                raise
+            continue
+        if last or _stamp(database) == before:
+            return found
+    raise AssertionError
 
 
 @contextlib.contextmanager
@@ -156,6 +178,15 @@ def _has_live_wal(database: Path) -> bool:
     wal, shm = (Path(f"{database}{end}") for end in ("-wal", "-shm"))
     size = _size(wal)
     return size is not None and (size > 0 or shm.exists())
+
+
+def _stamp(database: Path) -> tuple[int, int, int, bool] | None:
+    """Return what changes with every write to a database, `-wal` included."""
+    try:
+        found = database.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, _has_live_wal(database)
 
 
 def _sidecar(database: Path) -> str | None:

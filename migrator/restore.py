@@ -137,9 +137,8 @@ def refuse_damaged(ctx: Context, chosen: Backup) -> None:
     trouble = backup.verify_backup(chosen)
     if trouble is None:
         return
-    message = f"The backup {str(chosen.path)!r} is damaged: {trouble}."
     hint = f"Take another one; `{command(ctx.settings, 'backups')}` lists them."
-    raise DamagedError(message, hint=hint, reason="backup.damaged")
+    raise DamagedError(trouble, hint=hint, reason="backup.damaged")
 
 
 def resume(ctx: Context, left: RunState) -> None:
@@ -244,7 +243,7 @@ def _person_needed(ctx: Context, chosen: Backup) -> Iterator[None]:
             identical=False,
             error=text,
         )
-        message = f"The database {str(ctx.layout.database)!r} could not be restored: {text}"
+        message = f"The database {str(ctx.layout.database)!r} could not be restored: {text.rstrip('.')}."
         hint = (
             f"The backup is {str(chosen.path)!r}. Mend what is wrong with the volume,"
             f" then run `{command(ctx.settings, 'restore', chosen.name)}`."

@@ -6,11 +6,11 @@ import contextlib
 import os
 from typing import Any
 
-from migrator import backup
+from migrator import backup, state
 from migrator.context import Context
 from migrator.deadline import Deadline
 from migrator.errors import MigratorError
-from migrator.live import open_live
+from migrator.live import open_live, open_plain
 from migrator.recovery import Settled, settle
 from migrator.safety import explained
 
@@ -27,11 +27,16 @@ def settle_and_prove(ctx: Context, *, prove: bool) -> dict[str, Any]:
         prove: Whether there is time for the comparison; a signal leaves none.
 
     Returns:
-        `outcome` (`committed`, `discarded`, `restored`, `nothing`), `method`
+        `outcome` (`committed`, `discarded`, `restored`, `postponed`, `nothing`), `method`
         and `identical` (None where it was not compared).
     """
     if not prove:
         ctx.deadline = Deadline(_AT_A_SIGNAL)
+        if _is_restore(ctx):
+            # SQLite undoes the unfinished transaction; the next start restores again.
+            with explained(ctx):
+                open_plain(ctx).close()
+            return {"outcome": "postponed", "method": "rollback", "identical": None}
     with explained(ctx):
         settled = settle(ctx)
     if settled is None:
@@ -42,6 +47,11 @@ def settle_and_prove(ctx: Context, *, prove: bool) -> dict[str, Any]:
         method = "backup"
     identical = _compare(ctx, settled) if prove and settled.outcome != "committed" else None
     return {"outcome": settled.outcome, "method": method, "identical": identical}
+
+
+def _is_restore(ctx: Context) -> bool:
+    left = state.read(ctx.layout.state)
+    return left is not None and left.phase == "restore" and ctx.layout.database.exists()
 
 
 def _compare(ctx: Context, settled: Settled) -> bool | None:

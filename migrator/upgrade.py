@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from migrator.deadline import Deadline
@@ -22,8 +23,10 @@ def bring_up_to_date(host: Host) -> Result:
     Raises:
         MigratorError: One of its kinds, with its exit code.
     """
-    found = host.survey()
-    judge(host.settings, host.layout, found, host.emit)
+    found = _patient_survey(host)
+    # What a run has left, or is about to leave, is settled under the lock first.
+    if not found.unsettled:
+        judge(host.settings, host.layout, found, host.emit)
     if found.up_to_date:
         say_plan(host.emit, found, None)
         return Result("no_database" if found.left_alone else "up_to_date")
@@ -38,6 +41,22 @@ def _upgrade(ctx: Context) -> dict[str, Any]:
     return upgrade(ctx)
 
 
+def _patient_survey(host: Host) -> Survey:
+    """Look, and wait within the budget while somebody's lock keeps readers out."""
+    return wait_until_ready(
+        lambda: _survey(host), host.deadline, host.emit, ready="The database can be read."
+    )
+
+
+def _survey(host: Host) -> Survey:
+    try:
+        return host.survey()
+    except NotReadyError as error:
+        if error.reason != "database.in_use":
+            raise
+        raise NotYetError(error) from error
+
+
 def wait_for_others(host: Host) -> Result:
     """
     Write nothing, and wait until another run has brought the database up to date.
@@ -48,23 +67,30 @@ def wait_for_others(host: Host) -> Result:
         NotReadyError: Nobody did, in time.
     """
     watched = Deadline(host.settings.lock_timeout)
+    running_at: float | None = None
 
     def look() -> Result:
-        found = host.survey()
-        judge(host.settings, host.layout, found, host.emit)
+        nonlocal running_at
+        found = _survey(host)
+        if not found.unsettled:
+            judge(host.settings, host.layout, found, host.emit)
         if found.up_to_date and found.sight.exists:
             return Result("up_to_date")
         if found.up_to_date and found.left_alone:
             return Result("no_database")
-        if found.sight.running and not watched.expired:
+        now = time.monotonic()
+        if running_at is not None:
+            host.deadline.extend(now - running_at)
+        running_at = now if found.sight.running and not watched.expired else None
+        if running_at is not None and host.deadline.remaining() < _A_LOOK:
             host.deadline.extend(_A_LOOK)
         raise NotYetError(_still_pending(host, found))
 
     return wait_until_ready(look, host.deadline, host.emit)
 
 
-_A_LOOK = 5.0
-"""Seconds by which a run that is under way prolongs the wait at each look."""
+_A_LOOK = 1.0
+"""Seconds that are left for another look, at least, while a run is under way."""
 
 
 def _still_pending(host: Host, found: Survey) -> NotReadyError:

@@ -114,7 +114,8 @@ def _retry(check: Callable[[], T], first: NotYetError, deadline: Deadline, emit:
         return check()
 
     retrying = tenacity.Retrying(
-        stop=tenacity.stop_before_delay(deadline.remaining()),
+        # Asked anew each time: what is spent on another run's lock is given back.
+        stop=lambda state: state.upcoming_sleep >= deadline.remaining(),
         wait=pause,
         retry=tenacity.retry_if_exception_type(NotYetError),
         before_sleep=lambda state: _report(state, emit),

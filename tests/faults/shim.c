@@ -325,7 +325,7 @@ int posix_fallocate(int fd, off_t at, off_t size)
 
 #define OPENED(name, dirfd, path, flags, call)                                     \
     mode_t mode = 0;                                                               \
-    if (flags & (O_CREAT | O_TMPFILE)) {                                           \
+    if ((flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE) {                                           \
         va_list more;                                                              \
         va_start(more, flags);                                                     \
         mode = va_arg(more, mode_t);                                               \

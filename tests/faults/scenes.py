@@ -1,0 +1,275 @@
+"""What is run under faults: a database in some state, migrations, and a command."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+
+from tests.support.files import make_database, opened, write_migrations
+from tests.support.others import leave_hot_journal, leave_wal
+
+APPLICATION = "the application"
+WAYS = ("in-place", "copy", "copy-mode", "copy-page-size")
+
+_BASE = """
+    CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL, filler TEXT);
+    CREATE TABLE notes (
+        id INTEGER PRIMARY KEY,
+        user_id INTEGER NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+        text TEXT
+    );
+    CREATE INDEX notes_by_user ON notes (user_id);
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 16)
+        INSERT INTO users SELECT i, 'user ' || i, hex(zeroblob(150)) FROM n;
+    INSERT INTO notes (user_id, text) SELECT id, name FROM users;
+    """
+
+_FIRST = {
+    "001_add_email.py": '''
+        """Addresses of users, written as people write migrations: with commits everywhere."""
+
+        def up(conn):
+            conn.execute("PRAGMA cache_size = 1")
+            conn.execute("ALTER TABLE users ADD COLUMN email TEXT")
+            conn.commit()
+            conn.execute("UPDATE users SET email = lower(name) || '@example.org'")
+            conn.commit()
+            with conn:
+                conn.execute("INSERT INTO users (name) VALUES ('Ada')")
+            conn.execute("COMMIT") if conn.in_transaction else None
+            conn.executescript("CREATE TABLE log (id INTEGER PRIMARY KEY); INSERT INTO log VALUES (1);")
+
+        def down(conn):
+            conn.execute("DROP TABLE log")
+            conn.execute("DELETE FROM users WHERE name = 'Ada'")
+            conn.execute("ALTER TABLE users DROP COLUMN email")
+        '''
+}
+_SECOND = {
+    "002_create_tags.sql": """
+        -- migrate:up
+        BEGIN;
+        CREATE TABLE tags (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
+        INSERT INTO tags (name) VALUES ('red; green'), ('blue');
+        UPDATE users SET filler = upper(filler) || 'x';
+        COMMIT;
+
+        -- migrate:down
+        DROP TABLE tags;
+        UPDATE users SET filler = lower(filler) || 'y';
+        """
+}
+_OUTSIDE = {
+    "002_vacuum.sql": """
+        -- migrate:up transaction:false
+        CREATE TABLE tags (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
+        INSERT INTO tags (name) VALUES ('red; green'), ('blue');
+        VACUUM;
+
+        -- migrate:down transaction:false
+        DROP TABLE tags;
+        VACUUM;
+        """
+}
+_THIRD = {
+    "003_rebuild_notes.py": '''
+        """The rebuild that SQLite's documentation describes."""
+
+        def up(conn):
+            conn.execute("CREATE TABLE new_notes (id INTEGER PRIMARY KEY, user_id INTEGER, text TEXT)")
+            conn.execute("INSERT INTO new_notes SELECT id, user_id, upper(text) FROM notes")
+            conn.execute("DROP TABLE notes")
+            conn.execute("ALTER TABLE new_notes RENAME TO notes")
+
+        def down(conn):
+            conn.execute("UPDATE notes SET text = lower(text)")
+        '''
+}
+_FAILS = {
+    "004_fails.py": '''
+        """Fails after it has changed and committed something."""
+
+        def up(conn):
+            conn.execute("UPDATE users SET name = 'nobody'")
+            conn.commit()
+            conn.execute("INSERT INTO nowhere VALUES (1)")
+        '''
+}
+_MODE = {
+    "002_mode.sql": """
+        -- migrate:up transaction:false
+        PRAGMA journal_mode = {mode};
+        CREATE TABLE tags (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
+        """
+}
+_PAGE_SIZE = {
+    "002_page_size.sql": """
+        -- migrate:up transaction:false
+        PRAGMA journal_mode = DELETE;
+        PRAGMA page_size = 2048;
+        VACUUM;
+        PRAGMA journal_mode = {mode};
+        """
+}
+_CREATE = {
+    "000_create.sql": f"""
+        PRAGMA cache_size = 1;
+        {_BASE}
+        """
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """
+    One cell of the matrix.
+
+    Args:
+        name: What it is called.
+        files: The migrations.
+        command: The package and its arguments after `--database` and `--migrations`.
+        journal: `delete` or `wal`; empty where there is no database yet.
+        hot: Whether a killed process has left its journal.
+        prepared: Whether these migrations, but for a failing one, have been applied before.
+        fails: Whether the migrations fail.
+        after: The command of the next start, where it is another one.
+        mode_moves: Whether the journal mode changes outside of the one
+            transaction, so that an interruption may show another one until the
+            next start.
+    """
+
+    name: str
+    files: Mapping[str, str]
+    command: tuple[str, ...] = ("entrypoint", "--", "/bin/echo", APPLICATION)
+    journal: str = ""
+    hot: bool = False
+    prepared: bool = False
+    fails: bool = False
+    after: tuple[str, ...] | None = None
+    mode_moves: bool = False
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def next_command(self) -> tuple[str, ...]:
+        """What is started after the fault."""
+        return self.after or self.command
+
+    def build(self, volume: Path, migrations: Path) -> None:
+        """Make the volume and the migrations as they are before the run."""
+        from tests.faults.harness import arguments, run
+
+        volume.mkdir()
+        files = {name: text.format(mode=self._other_mode) if "{mode}" in text else text
+                 for name, text in self.files.items()}
+        write_migrations(migrations, files)
+        if not self.journal:
+            return
+        database = volume / "app.db"
+        make_database(database, _BASE, wal=self.journal == "wal", page_size=1024)
+        if self.prepared:
+            done = run(arguments(("entrypoint",), database, migrations), {})
+            assert done.code == 0, done.stderr
+        write_migrations(migrations, self.extra)
+        if self.hot and self.journal == "wal":
+            leave_wal(database)
+        elif self.hot:
+            leave_hot_journal(database)
+        else:
+            _settle(database)
+
+    @property
+    def _other_mode(self) -> str:
+        return "WAL" if self.journal == "delete" or "page_size" in self.name else "DELETE"
+
+
+def _settle(database: Path) -> None:
+    with opened(database) as conn:
+        conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+
+
+def _up_scenes() -> list[Scene]:
+    ways = {
+        "in-place": {**_FIRST, **_SECOND, **_THIRD},
+        "copy": {**_FIRST, **_OUTSIDE, **_THIRD},
+    }
+    scenes = []
+    for way, journal, hot, fails in product(ways, ("delete", "wal"), (False, True), (False, True)):
+        name = f"up {way} {journal} {'hot' if hot else 'clean'}{' failing' if fails else ''}"
+        files = {**ways[way], **(_FAILS if fails else {})}
+        scenes.append(Scene(name, files, journal=journal, hot=hot, fails=fails))
+    for journal in ("delete", "wal"):
+        for way, second in (("mode", _MODE), ("page_size", _PAGE_SIZE)):
+            files = {**_FIRST, **second}
+            name = f"up copy {way} {journal} clean"
+            scenes.append(Scene(name, files, journal=journal, mode_moves=True))
+    return scenes
+
+
+def _install_scenes() -> list[Scene]:
+    ways = {
+        "in-place": {**_CREATE, **_FIRST, **_SECOND},
+        "copy": {**_CREATE, **_FIRST, **_OUTSIDE},
+        "copy wal": {**_CREATE, **_FIRST, "002_mode.sql": _MODE["002_mode.sql"].format(mode="WAL")},
+    }
+    scenes = []
+    for way, files in ways.items():
+        scenes.append(Scene(f"install {way}", files))
+        failing = Scene(f"install {way} failing", {**files, **_FAILS}, fails=True)
+        scenes.append(failing)
+    return scenes
+
+
+def _down_scenes() -> list[Scene]:
+    ways = {
+        "in-place": {**_FIRST, **_SECOND, **_THIRD},
+        "copy": {**_FIRST, **_OUTSIDE, **_THIRD},
+    }
+    command = ("migrator", "down", "--to", "001")
+    scenes = []
+    for way, journal, hot in product(ways, ("delete", "wal"), (False, True)):
+        name = f"down {way} {journal} {'hot' if hot else 'clean'}"
+        scenes.append(Scene(name, ways[way], command, journal, hot=hot, prepared=True))
+    bad = {"003_rebuild_notes.py": _THIRD["003_rebuild_notes.py"].replace(
+        'conn.execute("UPDATE notes', 'conn.execute("DELETE FROM nowhere"); conn.execute("UPDATE notes')}
+    scenes.append(
+        Scene("down in-place delete failing", {**_FIRST, **_SECOND, **bad}, command, "delete",
+              prepared=True, fails=True)
+    )
+    return scenes
+
+
+def _restore_scenes() -> list[Scene]:
+    files = {**_FIRST, **_SECOND}
+    command = ("migrator", "restore", "latest")
+    scenes = [
+        Scene(f"restore {journal} {'hot' if hot else 'clean'}", files, command, journal,
+              hot=hot, prepared=True, mode_moves=journal == "wal")
+        for journal, hot in product(("delete", "wal"), (False, True))
+    ]
+    for way, second in (("mode", _MODE), ("page_size", _PAGE_SIZE)):
+        for journal in ("delete", "wal"):
+            scenes.append(
+                Scene(f"restore {way} {journal} clean", {**_FIRST, **second}, command, journal,
+                      prepared=True, mode_moves=True)
+            )
+    start = scenes[0]
+    scenes.append(
+        replace(start, name="restore delete clean, then a start",
+                after=("entrypoint", "--", "/bin/echo", APPLICATION))
+    )
+    return scenes
+
+
+SCENES = {
+    scene.name: scene
+    for scene in (*_up_scenes(), *_install_scenes(), *_down_scenes(), *_restore_scenes())
+}
+
+
+def fresh(template: Path, volume: Path) -> None:
+    """Put a volume back to what it was before."""
+    shutil.rmtree(volume, ignore_errors=True)
+    shutil.copytree(template, volume, symlinks=True)

@@ -1,0 +1,689 @@
+"""The Python API in its caller's process, as the two frameworks before it were used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from migrator import Migration, MigrationRunner, errors
+from tests.support.digest import logical_digest
+from tests.support.files import (
+    SEEDS,
+    history,
+    listing,
+    make_database,
+    opened,
+    rows,
+    seed_by_name,
+    seed_by_version,
+    tables,
+    write_migrations,
+)
+from tests.support.logs import finished
+from tests.support.processes import clean_environment, run_migrator, running, without_coverage
+
+
+def table(name: str) -> Callable[[sqlite3.Cursor], Any]:
+    """Return an `up_func` that makes a table."""
+    return lambda cursor: cursor.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY)")
+
+
+def in_code(database: Path, *names: str, **options: Any) -> MigrationRunner:
+    """Return a runner with one registered migration for each table named."""
+    runner = MigrationRunner(str(database), **options)
+    for name in names:
+        runner.add_migration(Migration(name, "1.0.0", f"Makes {name}", table(name)))
+    return runner
+
+
+def run_script(
+    text: str, *args: object, cwd: Path | None = None, env: dict[str, str | None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own and return what it printed."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", dedent(text), *map(str, args)],
+        env=without_coverage(clean_environment(env)),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+# --- a directory of files -------------------------------------------------------
+
+
+def test_pending_files_are_applied_and_counted(database, migrations, capsys):
+    """`run_pending_migrations` returns how many it applied, and prints each with `verbose`."""
+    runner = MigrationRunner(db_path=str(database), migrations_dir=str(migrations))
+    assert 2 == runner.run_pending_migrations(verbose=True)
+    out = capsys.readouterr().out
+    assert "001" in out
+    assert "002" in out
+    assert 0 == runner.run_pending_migrations()
+    assert capsys.readouterr().out
+    assert ["001", "002"] == history(database)
+    assert {"tags"} < tables(database)
+
+
+def test_nothing_is_printed_without_verbose(database, migrations, capfd):
+    """With `verbose=False` neither stdout nor stderr gets a line of ours that is no log."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    try:
+        runner = MigrationRunner(database, migrations)
+        assert 2 == runner.run_pending_migrations(verbose=False)
+        assert runner.rollback_last(verbose=False)
+        assert 1 == runner.run_pending_migrations(verbose=False)
+    finally:
+        structlog.reset_defaults()
+    assert ("", "") == tuple(capfd.readouterr())
+
+
+def test_get_status_has_the_keys_of_the_framework(database, migrations):
+    """The five keys say how many there are, and which; looking writes nothing."""
+    runner = MigrationRunner(database, migrations)
+    before = listing(database.parent)
+    assert {
+        "total_available": 2,
+        "total_applied": 0,
+        "total_pending": 2,
+        "applied_versions": [],
+        "pending_versions": ["001", "002"],
+    } == runner.get_status()
+    assert before == listing(database.parent)
+    runner.run_pending_migrations(verbose=False)
+    assert {
+        "total_available": 2,
+        "total_applied": 2,
+        "total_pending": 0,
+        "applied_versions": ["001", "002"],
+        "pending_versions": [],
+    } == runner.get_status()
+
+
+def test_rollback_last_undoes_one_at_a_time(database, migrations, capsys):
+    """It returns whether there was one, and prints what it undid."""
+    before = logical_digest(database)
+    runner = MigrationRunner(database, migrations)
+    assert runner.rollback_last(verbose=False) is False
+    runner.run_pending_migrations(verbose=False)
+    capsys.readouterr()
+    assert runner.rollback_last() is True
+    assert "002" in capsys.readouterr().out
+    assert ["001"] == history(database)
+    assert runner.rollback_last(verbose=False) is True
+    assert runner.rollback_last(verbose=False) is False
+    with opened(database) as conn:
+        conn.execute("DROP TABLE migrations")
+    assert before == logical_digest(database)
+
+
+def test_a_rollback_without_down_or_file_is_a_value_error(database, migrations):
+    """As it was in the framework, and the database is as before."""
+    write_migrations(migrations, {"003_no_way_back.py": "def up(conn): pass"})
+    runner = MigrationRunner(database, migrations)
+    runner.run_pending_migrations(verbose=False)
+    before = logical_digest(database)
+    with pytest.raises(ValueError, match="003_no_way_back.py") as caught:
+        runner.rollback_last(verbose=False)
+    assert isinstance(caught.value, errors.MissingDownError)
+    (migrations / "003_no_way_back.py").unlink()
+    with pytest.raises(ValueError, match="003") as missing:
+        runner.rollback_last(verbose=False)
+    assert isinstance(missing.value, errors.MissingFileError)
+    assert before == logical_digest(database)
+
+
+def test_a_failed_migration_raises_with_its_cause(database, migrations):
+    """The author's own exception is chained, everything is undone, and all is still pending."""
+    write_migrations(
+        migrations,
+        {
+            "003_bad.py": """
+                def up(conn):
+                    conn.execute("INSERT INTO users (name) VALUES ('Eve')")
+                    conn.commit()
+                    raise KeyError("mine")
+                """
+        },
+    )
+    before = logical_digest(database)
+    runner = MigrationRunner(database, migrations)
+    with pytest.raises(errors.MigrationFailedError) as caught:
+        runner.run_pending_migrations(verbose=False)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert "003_bad.py" in str(caught.value)
+    assert ("003", 4) == (caught.value.data["version"], caught.value.data["line"])
+    assert before == logical_digest(database)
+    assert ["001", "002", "003"] == runner.get_status()["pending_versions"]
+
+
+def test_an_sqlite_error_is_chained_too(database, migrations):
+    """What SQLite said is the cause, and its words are in the message."""
+    write_migrations(migrations, {"003_bad.sql": "INSERT INTO nowhere VALUES (1);"})
+    with pytest.raises(errors.MigrationFailedError, match="no such table: nowhere") as caught:
+        MigrationRunner(database, migrations).run_pending_migrations(verbose=False)
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+
+
+def test_a_migration_is_given_rows_with_names(database, migrations):
+    """The connection's `row_factory` is `sqlite3.Row`, as in the framework of numbered files."""
+    write_migrations(
+        migrations,
+        {
+            "003_rows.py": """
+                import sqlite3
+
+                def up(conn):
+                    assert conn.row_factory is sqlite3.Row
+                    row = conn.execute("SELECT name FROM users WHERE id = 1").fetchone()
+                    assert row["name"] == "Ada"
+                """
+        },
+    )
+    assert 3 == MigrationRunner(database, migrations).run_pending_migrations(verbose=False)
+
+
+def test_a_database_that_does_not_exist_is_created_from_files(volume, tmp_path):
+    """A directory's migrations make the database, all of it or nothing."""
+    files = write_migrations(
+        tmp_path / "migrations", {"001_a.sql": "CREATE TABLE a (id INTEGER PRIMARY KEY);"}
+    )
+    database = volume / "new.db"
+    assert 1 == MigrationRunner(database, files).run_pending_migrations(verbose=False)
+    assert {"a", "migrations"} == tables(database)
+
+
+def test_making_a_runner_creates_nothing(volume, tmp_path):
+    """Neither the database nor our directory is there before something is run."""
+    runner = MigrationRunner(volume / "app.db", tmp_path / "nowhere")
+    in_code(volume / "app.db", "a")
+    assert {} == listing(volume)
+    with pytest.raises(errors.MisfitError):
+        runner.get_status()
+    assert {} == listing(volume)
+
+
+def test_an_unknown_option_is_a_type_error(volume):
+    """A slip in an option's name is found when the runner is made."""
+    with pytest.raises(TypeError):
+        MigrationRunner(volume / "app.db", "migrations", lock_timeuot=1)
+
+
+# --- migrations registered in code ----------------------------------------------
+
+
+def test_registered_migrations_are_matched_by_name(database):
+    """What is applied is known by its name, whatever its version and place say."""
+    assert 2 == in_code(database, "a", "b").run_migrations()
+    runner = in_code(database, "c", "b", "a")
+    assert ["c"] == runner.get_status()["pending_versions"]
+    assert 1 == runner.run_migrations()
+    assert [("a",), ("b",), ("c",)] == rows(
+        database, "SELECT migration_name FROM migrations ORDER BY id"
+    )
+
+
+def test_success_is_true_also_with_nothing_pending(database):
+    """`run_migrations` said success with True: `if not runner.run_migrations(): exit` still works."""
+    assert in_code(database, "a").run_migrations()
+    assert in_code(database, "a").run_migrations()
+
+
+def test_a_database_that_does_not_exist_is_left_alone_by_code(volume):
+    """The application creates its own schema first, as with the framework of named migrations."""
+    assert in_code(volume / "app.db", "a").run_migrations() == 0
+    assert {} == listing(volume)
+
+
+def test_a_failed_registered_migration_raises(database):
+    """Their `False` in silence is not kept: it raises, and nothing of the run stands."""
+    before = logical_digest(database)
+    runner = in_code(database, "a")
+    runner.add_migration(Migration("bad", "1", "", lambda cursor: cursor.execute("SELECT nope")))
+    with pytest.raises(errors.MigrationFailedError, match="no such column"):
+        runner.run_migrations()
+    assert before == logical_digest(database)
+    assert ["a", "bad"] == runner.get_status()["pending_versions"]
+
+
+def test_what_is_registered_is_looked_at_when_it_is_added(database):
+    """An object of another shape is refused at once, in words."""
+    with pytest.raises(errors.MisfitError, match="up_func"):
+        MigrationRunner(database).add_migration(object.__new__(type("M", (), {
+            "name": "x", "version": "1", "description": ""})))  # fmt: skip
+
+
+@pytest.mark.parametrize("style", ["code", "directory"])
+def test_rows_lost_without_a_word_are_refused_in_process_too(database, tmp_path, style):
+    """The row-loss guard is the same as the command's, and so is what allows it."""
+    sql = "INSERT OR REPLACE INTO users (id, name) SELECT 1, name FROM users"
+    before = logical_digest(database)
+    if style == "code":
+        made = "CREATE TABLE slim AS SELECT * FROM users WHERE id < 3"
+
+        def shrink(cursor):
+            cursor.execute(made)
+            cursor.execute("DROP TABLE users")
+            cursor.execute("ALTER TABLE slim RENAME TO users")
+
+        runner = MigrationRunner(database)
+        runner.add_migration(Migration("shrink", "1", "", shrink, allow_row_loss=("notes",)))
+    else:
+        text = f"CREATE TABLE slim AS SELECT * FROM users WHERE id < 3;\nDROP TABLE users;\n{sql[:0]}"
+        files = {"001_shrink.sql": text + "ALTER TABLE slim RENAME TO users;"}
+        runner = MigrationRunner(database, write_migrations(tmp_path / "m", files))
+    with pytest.raises(errors.VerificationError) as caught:
+        runner.run_pending_migrations(verbose=False)
+    assert ("users", 3, 2) == tuple(caught.value.data[k] for k in ("table", "before", "after"))
+    assert before == logical_digest(database)
+
+
+# --- what it is in its caller's process -------------------------------------------
+
+
+AUDITED = """
+    import json, os, signal, sys
+    database, migrations = sys.argv[1:3]
+    watched = {database, *(database + end for end in ("-wal", "-shm", "-journal"))}
+    seen = []
+    def hook(event, args):
+        if event == "open" and isinstance(args[0], str) and os.path.abspath(args[0]) in watched:
+            seen.append([event, args[0]])
+        elif event in ("os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen", "os.system",
+                       "shutil.copyfile", "signal.pthread_kill"):
+            if event != "shutil.copyfile" or {str(a) for a in args} & watched:
+                seen.append([event, repr(args)])
+        elif event == "fcntl.fcntl" and args[1] in (1024, 1025):
+            seen.append([event, repr(args)])
+        elif event == "os.putenv":
+            seen.append([event, repr(args)])
+    before = {n: signal.getsignal(n) for n in signal.valid_signals() if n not in (9, 19)}
+    set_signal = signal.signal
+    signal.signal = lambda *args: seen.append(["signal.signal", repr(args)])
+    signal.set_wakeup_fd = lambda *args, **more: seen.append(["set_wakeup_fd", repr(args)])
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    children = open(f"/proc/self/task/{os.getpid()}/children").read()
+    umask, directory, path = os.umask(0o022), os.getcwd(), list(sys.path)
+    os.umask(umask)
+    descriptors = sorted(os.listdir("/proc/self/fd"))
+    import structlog
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    from migrator import MigrationRunner
+    sys.addaudithook(hook)
+    runner = MigrationRunner(database, migrations, **json.loads(sys.argv[3]))
+    runner.get_status()
+    count = runner.run_pending_migrations(verbose=False)
+    runner.get_status()
+    rolled = runner.rollback_last(verbose=False)
+    again = runner.run_pending_migrations(verbose=False)
+    runner.run_pending_migrations(verbose=False)
+    after = {n: signal.getsignal(n) for n in signal.valid_signals() if n not in (9, 19)}
+    print(json.dumps({
+        "seen": seen, "count": count, "rolled": rolled, "again": again,
+        "handlers": before == after, "mask": mask == signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        "children": open(f"/proc/self/task/{os.getpid()}/children").read() == children,
+        "umask": os.umask(0o022) == umask, "cwd": os.getcwd() == directory,
+        "path": sys.path == path, "fds": sorted(os.listdir("/proc/self/fd")) == descriptors,
+    }))
+    """
+
+
+@pytest.mark.parametrize("wal", [False, True])
+@pytest.mark.parametrize("way", ["in-place", "copy"])
+def test_the_database_is_opened_by_sqlite_alone(volume, tmp_path, wal, way):
+    """No `open` of the file, no lease, no fork, no signal handler, and nothing left changed."""
+    database = make_database(
+        volume / "app.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, x); INSERT INTO t (x) VALUES (1)",
+        wal=wal,
+    )  # fmt: skip
+    how = "transaction:false" if way == "copy" else ""
+    files = write_migrations(
+        tmp_path / "migrations",
+        {
+            "001_a.sql": "CREATE TABLE a (id INTEGER PRIMARY KEY);",
+            "002_b.sql": f"""
+                -- migrate:up {how}
+                CREATE TABLE b (id INTEGER PRIMARY KEY);
+                -- migrate:down {how}
+                DROP TABLE b;
+                """,
+        },
+    )
+    options = {"in_use": "wait"} if way == "copy" else {}
+    done = run_script(AUDITED, database, files, json.dumps(options))
+    assert 0 == done.returncode, done.stderr
+    found = json.loads(done.stdout)
+    assert [] == found.pop("seen")
+    assert (2, True, 1) == (found.pop("count"), found.pop("rolled"), found.pop("again"))
+    assert dict.fromkeys(found, True) == found
+    assert ["001", "002"] == history(database)
+    assert ("wal" if wal else "delete",) == rows(database, "PRAGMA journal_mode")[0]
+
+
+def test_no_variable_is_read(database, migrations, monkeypatch, tmp_path):
+    """What is set for the entrypoint is not meant for the API."""
+    settings = {
+        "MIGRATOR_DATABASE": str(tmp_path / "other.db"),
+        "MIGRATOR_MIGRATIONS": str(tmp_path / "other"),
+        "MIGRATOR_HISTORY_TABLE": "elsewhere",
+        "MIGRATOR_BACKUP_DIR": str(tmp_path / "backups"),
+        "MIGRATOR_CREATE": "never",
+        "MIGRATOR_ROW_GUARD": "nonsense",
+        "MIGRATOR_LOCK_TIMEOUT": "nonsense",
+        "PUID": "12345",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert 2 == MigrationRunner(database, migrations).run_pending_migrations(verbose=False)
+    assert ["001", "002"] == history(database)
+    assert {"data", "migrations"} == {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_other_connections_of_the_process_stay_open(volume, migrations, wal):
+    """An idle connection of the application's is no obstacle, and sees the new state."""
+    database = make_database(
+        volume / "app.db",
+        "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);"
+        "INSERT INTO users (name) VALUES ('Ada');",
+        wal=wal,
+    )
+    with opened(database) as mine:
+        mine.execute("SELECT * FROM users").fetchall()
+        assert 2 == MigrationRunner(database, migrations).run_pending_migrations(verbose=False)
+        assert [(1, "Ada", "ada@example.org")] == mine.execute("SELECT * FROM users").fetchall()
+        mine.execute("INSERT INTO users (name) VALUES ('Grace')")
+        assert MigrationRunner(database, migrations).rollback_last(verbose=False)
+        assert [(2,)] == mine.execute("SELECT count(*) FROM users").fetchall()
+
+
+def test_a_connection_inside_a_read_transaction_is_allowed_in_wal_mode(volume, migrations):
+    """It goes on reading the old state until its own transaction ends."""
+    database = make_database(
+        volume / "app.db", "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", wal=True
+    )
+    with opened(database) as mine:
+        mine.execute("BEGIN")
+        assert [] == mine.execute("SELECT * FROM users").fetchall()
+        assert 2 == MigrationRunner(database, migrations).run_pending_migrations(verbose=False)
+        with pytest.raises(sqlite3.OperationalError, match="tags"):
+            mine.execute("SELECT * FROM tags")
+        mine.execute("COMMIT")
+        assert [("blue",)] == mine.execute("SELECT name FROM tags WHERE id = 2").fetchall()
+
+
+@pytest.mark.parametrize("begin", ["BEGIN", "BEGIN IMMEDIATE"])
+def test_a_transaction_that_does_not_end_is_69_and_changes_nothing(database, migrations, begin):
+    """In rollback-journal mode a transaction that stays open is waited for, then refused."""
+    before = logical_digest(database)
+    runner = MigrationRunner(database, migrations, wait_timeout=0.3)
+    with opened(database) as mine:
+        mine.execute(begin)
+        mine.execute("SELECT * FROM users").fetchall()
+        with pytest.raises(errors.NotReadyError) as caught:
+            runner.run_pending_migrations(verbose=False)
+        assert "database.in_use" == caught.value.reason
+        mine.execute("COMMIT")
+    assert before == logical_digest(database)
+    assert 2 == runner.run_pending_migrations(verbose=False)
+
+
+def test_in_use_wait_wants_the_database_to_itself(database, migrations):
+    """With `in_use="wait"` a reader of the same process stands in the way."""
+    runner = MigrationRunner(database, migrations, in_use="wait", wait_timeout=0.3)
+    before = logical_digest(database)
+    with opened(database) as mine:
+        mine.execute("BEGIN")
+        mine.execute("SELECT * FROM users").fetchall()
+        with pytest.raises(errors.NotReadyError) as caught:
+            runner.run_pending_migrations(verbose=False)
+        assert "database.in_use" == caught.value.reason
+        mine.execute("COMMIT")
+    assert before == logical_digest(database)
+    assert 2 == runner.run_pending_migrations(verbose=False)
+
+
+def test_a_migration_outside_a_transaction_needs_the_database_alone(database):
+    """Way B is refused beside others, with the way out, and works with `in_use="wait"`."""
+    vacuum = Migration("v", "1", "", lambda cursor: cursor.execute("VACUUM"), transactional=False)
+    before = logical_digest(database)
+    runner = MigrationRunner(database)
+    runner.add_migration(vacuum)
+    with pytest.raises(errors.NotReadyError, match="transaction"):
+        runner.run_migrations()
+    assert before == logical_digest(database)
+    assert ["v"] == runner.get_status()["pending_versions"]
+    alone = MigrationRunner(database, in_use="wait")
+    alone.add_migration(vacuum)
+    assert alone.run_migrations()
+    assert [("v",)] == rows(database, "SELECT migration_name FROM migrations")
+
+
+def test_a_runner_works_in_any_thread(database, migrations):
+    """A thread that is not the main one can run, fail and roll back."""
+    found: list[object] = []
+
+    def work():
+        runner = MigrationRunner(database, migrations)
+        found.append(runner.run_pending_migrations(verbose=False))
+        found.append(runner.rollback_last(verbose=False))
+        write_migrations(migrations, {"003_bad.sql": "SELECT nope;"})
+        try:
+            runner.run_pending_migrations(verbose=False)
+        except errors.MigrationFailedError as error:
+            found.append(error.exit_code)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    assert [2, True, 80] == found
+    assert ["001"] == history(database)
+
+
+def test_the_log_goes_to_structlog_as_it_is_configured(database, migrations, capfd):
+    """Events come from the logger of our name, with run id and database; nothing else is set up."""
+    with capture_logs() as events:
+        MigrationRunner(database, migrations).run_pending_migrations(verbose=False)
+    names = [event["event"] for event in events]
+    assert "lock.acquired" in names
+    assert names.index("backup.finished") < names.index("migration.started")
+    assert ["001", "002"] == [e["version"] for e in events if e["event"] == "migration.finished"]
+    assert {str(database)} == {event["database"] for event in events}
+    assert 1 == len({event["run_id"] for event in events if event["run_id"] is not None})
+    assert ("", "") == tuple(capfd.readouterr())
+
+
+def test_the_lock_is_shared_with_the_command(database, migrations, tmp_path):
+    """A run of the command is waited for, and the work that it has done is not done again."""
+    go = tmp_path / "go"
+    write_migrations(
+        migrations,
+        {
+            "003_slow.py": f"""
+                import os, time
+
+                def up(conn):
+                    while not os.path.exists({str(go)!r}):
+                        time.sleep(0.01)
+                """
+        },
+    )
+    given = ("up", "--database", database, "--migrations", migrations)
+    with running("migrator", *given, directory=tmp_path) as other:
+        other.wait_for("migration.started")
+        with pytest.raises(errors.LockedError):
+            MigrationRunner(database, migrations, lock_timeout=0.1).run_pending_migrations()
+        found: list[int] = []
+        runner = MigrationRunner(database, migrations)
+        thread = threading.Thread(
+            target=lambda: found.append(runner.run_pending_migrations(verbose=False))
+        )
+        thread.start()
+        go.touch()
+        assert 3 == finished(other.finish().events)["applied"]
+        thread.join(30)
+    assert [0] == found
+    assert ["001", "002", "003"] == history(database)
+
+
+def test_the_command_waits_for_a_run_of_the_api(database, migrations, tmp_path):
+    """The API holds the same lock: `check` says 75 meanwhile."""
+    codes: list[int] = []
+
+    def up(cursor):
+        result = run_migrator("check", "--database", database, "--migrations", migrations)
+        codes.append(result.code)
+
+    runner = MigrationRunner(database)
+    runner.add_migration(Migration("look", "1", "", up))
+    assert runner.run_migrations()
+    assert [75] == codes
+
+
+def test_a_keyboard_interrupt_rolls_back_and_goes_through(database):
+    """Ctrl-C in a migration is the caller's to handle, with the database as before."""
+
+    def up(cursor):
+        cursor.execute("DELETE FROM notes")
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(10_000_000):
+            pass
+
+    before = logical_digest(database)
+    runner = in_code(database, "a")
+    runner.add_migration(Migration("stop", "1", "", up))
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_migrations()
+    assert before == logical_digest(database)
+    assert 1 == in_code(database, "a").run_migrations()
+
+
+def test_a_migration_that_exits_does_not_end_the_application(database):
+    """`sys.exit` in a migration is its failure, not the end of its host."""
+    before = logical_digest(database)
+    runner = MigrationRunner(database)
+    runner.add_migration(Migration("exit", "1", "", lambda cursor: sys.exit(0)))
+    with pytest.raises(errors.MigrationFailedError):
+        runner.run_migrations()
+    assert before == logical_digest(database)
+
+
+def test_what_a_killed_application_left_is_settled_by_the_next_run(database, migrations):
+    """A process killed within its run leaves the old database, and the next run does it all."""
+    before = logical_digest(database)
+    done = run_script(
+        """
+        import os, signal, sys
+        from migrator import Migration, MigrationRunner
+        runner = MigrationRunner(sys.argv[1], sys.argv[2])
+        runner.run_pending_migrations(verbose=False)
+        """,
+        database,
+        write_migrations(
+            migrations.parent / "killing",
+            {
+                "001_kill.py": """
+                    import os, signal
+
+                    def up(conn):
+                        conn.execute("DELETE FROM notes")
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    """
+            },
+        ),
+    )
+    assert -signal.SIGKILL == done.returncode
+    assert before == logical_digest(database)
+    assert 2 == MigrationRunner(database, migrations).run_pending_migrations(verbose=False)
+    assert ["001", "002"] == history(database)
+
+
+# --- code written for the frameworks ------------------------------------------------
+
+
+def test_the_bots_file_runs_with_nothing_changed_but_the_import(volume, tmp_path):
+    """Its own classes cut out and imported instead, the bot's file goes on with its database."""
+    database, file = seed_by_name(volume)
+    text = file.read_text()
+    begin, end = text.index("@dataclass\n"), text.index("def _column_exists")
+    file.write_text(f"{text[:begin]}from migrator import Migration, MigrationRunner\n\n{text[end:]}")
+    main = """
+        import sys
+        from database.migration_framework import create_migration_runner
+        for _ in range(2):
+            runner = create_migration_runner(sys.argv[1])
+            if not runner.run_migrations():
+                sys.exit("failed")
+        print("started")
+        """
+    done = run_script(main, database, env={"PYTHONPATH": f"{_packages()}:{volume}"})
+    assert 0 == done.returncode, done.stderr
+    assert done.stdout.endswith("started\n")
+    assert [("add_points_column",), ("create_settings_table",), ("index_messages_by_user",)] == rows(
+        database, "SELECT migration_name FROM migrations ORDER BY id"
+    )
+
+
+def test_code_of_the_numbered_framework_runs_with_nothing_changed_but_the_import(volume, tmp_path):
+    """What was called on its runner, with its defaults, is there and means the same."""
+    files = write_migrations(
+        tmp_path / "migrations",
+        {
+            "001_a.py": "def up(conn): conn.execute('CREATE TABLE a (id)')",
+            "002_b.py": "def up(conn): conn.execute('CREATE TABLE b (id)')\n"
+            "def down(conn): conn.execute('DROP TABLE b')\n",
+        },
+    )
+    database = seed_by_version(volume / "app.db", files, applied=1)
+    code = """
+        import sys
+        from MODULE import MigrationRunner
+        runner = MigrationRunner(sys.argv[1])
+        print(sorted(runner.get_status().items()))
+        print(runner.run_pending_migrations(verbose=False))
+        print(sorted(runner.get_status().items()))
+        print(runner.rollback_last(verbose=False))
+        print(sorted(runner.get_status().items()))
+        try:
+            runner.rollback_last(verbose=False)
+        except ValueError as error:
+            print("ValueError")
+        print(runner.run_pending_migrations(verbose=False))
+        """
+    quiet = "import structlog; structlog.configure(\n    logger_factory=structlog.ReturnLoggerFactory())\n"
+    outputs = []
+    for module in ("tests.support.seeds.migration_runner", "migrator"):
+        text = dedent(code).replace("MODULE", module)
+        done = run_script(
+            quiet + text,
+            database,
+            cwd=tmp_path,
+            env={"PYTHONPATH": f"{_packages()}:{SEEDS.parents[2]}"},
+        )
+        assert 0 == done.returncode, done.stderr
+        outputs.append(done.stdout)
+        with opened(database) as conn:
+            conn.execute("DELETE FROM migrations WHERE version = '002'")
+            conn.execute("DROP TABLE b")
+    assert outputs[0] == outputs[1]
+
+
+def _packages() -> str:
+    import migrator
+
+    return str(Path(migrator.__file__).parents[1])
