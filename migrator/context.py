@@ -9,6 +9,7 @@ from migrator.history import History
 from migrator.layout import Layout
 from migrator.model import Applied, Emit, Script, Settings
 from migrator.sources import Source
+from migrator.surroundings import Rooms
 
 
 @dataclass(slots=True)
@@ -34,9 +35,11 @@ class Context:
     phase: str = ""
     way: str = "in-place"
     history: History = field(init=False)
+    rooms: Rooms = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive the history's kind from the source."""
+        """Derive the history's kind from the source, and whose process this is."""
+        self.rooms = Rooms(worker=not self.inline)
         self.history = History(self.settings.history_table, by_name=self.source.by_name)
 
 

@@ -237,7 +237,15 @@ def _set_up(
     connection._execute("PRAGMA synchronous=EXTRA")
     connection._execute("PRAGMA foreign_keys=OFF")
     if temporary is not None:
-        name = os.fspath(temporary).replace("'", "''")
-        # Deprecated, and absent from some builds: SQLite then chooses itself.
-        with suppress(sqlite3.OperationalError):
-            connection._execute(f"PRAGMA temp_store_directory='{name}'")
+        set_temporary_directory(connection, temporary)
+
+
+def set_temporary_directory(
+    connection: sqlite3.Connection, directory: str | os.PathLike[str]
+) -> None:
+    """Have SQLite put its temporary files into a directory, in this whole process."""
+    execute = getattr(connection, "_execute", connection.execute)
+    name = os.fspath(directory).replace("'", "''")
+    # Deprecated, and absent from some builds: SQLite then chooses itself.
+    with suppress(sqlite3.OperationalError):
+        execute(f"PRAGMA temp_store_directory='{name}'")

@@ -22,6 +22,7 @@ from migrator.errors import (
     MigratorError,
     MisfitError,
     NotReadyError,
+    OutcomeUnknownError,
     RestoreError,
 )
 from migrator.layout import Layout
@@ -129,6 +130,8 @@ class Host:
             raise ending.error
         if ending.result is not None:
             return self._believe(ending)
+        if isinstance(ending.error, RestoreError | OutcomeUnknownError):
+            raise ending.error
         if ending.error is not None:
             raise self._interrupted(ending, ending.error)
         return self._settle(ending, lock)
@@ -158,9 +161,15 @@ class Host:
         began = ending.phase in ("migrate", "commit", "publish", "restore")
         left = state.read(self.layout.state)
         settled = self._settle_in_worker(ending, lock)
-        if settled.get("outcome") == "committed":
+        if self._was_done(ending, left, str(settled.get("outcome"))):
             return self._believe_database(ending, left)
         error = self._why(ending)
+        if not settled and ending.phase in ("commit", "publish", "restore", "prune"):
+            error.data["outcome"] = "unknown"
+            error.message = error.message.replace(
+                "the database is as before", "the next start settles the database"
+            )
+            raise error
         if ending.migration is not None:
             self._say_failed(ending, error)
         if began:
@@ -185,12 +194,25 @@ class Host:
             raise again.error
         return again.result or {}
 
+    def _was_done(self, ending: Ending, left: state.RunState | None, outcome: str) -> bool:
+        """Tell whether a run that was settled had done, or has now done, what it was for."""
+        if outcome == "restored":
+            return left is not None and left.reason == "restore"
+        if outcome != "nothing":
+            return outcome == "committed"
+        # Nothing is noted any more, or was (`baseline`).
+        if ending.phase == "commit":
+            return any(row.run_id == self.run_id for row in self.survey().applied)
+        return ending.phase == "prune"
+
     def _believe_database(self, ending: Ending, left: state.RunState | None) -> Result:
         """Report the run as done: its id is in the history, so the commit had taken place."""
         found = self.survey()
         changed = tuple(row.identity for row in found.applied if row.run_id == self.run_id)
         if left is not None and "undone" in left.extra:
             changed = tuple(left.extra["undone"])
+        if left is not None and left.phase == "restore" and left.backup is not None:
+            changed = (left.backup,)
         created = left is not None and left.way == "create"
         outcome = "created" if created else "migrated"
         ending.result = {"outcome": outcome, "applied": len(changed), "changed": list(changed)}

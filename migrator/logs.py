@@ -100,16 +100,16 @@ class Log:
             "database": self.database,
         }
         line = {**common, **fields}
+        head = {"level": level, "event": event}
         if not self._console and not self._thorough:
             if event == _ALWAYS or LEVELS[level] >= LEVELS[self.level]:
-                self._last_resort({**line, "level": level, "event": event})
+                self._write_plainly({**line, **head}, {**common, **head})
             return
         try:
             self._logger(always=event == _ALWAYS).log(LEVELS[level], event, **line)
         except Exception as error:  # noqa: BLE001 - a log line never fails a run
-            trouble = f"{type(error).__name__} while this line was rendered"
-            head = {"level": level, "event": event, "log_error": trouble}
-            self._last_resort({**line, **head}, {**common, **head})
+            trouble = {"log_error": f"{type(error).__name__} while this line was rendered"}
+            self._write_plainly({**line, **head, **trouble}, {**common, **head, **trouble})
 
     def _logger(self, *, always: bool) -> Any:
         """Return the structlog logger, with or without the filter."""
@@ -147,8 +147,8 @@ class Log:
 
         return wants_colors(read_environment(), terminal=self._terminal)
 
-    def _last_resort(self, *lines: Mapping[str, Any]) -> None:
-        """Write the first of these lines that can be written without structlog."""
+    def _write_plainly(self, *lines: Mapping[str, Any]) -> None:
+        """Write the first of these lines that can be rendered, without structlog."""
         import json
         from datetime import UTC, datetime
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from migrator.context import Batch
 from migrator.files import Ownership, create_file
+from migrator.guard import set_temporary_directory
 from migrator.model import Script
 from migrator.recording import (
     FailedStatement,
@@ -32,20 +33,23 @@ class CopyDesk:
     """
     A file of our own as the place where migrations run, each on a fresh connection.
 
-    `conn` is the engine's connection; it keeps no lock between its statements.
+    `conn` is the engine's connection. It is another one after each migration,
+    and there is none during one: SQLite leaves WAL only for who is alone.
     """
 
-    def __init__(self, path: Path, batch: Batch, temporary: Path) -> None:
+    def __init__(self, path: Path, batch: Batch, temporary: Path | None) -> None:
         self._path = path
         self._batch = batch
         self._record = Record()
         self._temporary = temporary
-        self._conn = self._connect(sqlite3.Connection)
-        self._conn.isolation_level = None
+        self._conn: sqlite3.Connection | None = None
 
     @property
     def conn(self) -> sqlite3.Connection:
-        """The engine's own connection to the copy."""
+        """The engine's own connection to the copy, opened where there is none."""
+        if self._conn is None:
+            self._conn = self._connect(sqlite3.Connection)
+            self._conn.isolation_level = None
         return self._conn
 
     @property
@@ -65,6 +69,7 @@ class CopyDesk:
         A script that is not transactional runs in autocommit, a transactional
         one in a transaction of its own.
         """
+        self.close()
         conn = self._connect(RecordingConnection)
         self._record = conn.record
         section = script.sql_down if self._batch.down else script.sql_up
@@ -88,11 +93,15 @@ class CopyDesk:
 
     def close(self) -> None:
         """Close the engine's connection."""
-        self._conn.close()
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
 
     def _connect(self, factory: type[C]) -> C:
         conn: C = sqlite3.connect(database_uri(self._path), uri=True, factory=factory)
         conn.execute("PRAGMA synchronous = OFF")
+        if self._temporary is not None:
+            set_temporary_directory(conn, self._temporary)
         return conn
 
 

@@ -54,7 +54,9 @@ def note(
 ) -> state.RunState:
     """Return what is noted of the run in `state.json`, but for the phase."""
     if batch.down:
-        extra["undone"] = [script.entry.identity for script in batch.scripts]
+        # As the history spells them, which is what recovery compares them with.
+        keys = {script.entry.key for script in batch.scripts}
+        extra["undone"] = [row.identity for row in batch.applied if row.key in keys]
     return state.RunState(
         run_id=ctx.run_id,
         phase="prepare",

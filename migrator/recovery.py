@@ -8,12 +8,11 @@ Never by anything else: no guess from files that happen to lie about, and no
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 
 from migrator import backup, state
 from migrator.context import Context
-from migrator.layout import Layout, remove, sidecars
+from migrator.layout import Layout, clean_home
 from migrator.live import open_plain
 from migrator.state import RunState
 
@@ -102,8 +101,4 @@ def remove_litter(layout: Layout) -> None:
 
 def remove_work_files(layout: Layout) -> None:
     """Remove the run's own copies of the database, with their journals."""
-    if not os.path.isdir(layout.home):
-        return
-    for path in (layout.work, layout.new):
-        for each in (path, *sidecars(path)):
-            remove(each)
+    clean_home(layout)

@@ -72,8 +72,10 @@ def restore(ctx: Context, wanted: str | None, before: str | None) -> Report:
             if _is_there(live, chosen):
                 return report("up_to_date")
             replaced = _save(ctx, live, chosen)
-            write_back(ctx, live, chosen)
-        housekeep(ctx, replaced)
+            write_back(ctx, live, chosen, reason="restore")
+            # Before the database is released: a note that stayed behind would
+            # have the next start restore it once more.
+            housekeep(ctx, replaced, {chosen.name})
         return report("migrated", [chosen.name], replaced)
 
 
@@ -164,7 +166,7 @@ def resume(ctx: Context, left: RunState) -> None:
         _move_in(ctx, chosen)
         return
     with contextlib.closing(live):
-        write_back(ctx, live, chosen)
+        write_back(ctx, live, chosen, reason=left.reason)
 
 
 def _is_there(live: Live, chosen: Backup) -> bool:
@@ -186,20 +188,23 @@ def _save(ctx: Context, live: Live, chosen: Backup) -> Backup | None:
         if same is not None:
             return backup.reuse(ctx.layout, same, facts, ctx.emit)
         try:
-            return make_backup(ctx, live, facts)
+            return make_backup(ctx, live, facts, {chosen.name})
         except DamagedError:
             keep_failed(ctx, live)
             return None
 
 
-def write_back(ctx: Context, live: Live, chosen: Backup) -> None:
+def write_back(ctx: Context, live: Live, chosen: Backup, *, reason: str = "undo") -> None:
     """
     Write a backup's pages into the database, which nobody else has, and compare.
+
+    `reason` is `restore` where that is what was asked for, and `undo` where a
+    failed run is taken back.
 
     Raises:
         RestoreError: The pages could not be written, or are not the backup's.
     """
-    enter(ctx, "restore", _noted(ctx, chosen))
+    enter(ctx, "restore", _noted(ctx, chosen, reason))
     ctx.began = True
     with _person_needed(ctx, chosen):
         mode = chosen.journal_mode or live.journal_mode()
@@ -260,7 +265,7 @@ def _place(ctx: Context, chosen: Backup) -> Report:
     ctx.began = True
     with _person_needed(ctx, chosen):
         _move_in(ctx, chosen)
-    housekeep(ctx, None)
+    housekeep(ctx, None, {chosen.name})
     return report("migrated", [chosen.name])
 
 
@@ -340,12 +345,12 @@ def _keep(ctx: Context, path: Path) -> None:
     _copy(path, ctx.layout.failed / path.name, like_database(ctx.layout).private)
 
 
-def _noted(ctx: Context, chosen: Backup) -> RunState:
+def _noted(ctx: Context, chosen: Backup, reason: str = "restore") -> RunState:
     return RunState(
         run_id=ctx.run_id,
         phase="restore",
         since=state.now(),
-        reason="restore",
+        reason=reason,
         database=str(ctx.layout.database),
         backup=chosen.name,
         journal_mode=chosen.journal_mode,

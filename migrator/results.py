@@ -108,22 +108,21 @@ def verify_(host: Host) -> Answer:
     found = host.survey()
     if not found.sight.exists:
         message = f"There is no database at {str(host.layout.database)!r}."
-        raise NotReadyError(message, reason="database.missing", retryable=False)
+        hint = "Check `--database` (MIGRATOR_DATABASE) and whether its volume is mounted."
+        raise NotReadyError(message, hint=hint, reason="database.missing", retryable=False)
     if found.sight.needs_recovery is not None:
         message = f"The database cannot be read: {found.sight.needs_recovery}."
         raise NotReadyError(message, hint="Start the entrypoint once; it recovers it.")
     _verify_database(host)
     _verify_history(host, found)
-    bad = {
-        each.name: trouble
+    bad = [
+        trouble
         for each in backup.list_backups(host.layout)
         if (trouble := backup.verify_backup(each)) is not None
-    }
+    ]
     if bad:
-        listed = "; ".join(f"{name}: {trouble}" for name, trouble in bad.items())
-        hint = "Delete it; `migrator backups` lists the others."
-        message = f"A backup is damaged: {listed}."
-        raise DamagedError(message, hint=hint, reason="backup.damaged")
+        hint = f"Delete it; `{command(host.settings, 'backups')}` lists the others."
+        raise DamagedError(" ".join(bad), hint=hint, reason="backup.damaged")
     return "Structure, foreign keys, history and backups are in order.", 0
 
 
@@ -154,7 +153,7 @@ def _verify_database(host: Host) -> None:
 
 
 def _verify_history(host: Host, found: Survey) -> None:
-    problems = [*found.problems, *_changed(host, found)]
+    problems = [*found.problems, *changed(found)]
     problems = [each for each in problems if each.kind != "out-of-order"]
     refused = plan.refuse_misfits(
         problems,
@@ -168,23 +167,13 @@ def _verify_history(host: Host, found: Survey) -> None:
         )
 
 
-def _changed(host: Host, found: Survey) -> tuple[Problem, ...]:
-    if host.source.by_name:
-        return ()
-    from migrator import scripts
-
-    applied = {row.key for row in found.applied}
-    read = [scripts.read(entry) for entry in found.entries if entry.key in applied]
-    return plan.changed(read, found.applied)
-
-
 # --- the parts of `status` and `plan` ---------------------------------------
 
 
 def _problems(host: Host, found: Survey) -> list[Problem]:
     problems = list(found.problems)
     with contextlib.suppress(MisfitError):
-        problems += _changed(host, found)
+        problems += changed(found)
     if found.sight.foreign is not None and found.pending:
         other = found.sight.foreign
         message = f"The database has a history of {other.tool} (table {other.table!r})."

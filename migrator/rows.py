@@ -57,7 +57,7 @@ class RowGuard:
     """
 
     def __init__(self, conn: sqlite3.Connection, mode: str, history_table: str) -> None:
-        self._conn = conn
+        self.conn = conn
         self._mode = mode
         self._history = fold(history_table)
         self._names: dict[str, str] = {}
@@ -128,13 +128,13 @@ class RowGuard:
                 self._counts[key] = count
 
     def _list(self) -> dict[str, str]:
-        found = {fold(name): name for name in tables(self._conn, ("table", "virtual"))}
+        found = {fold(name): name for name in tables(self.conn, ("table", "virtual"))}
         found.pop(self._history, None)
         return found
 
     def _count(self, name: str) -> int | None:
         try:
-            row = self._conn.execute(f"SELECT count(*) FROM main.{quoted(name)}").fetchone()  # noqa: S608
+            row = self.conn.execute(f"SELECT count(*) FROM main.{quoted(name)}").fetchone()  # noqa: S608
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", None) != _SQLITE_ERROR:
                 raise

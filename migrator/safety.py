@@ -63,6 +63,8 @@ def _undo(ctx: Context, live: Live, saved: Backup) -> None:
     if identical is False:
         put_back(ctx, live, saved)
         return
+    if not ctx.began:
+        return
     ctx.emit(
         "restore.finished",
         "The database is as it was before this run.",

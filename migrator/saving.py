@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from migrator import backup
 from migrator.catalog import Backup
@@ -25,7 +25,7 @@ def save(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
         BackupError: It could not be made, or there is no space for the run.
         DamagedError: The database is damaged.
     """
-    enter(ctx, "backup", note(ctx, batch, reason, None))
+    enter(ctx, "backup")
     with cleared_on_failure(ctx):
         same = backup.same_state(ctx.layout, live.raw) if live.raw is not None else None
         size = ctx.layout.database.stat().st_size
@@ -33,14 +33,22 @@ def save(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
         backup.check_space(
             ctx.layout, size, batch.way, ctx.emit, protect=kept, backed_up=same is not None
         )
+        # Only now: with no space left, even this note could not be written.
+        enter(ctx, "backup", note(ctx, batch, reason, None))
         facts = facts_of(ctx, live, batch.applied, reason)
         if same is not None:
             return backup.reuse(ctx.layout, same, facts, ctx.emit)
         return make_backup(ctx, live, facts)
 
 
-def make_backup(ctx: Context, live: Live, facts: backup.Facts) -> Backup:
-    """Copy the database into a new backup; beside others through a connection of its own."""
+def make_backup(
+    ctx: Context, live: Live, facts: backup.Facts, protect: Collection[str] = ()
+) -> Backup:
+    """
+    Copy the database into a new backup; beside others through a connection of its own.
+
+    `protect` names backups that must not go to make room for it.
+    """
     full = ctx.settings.verify
     if ctx.settings.in_use == "wait":
         with live.guard.engine():
@@ -52,6 +60,7 @@ def make_backup(ctx: Context, live: Live, facts: backup.Facts) -> Backup:
                 live=live.raw,
                 structural=full,
                 dedupe=live.raw is None,
+                protect=protect,
             )
     # The write transaction is open already; SQLite would wait for its end for
     # ever on the same connection, and reads the state before it on another.
@@ -70,10 +79,15 @@ def facts_of(ctx: Context, live: Live, applied: Sequence[Applied], reason: str) 
     )
 
 
-def housekeep(ctx: Context, saved: Backup | None) -> None:
-    """Tidy up after a run that is done, and prune the backups; fails no run."""
+def housekeep(ctx: Context, saved: Backup | None, protect: Collection[str] = ()) -> None:
+    """
+    Tidy up after a run that is done, and prune the backups; fails no run.
+
+    What the run has noted goes last: until then whoever settles it, should it
+    be ended here, finds that it was committed.
+    """
     enter(ctx, "prune")
-    forget(ctx)
     own = saved.name if saved is not None else None
     with contextlib.suppress(OSError, MigratorError):
-        backup.prune(ctx.layout, ctx.settings.backup_keep, (), own, ctx.emit)
+        backup.prune(ctx.layout, ctx.settings.backup_keep, protect, own, ctx.emit)
+    forget(ctx)

@@ -55,13 +55,15 @@ def list_directory(path: Path) -> tuple[Entry, ...]:
     """
     entries: list[Entry] = []
     problems: list[tuple[str, str]] = []
+    # Absolute, since a migration may change the working directory.
+    home = path.absolute()
     for item in _scan(path):
         trouble = _trouble(item)
         if trouble is not None:
             problems.append((item.name, trouble))
         elif (match := _migration(item.name)) is not None:
             version, name = match[1], match[2]
-            entries.append(Entry(_key(version), version, name, path / item.name))
+            entries.append(Entry(_key(version), version, name, home / item.name))
     if problems:
         raise _bad_names(path, sorted(problems))
     entries.sort(key=lambda entry: entry.key)

@@ -135,6 +135,7 @@ def _perform(
             raise
         raise _failure(desk, script, error, batch) from error
     with desk.engine():
+        guard.conn = desk.conn  # on a copy it is another one after each migration
         return guard.check(desk.record, script.entry, script.allow_row_loss)
 
 

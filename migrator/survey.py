@@ -6,11 +6,12 @@ Every start asks this first, and `status`, `plan` and `check` answer with it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from migrator import plan
-from migrator.errors import NotReadyError
+from migrator.errors import MisfitError, NotReadyError
 from migrator.hints import command
 from migrator.history import History
 from migrator.layout import Layout
@@ -29,6 +30,8 @@ class Survey:
     problems: tuple[Problem, ...]
     left_alone: bool = False
     """Whether the database does not exist and is the application's to create."""
+    by_name: bool = False
+    """Whether the migrations are a registry's, which have no texts to compare."""
 
     @property
     def up_to_date(self) -> bool:
@@ -63,7 +66,45 @@ def survey(settings: Settings, layout: Layout, source: Source) -> Survey:
     sight = look(layout, History(settings.history_table, by_name=source.by_name))
     matched = plan.match(entries, sight.history or (), by_name=source.by_name)
     alone = source.by_name and not sight.exists
-    return Survey(sight, entries, matched.pending, matched.problems, left_alone=alone)
+    return Survey(
+        sight,
+        entries,
+        matched.pending,
+        matched.problems,
+        left_alone=alone,
+        by_name=source.by_name,
+    )
+
+
+def changed(found: Survey) -> tuple[Problem, ...]:
+    """
+    Return the applied migrations whose text is not the one that was applied.
+
+    Raises:
+        MisfitError: One of them cannot be read any more.
+    """
+    if found.by_name:
+        return ()
+    from migrator import scripts
+
+    applied = {row.key for row in found.applied}
+    read = [scripts.read(entry) for entry in found.entries if entry.key in applied]
+    return plan.changed(read, found.applied)
+
+
+def _all_misfits(settings: Settings, found: Survey) -> tuple[Problem, ...]:
+    """
+    Return the misfits that are known, with the changed texts where the others refuse already.
+
+    The first kind of several decides and all are listed, but a start that is
+    not refused for another reason compares texts later, once it has the lock.
+    """
+    refused = any(problem.kind not in settings.accept for problem in found.problems)
+    if not (found.pending and refused) or "changed" in settings.accept:
+        return found.problems
+    with contextlib.suppress(MisfitError):
+        return (*found.problems, *changed(found))
+    return found.problems
 
 
 def judge(settings: Settings, layout: Layout, found: Survey, emit: Emit) -> None:
@@ -77,7 +118,7 @@ def judge(settings: Settings, layout: Layout, found: Survey, emit: Emit) -> None
     if not found.sight.exists and found.sight.unfinished is None:
         refuse_missing(settings, layout)
     problems = plan.refuse_misfits(
-        found.problems,
+        _all_misfits(settings, found),
         settings.accept,
         something_pending=bool(found.pending),
         newer_hint=lambda: way_back(settings, layout, found.entries),

@@ -9,7 +9,7 @@ from migrator.errors import UsageError
 from migrator.inplace import begin, commit
 from migrator.live import open_live
 from migrator.model import Script
-from migrator.phases import Report, report, uninterrupted
+from migrator.phases import enter, Report, report, uninterrupted
 from migrator.recovery import settle
 from migrator.safety import explained
 from migrator.source import version_key
@@ -40,6 +40,7 @@ def baseline(ctx: Context, version: str) -> Report:
                 ctx.history.prepare(live.conn)
                 for script in noted:
                     ctx.history.record(live.conn, script, None, ctx.run_id)
+            enter(ctx, "commit")
             with uninterrupted():
                 commit(ctx, live.guard)
         return report("migrated", [script.entry.identity for script in noted])

@@ -54,7 +54,9 @@ def structural(conn: sqlite3.Connection, mode: str = "quick") -> Structural:
         rows = conn.execute(f"PRAGMA {_CHECKS[mode]}({PROBLEMS})").fetchall()
     except sqlite3.DatabaseError as error:
         return _unchecked(error)
-    lines = tuple(str(row[0]) for row in rows)
+    # Structural problems come as one text of several lines under a heading.
+    texts = (line for row in rows for line in str(row[0]).splitlines())
+    lines = tuple(line for line in texts if not line.startswith("*** in database"))
     return Structural(() if lines == ("ok",) else lines)
 
 
