@@ -18,11 +18,13 @@ from entrypoint import options, privileges, program, termination
 from entrypoint.options import ContainerSettings
 from migrator.arguments import Parsed
 from migrator.deadline import Deadline
-from migrator.errors import MigratorError
+from migrator.descriptors import fill_standard
+from migrator.errors import REPORT, MigratorError
+from migrator.hints import spelled_out
 from migrator.layout import Layout
 from migrator.logs import Log
 from migrator.options import read_environment
-from migrator.outcome import Result, as_bug, new_run_id, say_failed, say_finished
+from migrator.outcome import Result, as_bug, new_run_id, said_of, say_failed, say_finished
 from migrator.signals import Signals
 
 MIGRATOR = "migrator"
@@ -46,6 +48,7 @@ class Start:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare the database and become the application; returns an exit code where there is none."""
     began = time.monotonic()
+    fill_standard()
     environment = program.original_environment()
     environ = read_environment()
     words = list(sys.argv[1:] if argv is None else argv)
@@ -60,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = options.container_settings(parsed, environ)
         deadline = Deadline(settings.engine.wait_timeout)
         root = privileges.is_root()
-        return _start(Start(settings, log, signals, environ, environment, began, deadline, root))
+        start = Start(settings, log, signals, environ, environment, began, deadline, root)
+        with spelled_out(settings.engine):
+            return _start(start)
     except MigratorError as error:
         return _fail(log, error, began)
     except Exception as error:  # noqa: BLE001 - a bug is one line and exit code 70
@@ -79,7 +84,8 @@ def _start(start: Start) -> int:
     else:
         with _ready(start, layout) as prepare_worker:
             result = _bring_up_to_date(start, layout, prepare_worker)
-    start.signals.check()
+    start.signals.note_only()
+    start.signals.check(**said_of(result))
     say_finished(start.log, result, time.monotonic() - start.began)
     return 0 if path is None else _become(start, path)
 
@@ -243,6 +249,7 @@ def _become(start: Start, path: str) -> int:
         args=len(command) - 1,
     )
     try:
+        start.signals.check()
         program.become(path, command, environment)
     except MigratorError as error:
         start.log("app.failed", error.message, level="error", command=path, error=error.message)
@@ -261,7 +268,7 @@ def _ids(number: int | None) -> int:
     """Return a user's or group's number, which only `keep` may leave open."""
     if number is None:
         msg = "A user without a number was asked for."
-        raise MigratorError(msg)
+        raise MigratorError(msg, hint=REPORT)
     return number
 
 

@@ -9,7 +9,9 @@ variable read. Making a runner creates nothing.
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,15 +20,19 @@ from typing import Any, Literal, TypedDict
 from migrator import registry
 from migrator.context import Context
 from migrator.deadline import Deadline
+from migrator.errors import InterruptedRunError, MigratorError
 from migrator.layout import Layout
 from migrator.lock import RunLock
 from migrator.logs import Forward, to_structlog
 from migrator.model import Settings
-from migrator.outcome import Result, new_run_id
+from migrator.outcome import Result, new_run_id, say_failed, say_finished
 from migrator.sources import CodeSource, DirectorySource, Source
-from migrator.survey import Survey, judge, survey
+from migrator.survey import judge, survey
 
 InUse = Literal["wait", "allow"]
+
+_DIRECTORY = "migrations"
+"""Where files are looked for when neither a directory nor a migration was given."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ class MigrationRunner:
     Args:
         db_path: The database.
         migrations_dir: The directory of `001_name.py` and `002_name.sql`
-            files; None for migrations that `add_migration` registers.
+            files; None for migrations that `add_migration` registers, and for
+            `migrations` where none are registered.
         in_use: `allow` migrates beside other connections, also those of this
             process; `wait` waits for the database to itself.
         options: What else `migrator.model.Settings` has, by field:
@@ -102,16 +109,21 @@ class MigrationRunner:
         registry.script_of(migration)
         self.migrations.append(migration)
 
-    def run_migrations(self, verbose: bool = True) -> int:
+    def run_migrations(self, verbose: bool = True) -> bool:
         """
-        Apply the registered migrations that are pending; returns how many.
+        Apply the registered migrations that are pending.
 
         A database that does not exist is left alone.
+
+        Returns:
+            True, also with nothing pending: whoever asks `if not
+            runner.run_migrations()` asks for a failure, which raises here.
 
         Raises:
             migrator.errors.MigratorError: One of its kinds; the database is as before.
         """
-        return self._apply(verbose=verbose)
+        self._apply(self._registered(), verbose=verbose)
+        return True
 
     def run_pending_migrations(self, verbose: bool = True) -> int:
         """
@@ -123,11 +135,11 @@ class MigrationRunner:
         Raises:
             migrator.errors.MigratorError: One of its kinds; the database is as before.
         """
-        return self._apply(verbose=verbose)
+        return self._apply(self._source(), verbose=verbose)
 
     def get_status(self) -> Status:
         """Return how many migrations there are, are applied and are pending, and their versions."""
-        found = self._survey()
+        found = survey(self._settings, Layout.of(self._settings), self._source())
         return Status(
             total_available=len(found.entries),
             total_applied=len(found.applied),
@@ -152,7 +164,10 @@ class MigrationRunner:
         if not Layout.of(self._settings).database.exists():
             _say("No migrations to roll back", verbose=verbose)
             return False
-        result = self._under_lock(lambda ctx: down(ctx, None, 1))
+        source = self._source()
+        result = self._logged(
+            lambda emit: self._under_lock(emit, source, lambda ctx: down(ctx, None, 1))
+        )
         for name in result.changed:
             _say(f"Rolled back migration {name}", verbose=verbose)
         if not result.changed:
@@ -161,36 +176,51 @@ class MigrationRunner:
 
     # --- how ----------------------------------------------------------------
 
-    def _apply(self, *, verbose: bool) -> int:
-        from migrator.run import upgrade
-
-        found = self._survey()
-        layout = Layout.of(self._settings)
-        judge(self._settings, layout, found, to_structlog())
-        if found.up_to_date:
-            _say("No pending migrations", verbose=verbose)
-            return 0
-        result = self._under_lock(upgrade)
+    def _apply(self, source: Source, *, verbose: bool) -> int:
+        result = self._logged(lambda emit: self._upgrade(emit, source))
         for name in result.changed:
             _say(f"Applied migration {name}", verbose=verbose)
+        if not result.changed:
+            _say("No pending migrations", verbose=verbose)
         return result.applied
 
-    def _survey(self) -> Survey:
-        return survey(self._settings, Layout.of(self._settings), self._source())
+    def _upgrade(self, emit: Forward, source: Source) -> Result:
+        """Look first; the lock is only taken where something is to be done."""
+        from migrator.run import upgrade
 
-    def _under_lock(self, action: Callable[[Context], dict[str, Any]]) -> Result:
         layout = Layout.of(self._settings)
-        emit = _forward(layout)
+        found = survey(self._settings, layout, source)
+        judge(self._settings, layout, found, emit)
+        if found.up_to_date:
+            return Result("no_database" if found.left_alone else "up_to_date")
+        return self._under_lock(emit, source, upgrade)
+
+    def _logged(self, work: Callable[[Forward], Result]) -> Result:
+        """Do one run, and say in the log how it ended."""
+        emit = _forward(Layout.of(self._settings))
+        began = time.monotonic()
+        try:
+            result = work(emit)
+        except MigratorError as error:
+            say_failed(emit, error, time.monotonic() - began)
+            raise
+        except KeyboardInterrupt:
+            stopped = InterruptedRunError(signal.SIGINT, "A KeyboardInterrupt ended the run.")
+            say_failed(emit, stopped, time.monotonic() - began)
+            raise
+        say_finished(emit, result, time.monotonic() - began)
+        return result
+
+    def _under_lock(
+        self, emit: Forward, source: Source, action: Callable[[Context], dict[str, Any]]
+    ) -> Result:
+        layout = Layout.of(self._settings)
+        deadline = Deadline(self._settings.wait_timeout)
         lock = RunLock.acquire(layout, self._settings.lock_timeout, emit)
+        deadline.extend(lock.waited)
         try:
             ctx = Context(
-                self._settings,
-                layout,
-                self._source(),
-                emit,
-                emit.run_id or "",
-                Deadline(self._settings.wait_timeout),
-                inline=True,
+                self._settings, layout, source, emit, emit.run_id or "", deadline, inline=True
             )
             report = action(ctx)
         finally:
@@ -198,8 +228,11 @@ class MigrationRunner:
         return Result(report["outcome"], report["applied"], changed=tuple(report["changed"]))
 
     def _source(self) -> Source:
-        if self.migrations_dir is not None:
-            return DirectorySource(Path(self.migrations_dir))
+        if self.migrations_dir is None and self.migrations:
+            return self._registered()
+        return DirectorySource(Path(self.migrations_dir or _DIRECTORY))
+
+    def _registered(self) -> Source:
         return CodeSource([registry.script_of(each) for each in self.migrations])
 
 

@@ -11,11 +11,13 @@ from typing import Any
 from migrator import menu, options
 from migrator.arguments import Parsed
 from migrator.deadline import Deadline
+from migrator.descriptors import fill_standard
 from migrator.errors import MigratorError
+from migrator.hints import spelled_out
 from migrator.layout import Layout
 from migrator.logs import Log
 from migrator.model import Settings
-from migrator.outcome import Result, as_bug, new_run_id, say_failed, say_finished
+from migrator.outcome import Result, as_bug, new_run_id, said_of, say_failed, say_finished
 from migrator.signals import Signals
 
 _RUNS = ("up", "down", "restore", "baseline")
@@ -25,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     started = time.monotonic()
+    fill_standard()
     environ = options.read_environment()
     log = _early_log(words, environ)
     try:
@@ -37,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if parsed.command.name == "new":
             return _new(options.migrations_source(parsed.values, environ), parsed.arguments)
         settings = options.engine_settings(parsed.values, environ)
-        return _dispatch(parsed, settings, log, signals, started)
+        with spelled_out(settings):
+            return _dispatch(parsed, settings, log, signals, started)
     except MigratorError as error:
         say_failed(log, error, time.monotonic() - started)
         return error.exit_code
@@ -77,6 +81,8 @@ def _dispatch(
         return code
     log("run.started", f"`migrator {name}` begins.", command=name)
     result = _run(host, name, parsed)
+    signals.note_only()
+    signals.check(**said_of(result))
     say_finished(log, result, time.monotonic() - started)
     print(_sentence(name, result))
     sys.stdout.flush()

@@ -27,6 +27,9 @@ from __future__ import annotations
 
 from typing import Any
 
+REPORT = "Please report it with the log of this run; the database is as before."
+"""The hint of what is a bug in this program."""
+
 
 class MigratorError(Exception):
     """

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from migrator.errors import (
+    REPORT,
     DamagedError,
     DiskError,
     MigratorError,
@@ -50,7 +51,7 @@ def of_sqlite(error: sqlite3.Error, database: Path, doing: str) -> MigratorError
     if code in (_CORRUPT, _NOTADB):
         hint = (
             "Look at it with `migrator verify`; `migrator backups` lists what can be put back"
-            " with `migrator restore`."
+            " with `migrator restore latest`."
         )
         return DamagedError(text, hint=hint)
     if code in (_BUSY, _LOCKED):
@@ -64,7 +65,7 @@ def of_sqlite(error: sqlite3.Error, database: Path, doing: str) -> MigratorError
     if code in (_PERM, _CANTOPEN, _READONLY, _AUTH):
         hint = "Check the owner and the mode of the database, its directory and its sidecars."
         return NoPermissionError(text, hint=hint)
-    return MigratorError(text, reason="sqlite.unexpected")
+    return MigratorError(text, hint=REPORT, reason="sqlite.unexpected")
 
 
 def of_system(error: OSError, doing: str) -> MigratorError:

@@ -11,7 +11,7 @@ import ctypes
 import os
 import sqlite3
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -237,14 +237,13 @@ def _set_up(
     connection._execute("PRAGMA synchronous=EXTRA")
     connection._execute("PRAGMA foreign_keys=OFF")
     if temporary is not None:
-        set_temporary_directory(connection, temporary)
+        set_temporary_directory(connection._execute, temporary)
 
 
 def set_temporary_directory(
-    connection: sqlite3.Connection, directory: str | os.PathLike[str]
+    execute: Callable[[str], object], directory: str | os.PathLike[str]
 ) -> None:
     """Have SQLite put its temporary files into a directory, in this whole process."""
-    execute = getattr(connection, "_execute", connection.execute)
     name = os.fspath(directory).replace("'", "''")
     # Deprecated, and absent from some builds: SQLite then chooses itself.
     with suppress(sqlite3.OperationalError):

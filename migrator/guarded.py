@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from migrator import restrictions
@@ -147,6 +147,10 @@ class GuardedConnection(EmulatingConnection):
             return
         if not self._engine:
             self._refuse_method("close")
+        # A statement that has failed keeps SQLite's connection open, with its
+        # locks, until its cursor goes; a traceback may keep that one for long.
+        with suppress(sqlite3.Error):
+            self._raw.close()
         super().close()
 
     def set_authorizer(self, *_: Any, **__: Any) -> NoReturn:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shlex
+from collections.abc import Iterator
 
+from migrator.errors import MigratorError
 from migrator.model import Settings
 
 _NEEDED = ("--database", "--migrations", "--backup-dir", "--history-table")
+_COMMAND = re.compile(r"`(migrator [^`]+)`")
 
 
 def command(settings: Settings, *words: str) -> str:
@@ -19,6 +24,32 @@ def command(settings: Settings, *words: str) -> str:
     entrypoint executes `migrator` at once.
     """
     return shlex.join(("migrator", *words, *_repeated(settings.given)))
+
+
+@contextlib.contextmanager
+def spelled_out(settings: Settings) -> Iterator[None]:
+    """
+    Complete the commands in the hint of what is raised within.
+
+    Where an error comes up the flags are often not known (`migrator backups`).
+    """
+    try:
+        yield
+    except MigratorError as error:
+        error.hint = complete(error.hint, settings)
+        raise
+
+
+def complete(hint: str, settings: Settings) -> str:
+    """Add this database's flags to the commands in a text that have none of them."""
+    flags = shlex.join(_repeated(settings.given))
+
+    def completed(found: re.Match[str]) -> str:
+        if not flags or any(f" {flag} " in found[1] for flag in _NEEDED):
+            return found[0]
+        return f"`{found[1]} {flags}`"
+
+    return _COMMAND.sub(completed, hint)
 
 
 def _repeated(given: tuple[str, ...]) -> tuple[str, ...]:

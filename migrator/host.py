@@ -91,6 +91,7 @@ class Host:
         wait_until_ready(lambda: access.require_writable(database), self.deadline, self.emit)
         lock = RunLock.acquire(self.layout, self.settings.lock_timeout, self.emit)
         self.deadline.extend(lock.waited)
+        self.signals.note_only()
         try:
             lock_self_test(self.layout.lock)
             ending = self._work(action, lock)
@@ -152,13 +153,14 @@ class Host:
     def _interrupted(self, ending: Ending, error: MigratorError) -> InterruptedRunError:
         signum = ending.signum or 0
         message = f"The run was ended by {_signal_name(signum)}: {error.message}"
-        interrupted = InterruptedRunError(signum, message)
+        hint = error.hint or "Start again: the run begins anew."
+        interrupted = InterruptedRunError(signum, message, hint=hint)
         interrupted.data.update(error.data)
         return interrupted
 
     def _settle(self, ending: Ending, lock: RunLock) -> Result:
         """Settle the database after a worker that ended without a word, and say what happened."""
-        began = ending.phase in ("migrate", "commit", "publish", "restore")
+        began = ending.phase in ("migrate", "commit", "publish", "restore", "restored")
         left = state.read(self.layout.state)
         settled = self._settle_in_worker(ending, lock)
         if self._was_done(ending, left, str(settled.get("outcome"))):
@@ -197,8 +199,10 @@ class Host:
     def _was_done(self, ending: Ending, left: state.RunState | None, outcome: str) -> bool:
         """Tell whether a run that was settled had done, or has now done, what it was for."""
         if outcome == "restored":
+            return left is not None and (left.run_id, left.reason) == (self.run_id, "restore")
+        if outcome == "postponed" and ending.phase == "restored":
             return left is not None and left.reason == "restore"
-        if outcome != "nothing":
+        if outcome not in ("nothing", "postponed"):
             return outcome == "committed"
         # Nothing is noted any more, or was (`baseline`).
         if ending.phase == "commit":

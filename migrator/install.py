@@ -62,7 +62,8 @@ def _in_one_transaction(ctx: Context, batch: Batch) -> None:
 
 
 def _one_by_one(ctx: Context, batch: Batch) -> None:
-    with contextlib.closing(CopyDesk(ctx.layout.new, batch, ctx.layout.temporary)) as desk:
+    temporary = None if ctx.inline else ctx.layout.temporary
+    with contextlib.closing(CopyDesk(ctx.layout.new, batch, temporary)) as desk:
         run_batch(ctx, batch, desk)
         proof.prove(ctx, batch, desk.conn, {})
 
@@ -81,7 +82,7 @@ def _nothing_on_failure(ctx: Context) -> Iterator[None]:
                 method="discarded",
                 identical=not os.path.lexists(ctx.layout.database) or None,
             )
-        if isinstance(error, KeyboardInterrupt):
+        if failure is error or isinstance(error, KeyboardInterrupt):
             raise
         raise failure from error
 

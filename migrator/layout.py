@@ -189,7 +189,8 @@ def _ignore(directory: Path, ownership: Ownership) -> None:
     path = directory / ".gitignore"
     if os.path.lexists(path):
         return
-    with suppress(FileExistsError):
+    # On a full disk the want of space is found out later, and called by its name.
+    with suppress(OSError):
         descriptor = create_file(path, ownership)
         try:
             os.write(descriptor, b"*\n")

@@ -141,7 +141,8 @@ def _spec(path: Path, source: bytes) -> ModuleSpec:
     spec = spec_from_file_location(name, path, loader=_Loader(name, str(path), source))
     if spec is None:  # pragma: no cover - only a loader of None gives none
         msg = f"{str(path)!r} is not a file that Python can import."
-        raise MisfitError(msg, reason="migrations.import", data={"file": path.name})
+        hint = "Check the path."
+        raise MisfitError(msg, hint=hint, reason="migrations.import", data={"file": path.name})
     return spec
 
 

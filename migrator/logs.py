@@ -108,7 +108,7 @@ class Log:
         try:
             self._logger(always=event == _ALWAYS).log(LEVELS[level], event, **line)
         except Exception as error:  # noqa: BLE001 - a log line never fails a run
-            trouble = {"log_error": f"{type(error).__name__} while this line was rendered"}
+            trouble = {"log_error": _trouble(error)}
             self._write_plainly({**line, **head, **trouble}, {**common, **head, **trouble})
 
     def _logger(self, *, always: bool) -> Any:
@@ -152,12 +152,19 @@ class Log:
         import json
         from datetime import UTC, datetime
 
-        timestamp = datetime.now(UTC).strftime(_TIME)
+        more = {"timestamp": datetime.now(UTC).strftime(_TIME)}
         for line in lines:
-            with suppress(Exception):
-                stamped = _ordered(None, "", {**line, "timestamp": timestamp})
-                self._sink.write(json.dumps(stamped))
+            try:
+                text = json.dumps(_ordered(None, "", {**line, **more}))
+            except Exception as error:  # noqa: BLE001 - a log line never fails a run
+                more.setdefault("log_error", _trouble(error))
+            else:
+                self._sink.write(text)
                 return
+
+
+def _trouble(error: Exception) -> str:
+    return f"{type(error).__name__} while this line was rendered"
 
 
 class _Sink:

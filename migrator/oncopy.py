@@ -101,7 +101,7 @@ class CopyDesk:
         conn: C = sqlite3.connect(database_uri(self._path), uri=True, factory=factory)
         conn.execute("PRAGMA synchronous = OFF")
         if self._temporary is not None:
-            set_temporary_directory(conn, self._temporary)
+            set_temporary_directory(conn.execute, self._temporary)
         return conn
 
 

@@ -4,8 +4,10 @@ What code of a migration's must not do to the live database past the run's conne
 POSIX record locks of a process vanish when any descriptor of the file is
 closed (fcntl(2), https://sqlite.org/howtocorrupt.html 2.2): a `shutil.copy` of
 the live database in a migration would drop the locks that SQLite holds, and
-another process could write into the middle of the run. And a registry that
-opens the database while it is merely being read would write without a backup.
+another process could write into the middle of the run. A database that is
+renamed, replaced or removed under SQLite takes the run's commit with it. And a
+registry that opens the database while it is merely being read would write
+without a backup.
 """
 
 from __future__ import annotations
@@ -23,6 +25,12 @@ _OPENED = (
     "{!r} is open in SQLite here; opening it in another way would drop SQLite's locks."
     " Use the connection, or read the backup that was made before this migration."
 )
+_MOVED = (
+    "{!r} is open in SQLite here and may not be removed, renamed, truncated or replaced."
+    " Change it through the connection: it takes a rebuilt table as well as a rebuilt file."
+)
+_MOVING = frozenset(("os.remove", "os.rename", "os.truncate", "os.link", "os.symlink"))
+"""The audit events with a path of a file that would be there no more, or be another one."""
 _CONNECTED = "{!r} may not be opened while migrations are only being read."
 
 
@@ -37,6 +45,7 @@ class _Watch:
         self.files: frozenset[str] = frozenset()
         self.names: frozenset[str] = frozenset()
         self.allowing = 0
+        self.foreign = 0
         self.unconnectable: str | None = None
         self.tried_to_connect = False
         self.pid = 0
@@ -66,6 +75,16 @@ def allowed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def foreign_code() -> Iterator[None]:
+    """Within, a migration runs: the file may not be moved or removed either."""
+    _watch.foreign += 1
+    try:
+        yield
+    finally:
+        _watch.foreign -= 1
+
+
+@contextlib.contextmanager
 def unconnectable(database: Path) -> Iterator[_Watch]:
     """Within, not even SQLite opens the database in this process."""
     _watch.unconnectable, _watch.tried_to_connect = str(database), False
@@ -79,6 +98,10 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         if _watch.pid == os.getpid() and not _watch.allowing and _is_watched(arguments[0]):
             raise RefusedOpenError(_OPENED.format(arguments[0]))
+    elif event in _MOVING:
+        for path in arguments[:2] if _watch.foreign else ():
+            if _is_watched(path):
+                raise RefusedOpenError(_MOVED.format(path))
     elif event == "sqlite3.connect" and _leads_to(arguments[0], _watch.unconnectable):
         _watch.tried_to_connect = True
         raise RefusedOpenError(_CONNECTED.format(arguments[0]))

@@ -15,7 +15,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from migrator import sql
 from migrator.model import Statement
@@ -131,6 +131,21 @@ class RecordingConnection(sqlite3.Connection):
     def executescript(self, script: str, /) -> Any:
         """Execute the statements of a script on a new cursor."""
         return self.cursor().executescript(script)
+
+    def set_authorizer(self, authorizer_callback: Any) -> None:
+        """Let a migration's own authorizer decide; what is done is recorded all the same."""
+        record = self.record.authorize
+
+        def authorize(*question: Any) -> Any:
+            record(*question)
+            return sqlite3.SQLITE_OK if authorizer_callback is None else authorizer_callback(*question)
+
+        super().set_authorizer(authorize)
+
+    def deserialize(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: what is done from then on would be done in memory only, and lost."""
+        msg = "A migration may not call deserialize(): another database would take its place."
+        raise sqlite3.NotSupportedError(msg)
 
     def run_statements(self, statements: Iterable[Statement]) -> None:
         """

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from migrator import backup, state
 from migrator.context import Context
+from migrator.errors import RestoreError
 from migrator.layout import Layout, clean_home
 from migrator.live import open_plain
 from migrator.state import RunState
@@ -60,6 +61,20 @@ def settle(ctx: Context) -> Settled | None:
         outcome=outcome,
     )
     return Settled(outcome, left)
+
+
+def give_up(ctx: Context, error: RestoreError) -> None:
+    """Forget an interrupted restore that cannot be finished, because another takes its place."""
+    left = state.read(ctx.layout.state)
+    remove_litter(ctx.layout)
+    state.clear(ctx.layout.state)
+    ctx.emit(
+        "recovery.finished",
+        f"{error.message} Another restore takes its place.",
+        level="warning",
+        interrupted_run=left.run_id if left is not None else "",
+        outcome="discarded",
+    )
 
 
 def _settle(ctx: Context, left: RunState) -> str:

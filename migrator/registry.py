@@ -68,6 +68,7 @@ def load(path: Path, factory: str, database: Path) -> tuple[Script, ...]:
         MisfitError: The file or the factory fails, or does not return a runner
             with a list `migrations` of the right shape.
     """
+    path = path.absolute()  # the file may change the working directory
     if not path.is_file():
         msg = f"The registry {str(path)!r} does not exist or is no file."
         raise MisfitError(

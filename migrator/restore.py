@@ -37,7 +37,7 @@ from migrator.hints import command
 from migrator.layout import like_database
 from migrator.live import Live, open_live
 from migrator.phases import Report, enter, report
-from migrator.recovery import settle
+from migrator.recovery import give_up, settle
 from migrator.safety import cleared_on_failure, explained
 from migrator.saving import facts_of, housekeep, make_backup
 from migrator.state import RunState
@@ -59,9 +59,7 @@ def restore(ctx: Context, wanted: str | None, before: str | None) -> Report:
     """
     ctx.settings = replace(ctx.settings, in_use="wait")
     with explained(ctx):
-        settle(ctx)
-        chosen = choose(ctx, wanted, before)
-        refuse_damaged(ctx, chosen)
+        chosen = _settled(ctx, wanted, before)
         if not ctx.layout.database.exists():
             return _place(ctx, chosen)
         try:
@@ -77,6 +75,25 @@ def restore(ctx: Context, wanted: str | None, before: str | None) -> Report:
             # have the next start restore it once more.
             housekeep(ctx, replaced, {chosen.name})
         return report("migrated", [chosen.name], replaced)
+
+
+def _settled(ctx: Context, wanted: str | None, before: str | None) -> Backup:
+    """
+    Settle what an interrupted run has left, and find the backup that was meant.
+
+    An interrupted restore that cannot be finished, for its backup is gone or
+    damaged, gives way to this one: that is the way out of it.
+    """
+    try:
+        settle(ctx)
+    except RestoreError as error:
+        chosen = choose(ctx, wanted, before)
+        refuse_damaged(ctx, chosen)
+        give_up(ctx, error)
+        return chosen
+    chosen = choose(ctx, wanted, before)
+    refuse_damaged(ctx, chosen)
+    return chosen
 
 
 def choose(ctx: Context, wanted: str | None, before: str | None) -> Backup:
@@ -204,18 +221,24 @@ def write_back(ctx: Context, live: Live, chosen: Backup, *, reason: str = "undo"
     Raises:
         RestoreError: The pages could not be written, or are not the backup's.
     """
-    enter(ctx, "restore", _noted(ctx, chosen, reason))
+    noted = _noted(ctx, chosen, reason)
+    if reason == "restore":
+        # Where this cannot be noted, nothing has been touched.
+        enter(ctx, "restore", noted)
     ctx.began = True
     with _person_needed(ctx, chosen):
+        if reason != "restore":
+            enter(ctx, "restore", noted)
         mode = chosen.journal_mode or live.journal_mode()
         with live.guard.engine():
             _pump_back(live, chosen)
+        enter(ctx, "restored")
         live.checkpoint()
         live.set_journal_mode(mode)
         identical = live.same_as(chosen.path)
         if identical is False:
             message = f"{str(live.path)!r} does not hold the pages of {chosen.name!r}."
-            raise RestoreError(message)
+            raise RestoreError(message, hint="Check the volume and its disk.")
     ctx.emit(
         "restore.finished",
         f"The database was restored from {chosen.name}.",
@@ -248,7 +271,8 @@ def _person_needed(ctx: Context, chosen: Backup) -> Iterator[None]:
             identical=False,
             error=text,
         )
-        message = f"The database {str(ctx.layout.database)!r} could not be restored: {text.rstrip('.')}."
+        text = text.rstrip(".")
+        message = f"The database {str(ctx.layout.database)!r} could not be restored: {text}."
         hint = (
             f"The backup is {str(chosen.path)!r}. Mend what is wrong with the volume,"
             f" then run `{command(ctx.settings, 'restore', chosen.name)}`."

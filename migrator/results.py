@@ -18,7 +18,7 @@ from migrator.look import NeedsRecoveryError, reading
 from migrator.model import Applied, Problem
 from migrator.plan import Plan
 from migrator.sources import DirectorySource
-from migrator.survey import Survey, judge, refuse_missing, way_back
+from migrator.survey import Survey, changed, judge, refuse_missing, way_back
 from migrator.tables import aligned, size
 
 Answer = tuple[str, int]
@@ -29,7 +29,7 @@ def status(host: Host, *, as_json: bool) -> Answer:
     found: Survey | None = None
     try:
         found = host.survey()
-        problems = _problems(host, found)
+        problems = _problems(found)
     except MigratorError as error:
         problems = [Problem(error.reason, "", error.message)]
     facts = _status(host, found, problems)
@@ -170,7 +170,7 @@ def _verify_history(host: Host, found: Survey) -> None:
 # --- the parts of `status` and `plan` ---------------------------------------
 
 
-def _problems(host: Host, found: Survey) -> list[Problem]:
+def _problems(found: Survey) -> list[Problem]:
     problems = list(found.problems)
     with contextlib.suppress(MisfitError):
         problems += changed(found)

@@ -178,7 +178,8 @@ def _on_copy(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
         live.checkpoint()
         if live.same_as(ctx.layout.work) is False:
             message = f"{str(ctx.layout.database)!r} does not hold the pages that were published."
-            raise VerificationError(message, reason="verify.published")
+            hint = "Check the volume and its disk, then start again."
+            raise VerificationError(message, hint=hint, reason="verify.published")
         live.set_journal_mode(wanted)
     return saved
 
@@ -206,7 +207,8 @@ def _migrate_copy(ctx: Context, batch: Batch, saved: Backup) -> str:
 
     owner = like_database(ctx.layout).private
     copy_backup(saved.path, ctx.layout.work, owner, saved.journal_mode or "delete")
-    desk = CopyDesk(ctx.layout.work, batch, ctx.layout.temporary)
+    temporary = None if ctx.inline else ctx.layout.temporary
+    desk = CopyDesk(ctx.layout.work, batch, temporary)
     with contextlib.closing(desk):
         orphans = proof.before(ctx, desk.conn)
         renames = run_batch(ctx, batch, desk)

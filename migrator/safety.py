@@ -46,7 +46,7 @@ def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]
         if is_full(failure) and saved.run_id == ctx.run_id:
             backup.remove_backup(ctx.layout, saved)
         forget(ctx)
-        if isinstance(error, KeyboardInterrupt):
+        if failure is error or isinstance(error, KeyboardInterrupt):
             raise
         raise failure from error
 
@@ -95,13 +95,37 @@ def restored_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[Non
     """Put the backup back when a check after the commit fails, before anybody has seen that."""
     try:
         yield
+    except KeyboardInterrupt:
+        # The commit stands; what is left of the run, the next one settles.
+        raise
     except BaseException as error:
         failure = as_failure(ctx, error)
         if ctx.settings.in_use != "wait":
             raise _released(ctx, failure, saved) from error
+        if isinstance(failure, DiskError):
+            raise _unverified(ctx, failure) from error
         put_back(ctx, live, saved)
         forget(ctx)
+        if failure is error:
+            raise
         raise failure from error
+
+
+def _unverified(ctx: Context, failure: MigratorError) -> OutcomeUnknownError:
+    """
+    Return the error for a commit that the disk kept from being looked at.
+
+    Nothing speaks against the new state, and a disk that fails is none to write
+    the old one back to; what was noted of the run lets the next start settle it.
+    """
+    with contextlib.suppress(OSError):
+        remove_work_files(ctx.layout)
+    message = (
+        f"The run on {str(ctx.layout.database)!r} had committed when the disk failed:"
+        f" {failure.message}"
+    )
+    hint = "Check the disk and its space, then start again: the next start settles it by itself."
+    return OutcomeUnknownError(message, hint=hint, data=failure.data)
 
 
 def put_back(ctx: Context, live: Live, saved: Backup) -> None:

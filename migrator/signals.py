@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from migrator.errors import InterruptedRunError
 
@@ -42,11 +42,16 @@ class Signals:
 
     @classmethod
     def install(cls) -> Signals:
-        """Handle the signals from here on."""
+        """Handle the signals from here on, also where they were blocked before."""
         signals = cls()
         for number in cls.HANDLED:
             signal.signal(number, signals._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*cls.HANDLED, signal.SIGCHLD})
         return signals
+
+    def note_only(self) -> None:
+        """Only note signals from here on: what follows is too short to be ended in its middle."""
+        self._deferring += 1
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -79,10 +84,12 @@ class Signals:
             os.read(self.wakeup, 4096)
         return True
 
-    def check(self) -> None:
-        """Raise for a signal that came while signals were deferred."""
+    def check(self, **data: Any) -> None:
+        """Raise for a signal that came while signals were only noted; `data` goes with it."""
         if self.received is not None:
-            raise self._interruption(self.received)
+            error = self._interruption(self.received)
+            error.data.update(data)
+            raise error
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         first = self.received is None

@@ -84,7 +84,12 @@ class Slot:
         write_all(self.descriptor, bytes(backup.encoded()))
         os.fsync(self.descriptor)
         rename(self.partial, self.path)
-        rename(self.facts, backup.json_path)
+        try:
+            rename(self.facts, backup.json_path)
+        except BaseException:
+            # Without its facts it would be taken for somebody's own copy, and stay for ever.
+            remove(self.path)
+            raise
         fsync_directory(self.path.parent)
 
     def close(self) -> None:

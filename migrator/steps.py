@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from migrator.context import Batch, Context
 from migrator.errors import (
+    REPORT,
     DiskError,
     MigrationFailedError,
     MigratorError,
@@ -119,7 +120,7 @@ def _perform(
     """Let a migration do its work, and look at what it did; returns rows said to go, per table."""
     pid = os.getpid()
     try:
-        with desk.session(script) as conn:
+        with ctx.rooms.room(script.entry.key), desk.session(script) as conn:
             if not batch.down:
                 _check(script, script.check_before, "check_before", conn)
             _call(script, conn, down=batch.down)
@@ -167,7 +168,7 @@ def _call(script: Script, conn: sqlite3.Connection, *, down: bool) -> None:
         _run_section(section, conn)
     elif function is None:
         message = f"{_label(script.entry)} has not been loaded."
-        raise MigratorError(message)
+        raise MigratorError(message, hint=REPORT)
     elif script.wants_cursor:
         function(conn.cursor())
     else:
@@ -185,7 +186,7 @@ def _run_section(section: Section, conn: sqlite3.Connection) -> None:
 
     if not isinstance(conn, RecordingConnection):
         message = "The connection of a migration records nothing."
-        raise MigratorError(message)
+        raise MigratorError(message, hint=REPORT)
     conn.run_statements(
         statement
         for statement in section.statements

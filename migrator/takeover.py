@@ -9,7 +9,7 @@ from migrator.errors import UsageError
 from migrator.inplace import begin, commit
 from migrator.live import open_live
 from migrator.model import Script
-from migrator.phases import enter, Report, report, uninterrupted
+from migrator.phases import Report, enter, report, uninterrupted
 from migrator.recovery import settle
 from migrator.safety import explained
 from migrator.source import version_key

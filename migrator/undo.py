@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from migrator.context import Batch, Context
 from migrator.errors import MissingDownError, MissingFileError, NotReadyError, UsageError
 from migrator.hints import command
-from migrator.model import Applied, Script
+from migrator.model import Applied, Entry, Script
 from migrator.phases import Report, report
 from migrator.recovery import settle
 from migrator.run import execute, load, refuse_changed
@@ -90,8 +91,12 @@ def _script(row: Applied, scripts: Sequence[Script]) -> Script:
             _refuse_without_down(script, loaded=False)
             return script
     message = f"Migration {row.identity} ({row.name}) is applied and has no file here any more."
-    hint = "Bring its file back, or go back to a backup with `migrator restore`."
+    hint = f"Bring its file back, or go back to the backup from before it with {_restore(row)}."
     raise MissingFileError(message, hint=hint, data={"version": row.identity, "name": row.name})
+
+
+def _restore(migration: Applied | Entry) -> str:
+    return f"`{shlex.join(('migrator', 'restore', '--before', migration.identity))}`"
 
 
 def _refuse_without_down(script: Script, *, loaded: bool) -> None:
@@ -100,8 +105,6 @@ def _refuse_without_down(script: Script, *, loaded: bool) -> None:
         return
     entry = script.entry
     message = f"Migration {entry.file or entry.name} has no `down`, so it cannot be undone."
-    hint = (
-        f"Go back to the backup from before it with `migrator restore --before {entry.identity}`."
-    )
+    hint = f"Go back to the backup from before it with {_restore(entry)}."
     data = {"version": entry.version, "name": entry.name, "file": entry.file}
     raise MissingDownError(message, hint=hint, data=data)

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import selectors
 import signal
 import sys
@@ -33,6 +34,12 @@ ALIVE = 10.0
 """Seconds between two `migration.progress` events."""
 _TEXT = 500
 _DRAIN = 0.5
+_REAP = 5.0
+_CHUNK = 8192
+"""How much is read before the parent looks at its signals again: output may have no end."""
+_LONGEST_LINE = 4096
+_PIPE = 65536
+"""What a pipe holds at most (pipe(7))."""
 
 Task = Callable[[Emit], dict[str, Any]]
 
@@ -126,8 +133,7 @@ def supervise(
             watch = _Watch(pid, emit, Ending())
             _wait(watch, signals, report, output)
             _reap_leftovers(before)
-            _read(report, watch.report, lambda line: _on_report(watch, line))
-            _drain(watch, output)
+            _drain(watch, report, output)
             watch.ending.signum = signals.received
             watch.ending.seconds = round(time.monotonic() - watch.started_at, 3)
             return watch.ending
@@ -243,9 +249,9 @@ def _wait(watch: _Watch, signals: Signals, report: int, output: int) -> None:
             for key, _ in selector.select(_pause(watch)):
                 number = key.fd
                 if number == report:
-                    more = _read(report, watch.report, lambda line: _on_report(watch, line))
+                    more = _read(report, watch.report, lambda line: _take(watch, output, line))
                 elif number == output:
-                    more = _read(output, watch.output, lambda line: _on_output(watch, line))
+                    more = _read_output(watch, output)
                 else:
                     more = signals.drain()
                 if not more:
@@ -302,30 +308,51 @@ def _say_alive(watch: _Watch) -> None:
 
 
 def _read(number: int, buffer: bytearray, take: Callable[[bytes], None]) -> bool:
-    """Read what a pipe holds and hand it on line by line; False at its end."""
-    while True:
-        try:
-            data = os.read(number, 65536)
-        except BlockingIOError:
-            return True
-        buffer += data
-        while (at := buffer.find(b"\n")) >= 0:
-            take(bytes(buffer[:at]))
-            del buffer[: at + 1]
-        if not data:
-            return False
+    """Read some of what a pipe holds and hand it on line by line; False at its end."""
+    try:
+        data = os.read(number, _CHUNK)
+    except BlockingIOError:
+        return True
+    buffer += data
+    while (at := buffer.find(b"\n")) >= 0:
+        take(bytes(buffer[:at]))
+        del buffer[: at + 1]
+    return bool(data)
 
 
-def _drain(watch: _Watch, output: int) -> None:
-    """Read what is left of the output, and the last line that had no end."""
+def _read_output(watch: _Watch, output: int) -> bool:
+    """Read some of what was printed; of a line without an end only the beginning is kept."""
+    more = _read(output, watch.output, lambda line: _on_output(watch, line))
+    del watch.output[_LONGEST_LINE:]
+    return more
+
+
+def _drain(watch: _Watch, report: int, output: int) -> None:
+    """Read what is left in the pipes, and the last line of the output that had no end."""
     deadline = time.monotonic() + _DRAIN
-    while _read(output, watch.output, lambda line: _on_output(watch, line)):
+    while _holds(report) and _read(report, watch.report, lambda line: _take(watch, output, line)):
+        pass
+    while _holds(output) and _read_output(watch, output):
         if time.monotonic() > deadline:
             break
-        time.sleep(0.01)
     if watch.output:
         _on_output(watch, bytes(watch.output))
         watch.output.clear()
+
+
+def _take(watch: _Watch, output: int, line: bytes) -> None:
+    """Take in a line of the report, after what the migration printed before it."""
+    for _ in range(_PIPE // _CHUNK):
+        if not (_holds(output) and _read_output(watch, output)):
+            break
+    _on_report(watch, line)
+
+
+def _holds(number: int) -> bool:
+    """Tell whether something, or the end, is to be read at once."""
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _on_report(watch: _Watch, line: bytes) -> None:
@@ -405,15 +432,13 @@ def _parent_of(pid: str) -> int | None:
 
 def _reap_leftovers(before: set[int]) -> None:
     """Kill what the worker left behind: as the subreaper, its orphans are our children."""
-    for _ in range(100):
-        left = _children() - before
-        if not left:
-            return
+    deadline = time.monotonic() + _REAP
+    while (left := _children() - before) and time.monotonic() < deadline:
         for pid in left:
             _kill(pid, signal.SIGKILL)
-        for pid in left:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.001)
 
 
 def _subreaper(*, on: bool) -> None:

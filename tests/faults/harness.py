@@ -182,7 +182,7 @@ class Stage:
         self.database = self.volume / "app.db"
         self._template, self._peek = directory / "template", directory / "peek"
         self.shim = Shim(library, directory / "control", self.volume)
-        scene.build(self.volume, self.migrations)
+        scene.build(self.volume, self.migrations, packages)
         os.rename(self.volume, self._template)
         self.old = self._look(self._template)
         self.earlier = self._finished(self._template)
@@ -361,6 +361,9 @@ class Stage:
             for name in names:
                 found.add(os.path.relpath(os.path.join(base, name), self.volume))
         own = {"app.db.migrator/lock", "app.db.migrator/.gitignore", "backups/.gitignore"}
+        if self.scene.hot:
+            # Of the killed process; SQLite alone with a database neither needs nor removes it.
+            own.add("app.db-shm")
         backups = {f"backups/{name}{end}" for name in self._finished(self.volume)
                    for end in ("", ".json")}
         return found - own - backups - ({"app.db"} if self.ends != {State(NOTHING, "")} else set())

@@ -157,7 +157,7 @@ class Scene:
         """What is started after the fault."""
         return self.after or self.command
 
-    def build(self, volume: Path, migrations: Path) -> None:
+    def build(self, volume: Path, migrations: Path, packages: Path) -> None:
         """Make the volume and the migrations as they are before the run."""
         from tests.faults.harness import arguments, run
 
@@ -170,7 +170,7 @@ class Scene:
         database = volume / "app.db"
         make_database(database, _BASE, wal=self.journal == "wal", page_size=1024)
         if self.prepared:
-            done = run(arguments(("entrypoint",), database, migrations), {})
+            done = run(arguments(("entrypoint",), database, migrations), {}, packages)
             assert done.code == 0, done.stderr
         write_migrations(migrations, self.extra)
         if self.hot and self.journal == "wal":

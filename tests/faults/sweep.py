@@ -39,7 +39,12 @@ def main() -> int:
             }
             for job in as_completed(jobs):
                 name = jobs[job]
-                points, verdicts, seconds = job.result()
+                try:
+                    points, verdicts, seconds = job.result()
+                except AssertionError as error:
+                    broken[name] = 1
+                    print(f"== {name}: cannot be set up: {str(error)[-1500:]}", flush=True)
+                    continue
                 total[name] = sum(verdict.fired for verdict in verdicts)
                 bad = [verdict for verdict in verdicts if verdict.problems]
                 broken[name] = len(bad)

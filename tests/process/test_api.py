@@ -229,24 +229,25 @@ def test_an_unknown_option_is_a_type_error(volume):
 
 def test_registered_migrations_are_matched_by_name(database):
     """What is applied is known by its name, whatever its version and place say."""
-    assert 2 == in_code(database, "a", "b").run_migrations()
+    assert 2 == in_code(database, "a", "b").run_pending_migrations(verbose=False)
     runner = in_code(database, "c", "b", "a")
     assert ["c"] == runner.get_status()["pending_versions"]
-    assert 1 == runner.run_migrations()
+    assert 1 == runner.run_pending_migrations(verbose=False)
     assert [("a",), ("b",), ("c",)] == rows(
         database, "SELECT migration_name FROM migrations ORDER BY id"
     )
 
 
 def test_success_is_true_also_with_nothing_pending(database):
-    """`run_migrations` said success with True: `if not runner.run_migrations(): exit` still works."""
-    assert in_code(database, "a").run_migrations()
-    assert in_code(database, "a").run_migrations()
+    """`run_migrations` said success with True, and `if not runner.run_migrations():` still works."""
+    assert in_code(database, "a").run_migrations() is True
+    assert in_code(database, "a").run_migrations() is True
 
 
 def test_a_database_that_does_not_exist_is_left_alone_by_code(volume):
     """The application creates its own schema first, as with the framework of named migrations."""
-    assert in_code(volume / "app.db", "a").run_migrations() == 0
+    assert in_code(volume / "app.db", "a").run_migrations() is True
+    assert 0 == in_code(volume / "app.db", "a").run_pending_migrations(verbose=False)
     assert {} == listing(volume)
 
 
@@ -268,29 +269,47 @@ def test_what_is_registered_is_looked_at_when_it_is_added(database):
             "name": "x", "version": "1", "description": ""})))  # fmt: skip
 
 
+def test_a_failed_run_ends_in_the_log_as_the_commands_do(database, migrations):
+    """The last event is `run.finished`, with reason and hint, at every end."""
+    write_migrations(migrations, {"003_bad.sql": "INSERT INTO nowhere VALUES (1);"})
+    runner = MigrationRunner(database, migrations)
+    with capture_logs() as events, pytest.raises(errors.MigrationFailedError):
+        runner.run_pending_migrations(verbose=False)
+    end = finished(events)
+    assert ("failed_restored", "migration.failed", 80) == tuple(
+        end[key] for key in ("outcome", "reason", "exit_code")
+    )
+    assert end["hint"]
+    (migrations / "003_bad.sql").unlink()
+    runner.run_pending_migrations(verbose=False)
+    with capture_logs() as events:
+        runner.run_pending_migrations(verbose=False)
+    assert "up_to_date" == finished(events)["outcome"]
+
+
 @pytest.mark.parametrize("style", ["code", "directory"])
 def test_rows_lost_without_a_word_are_refused_in_process_too(database, tmp_path, style):
-    """The row-loss guard is the same as the command's, and so is what allows it."""
-    sql = "INSERT OR REPLACE INTO users (id, name) SELECT 1, name FROM users"
+    """The row-loss guard is the same as the command's."""
+    statements = (
+        "CREATE TABLE slim AS SELECT * FROM users WHERE id < 3",
+        "DROP TABLE users",
+        "ALTER TABLE slim RENAME TO users",
+        "DELETE FROM notes",
+    )
     before = logical_digest(database)
     if style == "code":
-        made = "CREATE TABLE slim AS SELECT * FROM users WHERE id < 3"
-
-        def shrink(cursor):
-            cursor.execute(made)
-            cursor.execute("DROP TABLE users")
-            cursor.execute("ALTER TABLE slim RENAME TO users")
-
         runner = MigrationRunner(database)
-        runner.add_migration(Migration("shrink", "1", "", shrink, allow_row_loss=("notes",)))
+        runner.add_migration(
+            Migration("shrink", "1", "", lambda c: [c.execute(each) for each in statements])
+        )
     else:
-        text = f"CREATE TABLE slim AS SELECT * FROM users WHERE id < 3;\nDROP TABLE users;\n{sql[:0]}"
-        files = {"001_shrink.sql": text + "ALTER TABLE slim RENAME TO users;"}
+        files = {"001_shrink.sql": "".join(f"{each};\n" for each in statements)}
         runner = MigrationRunner(database, write_migrations(tmp_path / "m", files))
     with pytest.raises(errors.VerificationError) as caught:
         runner.run_pending_migrations(verbose=False)
     assert ("users", 3, 2) == tuple(caught.value.data[k] for k in ("table", "before", "after"))
     assert before == logical_digest(database)
+    assert 1 == runner.get_status()["total_pending"]
 
 
 # --- what it is in its caller's process -------------------------------------------
@@ -504,7 +523,9 @@ def test_the_log_goes_to_structlog_as_it_is_configured(database, migrations, cap
     assert names.index("backup.finished") < names.index("migration.started")
     assert ["001", "002"] == [e["version"] for e in events if e["event"] == "migration.finished"]
     assert {str(database)} == {event["database"] for event in events}
-    assert 1 == len({event["run_id"] for event in events if event["run_id"] is not None})
+    assert 1 == len({event["run_id"] for event in events})
+    end = finished(events)
+    assert ("migrated", 2, 0) == (end["outcome"], end["applied"], end["exit_code"])
     assert ("", "") == tuple(capfd.readouterr())
 
 
@@ -570,7 +591,7 @@ def test_a_keyboard_interrupt_rolls_back_and_goes_through(database):
     with pytest.raises(KeyboardInterrupt):
         runner.run_migrations()
     assert before == logical_digest(database)
-    assert 1 == in_code(database, "a").run_migrations()
+    assert 1 == in_code(database, "a").run_pending_migrations(verbose=False)
 
 
 def test_a_migration_that_exits_does_not_end_the_application(database):

@@ -1249,7 +1249,7 @@ def test_a_check_that_fails_after_the_commit(run, in_use, database, migrations, 
         from migrator.errors import VerificationError
 
         def broken(*args):
-            raise VerificationError("Planted.", hint="Take it away.")
+            raise VerificationError("This is planted.", hint="Take it away.")
 
         migrator.proof.read_back = broken
         """,
@@ -1279,7 +1279,7 @@ def test_a_restore_that_fails_is_82(database, migrations, tmp_path):
         from migrator.errors import VerificationError
 
         def broken(*args):
-            raise VerificationError("Planted.", hint="Take it away.")
+            raise VerificationError("This is planted.", hint="Take it away.")
 
         def stuck(*args):
             raise sqlite3.OperationalError("disk I/O error")
@@ -1314,7 +1314,7 @@ def test_a_command_that_does_not_exist_is_127(database, migrations):
 def test_a_command_that_cannot_be_executed_is_126_or_127(content, database, migrations, tmp_path):
     """A command that execve would refuse is found out by permission and first bytes."""
     program = tmp_path / "program"
-    program.write_text(content or "#!/bin/sh\n")
+    program.write_text("#!/bin/sh\n" if content is None else content)
     program.chmod(0o644 if content is None else 0o755)
     before = Before.of(database)
     result = start(run_entrypoint, database, migrations, "--", program)

@@ -80,7 +80,7 @@ def assert_explained(end: Event) -> None:
         assert text, end
         assert text == text.strip()
         assert "\n" not in text, end
-        assert text.endswith((".", "!")), end
+        assert text.endswith((".", "?")), end
         assert " " in text, end
         assert ".." not in text.replace("../", "").replace("...", ""), end
     assert isinstance(end["retryable"], bool)

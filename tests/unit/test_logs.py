@@ -141,6 +141,25 @@ def test_a_line_that_cannot_be_rendered_is_replaced(reader: Reader) -> None:
     assert events[0]["log_error"].startswith("RuntimeError")
 
 
+def test_lines_before_a_run_are_the_same_without_structlog(reader: Reader) -> None:
+    """A start with nothing pending renders by itself what structlog renders of a run."""
+    log = Log(fd=reader.writing, run_id="r", database="/data/app.db")
+    fields = {
+        "text": "\udcff\n",
+        "number": 1.5,
+        "nothing": None,
+        "rows": {"t": 1},
+        "nan": float("nan"),
+    }
+    log("x", "Something happened.", level="warning", **fields)
+    log.expect_run()
+    log("x", "Something happened.", level="warning", **fields)
+    plain, rendered = (
+        re.sub(r'"timestamp": "[^"]*"', "", line) for line in reader.text().splitlines()
+    )
+    assert plain == rendered
+
+
 def test_the_pretence_of_a_field_does_not_break_a_line(reader: Reader) -> None:
     """An unknown level is info, and a field named like structlog's own argument is a field."""
     Log(fd=reader.writing)("x", "Something happened.", level="loud", method_name="m", exc_info=1)

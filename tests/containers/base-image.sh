@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Makes a stand-in for an official Debian image where no registry can be reached:
+# `base-image.sh debian:trixie-slim` (or any other release, `debian:bookworm-slim`).
+#
+# Debian's official image is a debootstrap `minbase` as well. Nothing is done where the engine has
+# an image of that name or can pull it. Needs root and `debootstrap`.
+set -euo pipefail
+
+tag=${1:?which image: debian:RELEASE-slim}
+release=${tag#debian:}
+release=${release%-slim}
+
+# A machine that has its own certificate authority in between tells pip of it here, in the
+# stand-in, and not in the Dockerfile that users build.
+trust_this_machine() {
+  local bundle=${SSL_CERT_FILE:-${PIP_CERT:-}}
+  if [[ ! -r $bundle ]]; then return; fi
+  cp "$bundle" "$root/etc/pip-ca.crt"
+  printf '[global]\ncert = /etc/pip-ca.crt\n' >"$root/etc/pip.conf"
+}
+
+build() {
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  root=$work/root
+  debootstrap --variant=minbase "$release" "$root" ${DEBIAN_MIRROR:-} >"$work/log" 2>&1 || {
+    tail -n 30 "$work/log" >&2
+    return 1
+  }
+  rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
+  trust_this_machine
+  tar -C "$root" -c . | docker import \
+    --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
+    --change 'CMD ["bash"]' - "$tag" >/dev/null
+}
+
+if docker image inspect "$tag" >/dev/null 2>&1; then exit; fi
+if timeout 20 docker pull -q "$tag" >/dev/null 2>&1; then exit; fi
+build
