@@ -24,7 +24,7 @@ from migrator.hints import spelled_out
 from migrator.layout import Layout
 from migrator.logs import Log
 from migrator.options import read_environment
-from migrator.outcome import Result, as_bug, new_run_id, said_of, say_failed, say_finished
+from migrator.outcome import Result, as_bug, new_run_id, say_failed, say_finished
 from migrator.signals import Signals
 
 MIGRATOR = "migrator"
@@ -85,7 +85,7 @@ def _start(start: Start) -> int:
         with _ready(start, layout) as prepare_worker:
             result = _bring_up_to_date(start, layout, prepare_worker)
     start.signals.note_only()
-    start.signals.check(**said_of(result))
+    start.signals.check()
     say_finished(start.log, result, time.monotonic() - start.began)
     return 0 if path is None else _become(start, path)
 

@@ -17,7 +17,7 @@ from migrator.hints import spelled_out
 from migrator.layout import Layout
 from migrator.logs import Log
 from migrator.model import Settings
-from migrator.outcome import Result, as_bug, new_run_id, said_of, say_failed, say_finished
+from migrator.outcome import Result, as_bug, new_run_id, say_failed, say_finished
 from migrator.signals import Signals
 
 _RUNS = ("up", "down", "restore", "baseline")
@@ -82,7 +82,7 @@ def _dispatch(
     log("run.started", f"`migrator {name}` begins.", command=name)
     result = _run(host, name, parsed)
     signals.note_only()
-    signals.check(**said_of(result))
+    signals.check()
     say_finished(log, result, time.monotonic() - started)
     print(_sentence(name, result))
     sys.stdout.flush()

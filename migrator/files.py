@@ -90,6 +90,10 @@ def refusal(error: OSError, path: Path, doing: str) -> MigratorError:
         case errno.EACCES | errno.EPERM:
             hint = f"Give user {os.geteuid()} write permission on {str(path.parent)!r}."
             return NoPermissionError(msg, hint=hint)
+        case errno.ENOENT:
+            there = str(path.parent.parent)
+            hint = f"Check that {there!r} exists, and whether its volume is mounted."
+            return NotReadyError(msg, hint=hint, reason="volume.directory_missing")
         case errno.EROFS:
             hint = "Mount the volume for reading and writing."
             return NotReadyError(msg, hint=hint, reason="volume.read_only", retryable=False)

@@ -83,6 +83,13 @@ class Entry:
         """The file's name for people, None for a migration registered in code."""
         return self.path.name if self.path is not None else None
 
+    @property
+    def label(self) -> str:
+        """What people call it: its file, or its name where one file registers many."""
+        if self.path is None:
+            return self.name
+        return f"{self.name} ({self.path.name})" if self.key == self.name else self.path.name
+
 
 @dataclass(frozen=True, slots=True)
 class Script:

@@ -83,13 +83,6 @@ def outcome_of(error: MigratorError) -> str:
     return "refused"
 
 
-def said_of(result: Result) -> dict[str, Any]:
-    """Return what the error says of a run that had changed something when a signal came."""
-    if not result.changed:
-        return {}
-    return {"outcome": result.outcome, "applied": result.applied}
-
-
 def say_finished(emit: Emit, result: Result, seconds: float, *, exit_code: int = 0) -> None:
     """Send `run.finished` for a run that did what it was told."""
     emit(

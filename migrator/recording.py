@@ -138,9 +138,12 @@ class RecordingConnection(sqlite3.Connection):
 
         def authorize(*question: Any) -> Any:
             record(*question)
-            return sqlite3.SQLITE_OK if authorizer_callback is None else authorizer_callback(*question)
+            return authorizer_callback(*question)
 
-        super().set_authorizer(authorize)
+        if authorizer_callback is None:
+            self._install_authorizer()
+        else:
+            super().set_authorizer(authorize)
 
     def deserialize(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: what is done from then on would be done in memory only, and lost."""

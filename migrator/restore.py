@@ -251,9 +251,15 @@ def write_back(ctx: Context, live: Live, chosen: Backup, *, reason: str = "undo"
 def _pump_back(live: Live, chosen: Backup) -> None:
     source = sqlite3.connect(uri(chosen.path, "mode=ro&immutable=1"), uri=True)
     with contextlib.closing(source):
-        # A WAL database takes no other page size.
-        live.conn.execute("PRAGMA journal_mode = DELETE").fetchall()
+        if _page_size(source) != _page_size(live.conn):
+            # A WAL database takes no other page size. Otherwise it stays in WAL: the mode
+            # is not part of the transaction, and a crash would show the old rows without it.
+            live.conn.execute("PRAGMA journal_mode = DELETE").fetchall()
         pump(source, live.conn)
+
+
+def _page_size(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("PRAGMA page_size").fetchone()[0])
 
 
 @contextlib.contextmanager

@@ -163,7 +163,7 @@ def _rows(count: int) -> str:
 
 
 def _rows_lost(entry: Entry, losses: list[_Loss]) -> VerificationError:
-    label = entry.file or entry.name
+    label = entry.label
     first = losses[0]
     others = f" ({len(losses) - 1} more tables lost rows as well)" if losses[1:] else ""
     message = f"Migration {label} {first.describe()}{others}, which it had not said it would do."

@@ -108,7 +108,7 @@ def load(ctx: Context, scripts: Sequence[Script]) -> tuple[Script, ...]:
     """Import migrations one by one, telling which, should one end the process."""
     loaded: list[Script] = []
     for script in scripts:
-        enter(ctx, f"import {script.entry.file or script.entry.name}")
+        enter(ctx, f"import {script.entry.label}")
         with ctx.rooms.room(script.entry.key):
             loaded += ctx.source.load([script])
     enter(ctx, "prepare")

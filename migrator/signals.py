@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from migrator.errors import InterruptedRunError
 
@@ -84,12 +84,10 @@ class Signals:
             os.read(self.wakeup, 4096)
         return True
 
-    def check(self, **data: Any) -> None:
-        """Raise for a signal that came while signals were only noted; `data` goes with it."""
+    def check(self) -> None:
+        """Raise for a signal that came while signals were only noted."""
         if self.received is not None:
-            error = self._interruption(self.received)
-            error.data.update(data)
-            raise error
+            raise self._interruption(self.received)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         first = self.received is None

@@ -213,7 +213,7 @@ def _check(
             "check": name,
             "error": text,
         }
-        hint = f"Mend the data, or the check in {script.entry.file or script.entry.name}."
+        hint = f"Mend the data, or the check in {script.entry.label}."
         raise VerificationError(message, hint=hint, reason=f"verify.{name}", data=data) from error
 
 
@@ -270,7 +270,7 @@ def _failure(desk: Desk, script: Script, error: BaseException, batch: Batch) -> 
     doing = "could not be undone" if batch.down else "failed"
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
     hint = getattr(first, "hint", "") or (
-        f"Mend {script.entry.file or script.entry.name} and start again;"
+        f"Mend {script.entry.label} and start again;"
         " the database is as it was before this run."
     )
     return MigrationFailedError(message, hint=hint, data=data)
@@ -301,8 +301,8 @@ def _text(error: BaseException) -> str:
 
 def _where(entry: Entry, line: int | None) -> str:
     at = f", line {line}" if line is not None else ""
-    return f"{entry.file or entry.name}{at}"
+    return f"{entry.label}{at}"
 
 
 def _label(entry: Entry) -> str:
-    return entry.file or entry.name
+    return entry.label

@@ -104,7 +104,7 @@ def _refuse_without_down(script: Script, *, loaded: bool) -> None:
     if has if loaded else script.has_down:
         return
     entry = script.entry
-    message = f"Migration {entry.file or entry.name} has no `down`, so it cannot be undone."
+    message = f"Migration {entry.label} has no `down`, so it cannot be undone."
     hint = f"Go back to the backup from before it with {_restore(entry)}."
     data = {"version": entry.version, "name": entry.name, "file": entry.file}
     raise MissingDownError(message, hint=hint, data=data)

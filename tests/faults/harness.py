@@ -208,6 +208,14 @@ class Stage:
             self.ends.add(self.old)
         return calls
 
+    def use(self, packages: Path) -> None:
+        """Go on with other packages, whose calls are counted anew; what is new stays."""
+        self.packages = packages
+        fresh(self._template, self.volume)
+        self.shim.arm(Fault(0, "count"))
+        self._run(self.scene.command, faulty=True)
+        self.calls = self.shim.calls()
+
     def _run(self, command: Sequence[str], *, faulty: bool) -> Done:
         words = arguments(command, self.database, self.migrations)
         return run(words, self.shim.env if faulty else {}, self.packages)
@@ -252,7 +260,7 @@ class Stage:
                 self.shim.arm(then)
                 self._run(self.scene.next_command, faulty=True)
                 self._ask_database(verdict, f"second fault {then}: ")
-            self._next(verdict)
+            self._next(verdict, fault)
         except HungError as error:
             verdict.problems.append("hung")
             verdict.log = str(error)
@@ -338,7 +346,7 @@ class Stage:
         if len(digests) != len(set(digests)) and self.scene.after is None:
             verdict.problems.append("there are two backups of one state")
 
-    def _next(self, verdict: Verdict) -> None:
+    def _next(self, verdict: Verdict, fault: Fault) -> None:
         """Ask (c): the next start ends new, or fails the same way, and leaves no litter."""
         done = self._run(self.scene.next_command, faulty=False)
         state = self._look(self.volume)
@@ -349,10 +357,27 @@ class Stage:
         if state not in self.ends:
             word = {self.old: "old", self.new: "new"}.get(state, f"neither ({state.mode})")
             say(f"after the next start the database is {word}")
-        litter = sorted(self._litter())
+        litter = sorted(self._litter() - self._allowed(fault, verdict.log))
         if litter:
             say(f"litter after the next start: {litter}")
         self._ask_backups(verdict)
+
+    def _allowed(self, fault: Fault, log: str) -> set[str]:
+        """Return what may stay: SQLite's own files that do no harm, and a database put back."""
+        allowed = set()
+        if '"method": "backup"' in log and "restore" not in self.scene.command:
+            allowed.add("app.db.migrator/failed/app.db")
+        if self.scene.hot:
+            # Of the killed process; SQLite alone with a database neither needs nor removes it.
+            allowed.add("app.db-shm")
+        if not fault.kills:
+            # What is committed stays there where the disk takes no checkpoint.
+            allowed.add("app.db-wal")
+        journal = self.volume / "app.db-journal"
+        if journal.exists() and journal.read_bytes()[:1] in (b"", b"\0"):
+            # Ended, so that nothing is rolled back; the next one to write removes it.
+            allowed.add(journal.name)
+        return allowed
 
     def _litter(self) -> set[str]:
         """Return what should not lie on the volume after an undisturbed run."""
@@ -361,9 +386,6 @@ class Stage:
             for name in names:
                 found.add(os.path.relpath(os.path.join(base, name), self.volume))
         own = {"app.db.migrator/lock", "app.db.migrator/.gitignore", "backups/.gitignore"}
-        if self.scene.hot:
-            # Of the killed process; SQLite alone with a database neither needs nor removes it.
-            own.add("app.db-shm")
         backups = {f"backups/{name}{end}" for name in self._finished(self.volume)
                    for end in ("", ".json")}
         return found - own - backups - ({"app.db"} if self.ends != {State(NOTHING, "")} else set())

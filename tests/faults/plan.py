@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from tests.faults import shim
 from tests.faults.shim import Call, Fault
 
+_KILLS = ("all-before", "all-after", "torn")
 _ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
 
@@ -64,3 +65,14 @@ def spread(calls: Sequence[Call], number: int, seed: object) -> list[Fault]:
         tried[name] = tried.get(name, 0) + 1
         chosen.append(fault)
     return chosen
+
+
+def double_faults(calls: Sequence[Call], number: int, seed: object) -> list[tuple[Fault, Fault]]:
+    """Return pairs: a kill of the run, and one of the start that settles it."""
+    chance = random.Random(f"double {seed}")  # noqa: S311 - nothing secret
+    pairs = []
+    for n in range(number):
+        low, high = n * len(calls) // number, max((n + 1) * len(calls) // number, 1)
+        first = Fault(chance.randrange(low, max(high, low + 1)) + 1, chance.choice(_KILLS))
+        pairs.append((first, Fault(chance.randrange(1, len(calls) // 2), chance.choice(_KILLS))))
+    return pairs

@@ -246,7 +246,7 @@ def _restore_scenes() -> list[Scene]:
     command = ("migrator", "restore", "latest")
     scenes = [
         Scene(f"restore {journal} {'hot' if hot else 'clean'}", files, command, journal,
-              hot=hot, prepared=True, mode_moves=journal == "wal")
+              hot=hot, prepared=True)
         for journal, hot in product(("delete", "wal"), (False, True))
     ]
     for way, second in (("mode", _MODE), ("page_size", _PAGE_SIZE)):

@@ -1,0 +1,134 @@
+"""
+Bugs that are planted into a copy of the packages, for the harness to find.
+
+They are patches of the text, applied in tests; the shipped code knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.processes import PACKAGES
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """
+    One planted bug.
+
+    Args:
+        name: What is wrong.
+        file: The module, relative to the packages.
+        old: The text that is replaced; it must be there exactly once.
+        new: What takes its place.
+        scene: In which scene it shows.
+        actions: With which faults.
+        calls: At which calls it is looked for: words of the call's name and path.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    scene: str
+    actions: tuple[str, ...]
+    calls: tuple[str, ...]
+
+    def plant(self, directory: Path) -> Path:
+        """Copy the packages, with the bug, and return where they lie."""
+        for package in ("migrator", "entrypoint"):
+            shutil.copytree(
+                PACKAGES / package, directory / package, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        path = directory / self.file
+        text = path.read_text()
+        assert text.count(self.old) == 1, f"{self.file} has not exactly one {self.old!r}."
+        path.write_text(text.replace(self.old, self.new))
+        return directory
+
+
+BUGS = (
+    Bug(
+        "the restore is a bare file copy",
+        "migrator/restore.py",
+        "        pump(source, live.conn)\n",
+        "        from migrator import protection\n"
+        "        with protection.allowed(), chosen.path.open('rb') as a, open(live.path, 'wb') as b:\n"
+        "            while chunk := a.read(1024):\n"
+        "                b.write(chunk), b.flush()\n",
+        "restore delete clean",
+        ("all-before",),
+        ("write app.db",),
+    ),
+    Bug(
+        "the guard runs without a journal",
+        "migrator/guard.py",
+        '    connection._execute("PRAGMA synchronous=EXTRA")\n',
+        '    connection._execute("PRAGMA journal_mode=OFF")\n'
+        '    connection._execute("PRAGMA synchronous=OFF")\n',
+        "up in-place delete clean",
+        ("all-before", "torn"),
+        ("pwrite app.db",),
+    ),
+    Bug(
+        "a migration's COMMIT commits",
+        "migrator/restrictions.py",
+        'return sqlite3.SQLITE_IGNORE if first != "ROLLBACK" else _ROLLBACK',
+        'return sqlite3.SQLITE_OK if first != "ROLLBACK" else _ROLLBACK',
+        "up in-place wal clean",
+        ("all-after",),
+        ("fdatasync app.db-wal", "pwrite app.db-wal", "pwrite app.db"),
+    ),
+    Bug(
+        "the phase is not noted before the pages are published",
+        "migrator/run.py",
+        '        enter(ctx, "publish", noted)\n',
+        '        enter(ctx, "publish")\n',
+        "up copy mode delete clean",
+        ("all-before",),
+        ("pwrite app.db", "unlink app.db-journal", "fdatasync app.db"),
+    ),
+    Bug(
+        "the journal mode is not put back after a crash",
+        "migrator/recovery.py",
+        "        if wanted and left.way == \"copy\":\n",
+        "        if wanted and left.way == \"never\":\n",
+        "up copy page_size wal clean",
+        ("all-before",),
+        ("pwrite app.db", "unlink app.db-journal"),
+    ),
+    Bug(
+        "a first install is copied into place",
+        "migrator/install.py",
+        "        os.link(new, database, follow_symlinks=False)\n",
+        "        import shutil\n"
+        "        with new.open('rb') as a, database.open('wb') as b:\n"
+        "            shutil.copyfileobj(a, b, 1024), b.flush()\n",
+        "install in-place",
+        ("all-before", "torn"),
+        ("write app.db",),
+    ),
+    Bug(
+        "what cannot be tidied up fails the run",
+        "migrator/safety.py",
+        "    with contextlib.suppress(OSError, MigratorError):\n"
+        "        remove_litter(ctx.layout)\n"
+        "        state.clear(ctx.layout.state)\n",
+        "    remove_litter(ctx.layout)\n"
+        "    state.clear(ctx.layout.state)\n",
+        "up in-place delete clean",
+        ("error-once:EIO",),
+        ("unlinkat app.db.migrator/state.json", "fsync app.db.migrator"),
+    ),
+    Bug(
+        "work files stay after a crash",
+        "migrator/recovery.py",
+        "    clean_home(layout)\n",
+        "    del layout\n",
+        "up copy delete clean",
+        ("all-after",),
+        ("work.db",),
+    ),
+)

@@ -1,0 +1,454 @@
+"""The README and the pages below docs/: what they say is what the programs do."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrypoint.options import OPTIONS
+from entrypoint.reference import up_to_date
+from migrator.menu import COMMANDS
+from migrator.options import ENGINE_OPTIONS
+from tests.conftest import ROOT
+from tests.support import logs
+from tests.support.digest import logical_digest
+from tests.support.files import history, make_database, rows, tables, write_migrations
+from tests.support.others import leave_wal
+from tests.support.processes import (
+    clean_environment,
+    run_entrypoint,
+    run_migrator,
+    running,
+)
+
+README = ROOT / "README.md"
+PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+
+FIRST = (
+    "python3 -m venv .venv && .venv/bin/pip install -e '.[test]'"
+    " && .venv/bin/python examples/app/demo.py"
+)
+SECOND = ".venv/bin/pytest"
+THIRD = ".venv/bin/python examples/app/demo.py --fail"
+
+FOREIGN_FLAGS = {
+    "--rm", "--entrypoint", "--no-cache-dir", "--no-deps", "--read-only", "--cap-drop",
+    "--security-opt", "--user", "--from", "--check", "--write", "--help", "--version", "--fail",
+    "--platform", "--env", "--port",
+}  # fmt: skip
+"""Flags on the pages that are docker's, pip's, or those of scripts of this repository."""
+
+VOLATILE = {"timestamp", "run_id", "seconds", "bytes", "path", "name", "database"}
+
+
+def text(page: Path) -> str:
+    """Return a page."""
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the code blocks of a page in one language."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", text(page), re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", code, flags=re.MULTILINE) for indent, code in found]
+
+
+def prose(page: Path) -> str:
+    """Return a page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```$", "", text(page), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub makes of the headings of a page."""
+    heads = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+# --- the pages ---------------------------------------------------------------
+
+
+def test_the_first_screen_has_what_why_and_how_with_the_commands():
+    """The description comes first, then the reasons, then three commands that can be copied."""
+    screen = text(README).split("\n## ", 1)[0]
+    assert len(screen.splitlines()) <= 50
+    assert screen.index("A container entrypoint") < screen.index("**Why.**")
+    assert screen.index("**Why.**") < screen.index("**How.**")
+    assert [FIRST, SECOND, THIRD] == [code.strip() for code in blocks(README, "sh")[:3]]
+
+
+def test_the_sections_come_in_the_order_that_a_reader_needs():
+    """From use to settings, codes, writing, failure, backups and limits."""
+    heads = re.findall(r"^## (.*)$", prose(README), re.MULTILINE)
+    wanted = [
+        "In your image",
+        "Three ways to use it",
+        "Settings",
+        "Exit codes",
+        "How a migration is written",
+        "When something fails",
+        "Backups and restore by hand",
+        "What users of other tools suffer from",
+        "Limits",
+    ]
+    assert wanted == [head for head in heads if head in wanted]
+
+
+def test_the_generated_tables_are_in_date():
+    """Settings, codes and commands are those of the code."""
+    for part in ("settings", "exit-codes"):
+        assert f"<!-- {part}:begin -->" in text(README)
+    for page in PAGES:
+        assert up_to_date(text(page)) == text(page), page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path):
+    """Files exist, and so do the headings that are linked to."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.is_file(), target
+        if anchor:
+            assert anchor in anchors(found), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_flag_that_is_mentioned_exists(page: Path):
+    """A flag on a page is an option of one of the programs, or known to be somebody else's."""
+    ours = {option.flag for option in (*OPTIONS, *ENGINE_OPTIONS) if option.flag}
+    ours |= {option.flag for command in COMMANDS for option in command.options}
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text(page)))
+    assert set() == used - ours - FOREIGN_FLAGS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_variable_that_is_mentioned_exists(page: Path):
+    """But for the one that shows a misspelling, and those that Kubernetes makes."""
+    ours = {option.variable for option in OPTIONS}
+    used = set(re.findall(r"\bMIGRATOR_[A-Z_]+", text(page)))
+    others = {"MIGRATOR_DATABSE", "MIGRATOR_"}
+    assert set() == {name for name in used - ours - others if "PORT" not in name}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_migrator_that_is_mentioned_exists(page: Path):
+    """`migrator WORD` on a page is one of its commands."""
+    known = {command.name for command in COMMANDS}
+    used = re.findall(r"(?:`|^|&& |app |entrypoint )migrator ([a-z]+)", text(page), re.MULTILINE)
+    assert set() == set(used) - known
+
+
+def test_every_test_that_is_named_exists():
+    """The table of what cannot happen names tests that are there."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text(README))
+    assert len(named) >= 12
+    for path, name in named:
+        tree = ast.parse(text(ROOT / path))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, name
+
+
+def test_every_row_of_that_table_names_a_test():
+    """A claim without a test does not stand in it."""
+    section = text(README).split("\n## What users of other tools suffer from", 1)[1]
+    table = [line for line in section.split("\n## ")[0].splitlines() if line.startswith("|")][2:]
+    assert table
+    assert all("`tests/" in line.rstrip("| ").split(" | ")[-1] for line in table)
+
+
+def test_what_does_not_exist_yet_is_said_to_come():
+    """The page promises no image and no package index."""
+    section = text(README).split("\n## In your image", 1)[1].split("\n## ", 1)[0]
+    assert "does not exist yet" in section
+    assert "not on\nPyPI yet" in section
+    for line in ("MIGRATOR_DATABASE", "MIGRATOR_MIGRATIONS", "ENTRYPOINT"):
+        assert f"`{line}`" in section
+
+
+# --- what can be run of it ----------------------------------------------------
+
+
+def demo(directory: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the demonstration's part of a command of the first screen."""
+    command = [sys.executable, "examples/app/demo.py", *args, "--directory", str(directory)]
+    return subprocess.run(
+        command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False
+    )
+
+
+def normalised(value: Any) -> Any:
+    """Return a field without what differs from run to run."""
+    return re.sub(r"\d{8}T\d{6}Z", "TIME", value) if isinstance(value, str) else value
+
+
+def test_the_log_of_the_failed_run_is_as_printed(tmp_path: Path):
+    """Events, their order and every field that stands on the page are what the run prints."""
+    part = text(README).split("<!-- failed-run:begin -->")[1].split("<!-- failed-run:end -->")[0]
+    lines = [line for line in part.splitlines() if line.startswith("{")]
+    shown = [json.loads(line.replace("{…, ", "{")) for line in lines]
+    assert demo(tmp_path).returncode == 0
+    result = demo(tmp_path, *shlex.split(THIRD)[2:])
+    assert result.returncode == 0, result.stdout + result.stderr
+    printed, _ = logs.split(result.stderr)
+    assert [line["event"] for line in shown] == [line["event"] for line in printed]
+    assert set(shown[0]) == set(printed[0])
+    for ours, theirs in zip(shown, printed, strict=True):
+        stable = {key: normalised(value) for key, value in ours.items() if key not in VOLATILE}
+        assert stable == {key: normalised(theirs[key]) for key in stable}
+        hidden = {"timestamp", "logger", "run_id", "database"}
+        assert set(ours) | hidden == set(theirs)
+    tail = blocks(README, "text")[-1]
+    assert re.sub(r"[0-9a-f]{64}", "DIGEST", tail.strip()) in re.sub(
+        r"[0-9a-f]{64}", "DIGEST", result.stdout
+    )
+
+
+def test_the_migration_that_fails_is_the_one_on_the_page(tmp_path: Path):
+    """The page shows the file that the demonstration writes."""
+    tree = ast.parse(text(ROOT / "examples" / "app" / "demo.py"))
+    (failing,) = [
+        node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == "FAILING"
+        and isinstance(node.value, ast.Constant)
+    ]
+    assert failing in blocks(README, "sql")
+
+
+def named_files(page: Path) -> Iterator[tuple[str, str]]:
+    """Return the migrations on a page that say their file's name in the first line."""
+    for language in ("python", "sql"):
+        for code in blocks(page, language):
+            first, _, rest = code.partition("\n")
+            if match := re.fullmatch(r"(?:#|--) migrations/(\S+)", first):
+                yield match[1], rest
+
+
+def test_the_migrations_on_the_page_run_and_can_be_undone(volume: Path, tmp_path: Path):
+    """What stands under "How a migration is written" works as it stands there."""
+    directory = write_migrations(tmp_path / "migrations", dict(named_files(README)))
+    options = ("--database", volume / "app.db", "--migrations", directory)
+    assert run_entrypoint(*options).finished["outcome"] == "created"
+    assert history(volume / "app.db") == ["001", "002"]
+    assert run_migrator("down", "--steps", "2", *options).code == 0
+    assert tables(volume / "app.db") == {"migrations"}
+
+
+def test_the_python_example_of_the_guide_runs(database: Path, tmp_path: Path):
+    """The example with checks, a description and a requirement runs as it stands there."""
+    (example,) = [
+        code for code in blocks(ROOT / "docs" / "migrations.md", "python") if "up(" in code
+    ]
+    files = {
+        "001_add_email.sql": """
+            ALTER TABLE users ADD COLUMN email TEXT;
+            UPDATE users SET email = name;
+            """,
+        "002_lower.py": example,
+    }
+    directory = write_migrations(tmp_path / "migrations", files)
+    result = run_entrypoint("--database", database, "--migrations", directory)
+    assert result.finished["applied"] == 2
+    assert rows(database, "SELECT email FROM users LIMIT 1") == [("ada",)]
+    query = "SELECT description FROM migrations WHERE version = '002'"
+    assert rows(database, query) == [("addresses in lower case",)]
+
+
+def test_the_rebuild_of_the_guide_keeps_the_children(volume: Path, tmp_path: Path):
+    """The recipe keeps every row of the table and of what refers to it."""
+    (recipe,) = [
+        code for code in blocks(ROOT / "docs" / "migrations.md", "sql") if "books_new" in code
+    ]
+    database = make_database(
+        volume / "app.db",
+        """
+        CREATE TABLE authors (id INTEGER PRIMARY KEY);
+        CREATE TABLE books (id INTEGER PRIMARY KEY, title TEXT, author_id INTEGER);
+        CREATE TABLE loans (id INTEGER PRIMARY KEY, book REFERENCES books ON DELETE CASCADE);
+        INSERT INTO authors VALUES (1);
+        INSERT INTO books VALUES (1, 'one', 1), (2, 'two', 1);
+        INSERT INTO loans VALUES (1, 1), (2, 2);
+        """,
+    )
+    directory = write_migrations(tmp_path / "migrations", {"001_rebuild.sql": recipe})
+    assert run_entrypoint("--database", database, "--migrations", directory).code == 0
+    assert rows(database, "SELECT (SELECT count(*) FROM books), (SELECT count(*) FROM loans)") == [
+        (2, 2)
+    ]
+
+
+def test_the_commands_for_backups_run(database: Path, migrations: Path):
+    """List, restore the latest, restore by version, and verify, as they stand on the page."""
+    (block,) = [code for code in blocks(README, "sh") if "migrator restore latest" in code]
+    settings = {"MIGRATOR_DATABASE": str(database), "MIGRATOR_MIGRATIONS": str(migrations)}
+    before = logical_digest(database)
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert ["backups", "restore", "restore", "verify"] == [words[1] for words in lines]
+    for words in lines:
+        assert run_migrator("up", env=settings).code == 0
+        known = ["002" if word == "006" else word for word in words[1:]]
+        assert run_migrator(*known, env=settings).code == 0, words
+        if words[1] == "restore":
+            assert before == logical_digest(database)
+
+
+def test_two_databases_chain_in_one_line(tmp_path: Path):
+    """The line of the operations page migrates both and ends as the application."""
+    (line,) = [code for code in blocks(ROOT / "docs" / "operations.md", "sh") if "a.db" in code]
+    for name in ("a", "b"):
+        write_migrations(tmp_path / name, {f"001_{name}.sql": f"CREATE TABLE {name} (x);"})
+    app = tmp_path / "app"
+    app.write_text("#!/bin/sh\necho it runs\n")
+    app.chmod(0o755)
+    again = f"{sys.executable} -m entrypoint"
+    words = shlex.split(line.replace("-- entrypoint", f"-- {again}"))
+    result = run_entrypoint(*words[1:], cwd=tmp_path, check_log=False)
+    assert (result.code, result.stdout) == (0, "it runs\n"), result.stderr
+    assert "a" in tables(tmp_path / "a.db")
+    assert "b" in tables(tmp_path / "b.db")
+
+
+def test_migrator_as_the_command_works_while_a_start_is_refused(database: Path, migrations: Path):
+    """An old image on a newer database is refused, and leads back with `migrator restore`."""
+    options = ("--database", database, "--migrations", migrations)
+    before = logical_digest(database)
+    assert run_entrypoint(*options).code == 0
+    (migrations / "002_create_tags.sql").unlink()
+    (migrations / "001_add_email.py").unlink()
+    write_migrations(migrations, {"000_old.sql": "CREATE TABLE old (x);"})
+    refused = run_entrypoint(*options, "--", "echo", "never reached")
+    assert (refused.code, refused.stdout) == (78, "")
+    result = run_entrypoint(*options, "--", "migrator", "restore", "latest")
+    assert result.code == 0
+    assert before == logical_digest(database)
+
+
+# --- what cannot happen here -----------------------------------------------------
+
+
+def test_a_killed_run_needs_nobody(database: Path, tmp_path: Path):
+    """After a SIGKILL in the middle the next start goes on by itself: no dirty state."""
+    slow = """
+        import time
+
+        def up(conn):
+            conn.execute("CREATE TABLE half (x)")
+            conn.commit()
+            print("in the middle", flush=True)
+            time.sleep(60)
+        """
+    directory = write_migrations(tmp_path / "m", {"001_slow.py": slow})
+    options = ("--database", database, "--migrations", directory)
+    before = logical_digest(database)
+    with running("entrypoint", *options, directory=tmp_path) as process:
+        process.wait_for("migration.output")
+        process.send(signal.SIGKILL)
+        process.process.wait(10)
+    assert before == logical_digest(database)
+    text_of_slow = (directory / "001_slow.py").read_text()
+    (directory / "001_slow.py").write_text(text_of_slow.replace("sleep(60)", "sleep(0)"))
+    result = run_entrypoint(*options)
+    assert (result.code, result.finished["applied"]) == (0, 1)
+    assert history(database) == ["001"]
+
+
+def test_of_several_starts_at_once_one_migrates(database: Path, migrations: Path, tmp_path: Path):
+    """Six starts on one volume: one applies both migrations, all become their application."""
+    options = ("--database", database, "--migrations", migrations, "--", "echo", "it runs")
+    with contextlib.ExitStack() as stack:
+        starts = [
+            stack.enter_context(running("entrypoint", *options, directory=tmp_path))
+            for _ in range(6)
+        ]
+        results = [start.finish() for start in starts]
+    assert [(0, "it runs\n")] * 6 == [(result.code, result.stdout) for result in results]
+    assert [0, 0, 0, 0, 0, 2] == sorted(result.finished["applied"] for result in results)
+    assert history(database) == ["001", "002"]
+
+
+def test_a_wal_left_behind_does_not_undo_a_restore(volume: Path, migrations: Path):
+    """What a killed application left in its `-wal` is not played into the restored pages."""
+    script = "CREATE TABLE users (name TEXT); INSERT INTO users VALUES ('Ada');"
+    database = make_database(volume / "app.db", script, wal=True)
+    options = ("--database", database, "--migrations", migrations)
+    before = logical_digest(database)
+    assert run_entrypoint(*options).code == 0
+    leave_wal(database)
+    assert Path(f"{database}-wal").stat().st_size > 0
+    assert run_migrator("restore", "latest", *options).code == 0
+    assert before == logical_digest(database)
+    assert tables(database) == {"users"}
+
+
+def test_a_migration_that_ends_its_process_is_no_success(database: Path, tmp_path: Path):
+    """`os._exit(0)` is 80: what stayed is the old database, and the migration is pending."""
+    ends = """
+        import os
+
+        def up(conn):
+            conn.execute("DELETE FROM notes")
+            conn.commit()
+            os._exit(0)
+        """
+    directory = write_migrations(tmp_path / "m", {"001_ends.py": ends})
+    options = ("--database", database, "--migrations", directory)
+    before = logical_digest(database)
+    result = run_entrypoint(*options, "--", "echo", "never reached")
+    assert (result.code, result.stdout) == (80, "")
+    assert before == logical_digest(database)
+    status = json.loads(run_migrator("status", "--json", *options).stdout)
+    assert [entry["version"] for entry in status["pending"]] == ["001"]
+
+
+def test_the_hole_in_the_guard_ends_with_the_old_database(database: Path, tmp_path: Path):
+    """The one way around the guard that is known is noticed, and the backup is put back."""
+    hole = """
+        import sqlite3
+
+        def up(conn):
+            def parameters():
+                yield (5, "five")
+                try:
+                    sqlite3.Cursor(conn).execute("INSERT OR ROLLBACK INTO users VALUES (1, 'x')")
+                except sqlite3.Error:
+                    pass
+                yield (6, "six")
+                yield (7, "seven")
+
+            sqlite3.Cursor(conn).executemany("INSERT INTO users VALUES (?, ?)", parameters())
+        """
+    directory = write_migrations(tmp_path / "m", {"001_hole.py": hole})
+    before = logical_digest(database)
+    result = run_entrypoint("--database", database, "--migrations", directory)
+    assert result.code == 80
+    assert before == logical_digest(database)
+
+
+def test_a_failing_line_is_named_below_a_relative_directory(database: Path, tmp_path: Path):
+    """A relative `--migrations` hides neither the line of a `.py` file nor what it printed."""
+    fails = """
+        import os
+
+        def up(conn):
+            os.chdir("/")
+            print("about to fail")
+            conn.execute("SELECT nothing")
+        """
+    write_migrations(tmp_path / "migrations", {"001_fails.py": fails})
+    result = run_entrypoint("--database", database, cwd=tmp_path)
+    assert (result.code, result.finished["line"]) == (80, 6)
+    (output,) = result.named("migration.output")
+    assert (output["version"], output["text"]) == ("001", "about to fail")
