@@ -23,7 +23,7 @@ RUN python3.13 -m pip install --require-hashes --no-deps --no-compile --only-bin
 COPY docker/launcher.c ./
 RUN linker=$(readelf --string-dump=.interp /usr/bin/python3.13 | awk 'END {print $NF}' RS='[[:space:]]+') \
  && gcc -std=c11 -O2 -Wall -Wextra -Werror -fPIE -pie -s -o launcher launcher.c \
-        $(python3.13-config --includes) \
+        -I/usr/include/python3.13 \
         -Wl,--dynamic-linker="/opt/sqlite-entrypoint/lib/${linker##*/}" \
         -Wl,--disable-new-dtags,-rpath,/opt/sqlite-entrypoint/lib \
         -Wl,-z,max-page-size=65536,-z,relro,-z,now,--build-id=none \

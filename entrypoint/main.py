@@ -239,16 +239,16 @@ def _become(start: Start, path: str) -> int:
     """Replace this process by the application; comes back only where that fails after all."""
     command = start.settings.command
     environment = dict(start.environment)
-    user = _dropped_to(start)
-    if user is not None:
-        environment[b"HOME"] = os.fsencode(privileges.home_of(user[0]))
-    start.log(
-        "app.exec",
-        f"The application {path} takes over.",
-        command=path,
-        args=len(command) - 1,
-    )
     try:
+        user = _dropped_to(start)
+        if user is not None:
+            environment[b"HOME"] = os.fsencode(privileges.home_of(user[0]))
+        start.log(
+            "app.exec",
+            f"The application {path} takes over.",
+            command=path,
+            args=len(command) - 1,
+        )
         start.signals.check()
         program.become(path, command, environment)
     except MigratorError as error:

@@ -190,7 +190,9 @@ class MigrationRunner:
 
         layout = Layout.of(self._settings)
         found = survey(self._settings, layout, source)
-        judge(self._settings, layout, found, emit)
+        # What a run has left is settled under the lock first, and judged after.
+        if not found.unsettled:
+            judge(self._settings, layout, found, emit)
         if found.up_to_date:
             return Result("no_database" if found.left_alone else "up_to_date")
         return self._under_lock(emit, source, upgrade)

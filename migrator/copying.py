@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from migrator.errors import NotReadyError
 from migrator.files import create_file, remove_database
+from migrator.freelist import free_leaves, without_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,8 +250,9 @@ def same_pages(one: int, other: int) -> bool:
     Say whether two files hold the same database, byte by byte.
 
     What the backup API itself changes on the first page is left out: the
-    journal mode, the counters and SQLite's version number. So is the page at
-    the lock byte, which no database uses. A file of zero bytes is the same as
+    journal mode, the counters and SQLite's version number. So are the page at
+    the lock byte, which no database uses, and free pages, whose content a
+    rollback does not put back. A file of zero bytes is the same as
     one whose only page is an empty schema, since SQLite makes one of the other.
     """
     size = content_size(one)
@@ -258,10 +260,18 @@ def same_pages(one: int, other: int) -> bool:
         return _is_empty(one) and _is_empty(other)
     header = read_header(one)
     page_size = header.page_size if header else 0
+    free: frozenset[int] | None = None
     for offset in range(0, size, _CHUNK):
         length = min(_CHUNK, size - offset)
         left, right = os.pread(one, length, offset), os.pread(other, length, offset)
-        if left != right and _masked(left, offset, page_size) != _masked(right, offset, page_size):
+        if left == right:
+            continue
+        left, right = (_masked(chunk, offset, page_size) for chunk in (left, right))
+        if left != right and page_size:
+            if free is None:
+                free = free_leaves(one, page_size, size // page_size)
+            left, right = (without_pages(each, offset, page_size, free) for each in (left, right))
+        if left != right:
             return False
     return True
 

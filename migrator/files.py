@@ -90,13 +90,13 @@ def refusal(error: OSError, path: Path, doing: str) -> MigratorError:
         case errno.EACCES | errno.EPERM:
             hint = f"Give user {os.geteuid()} write permission on {str(path.parent)!r}."
             return NoPermissionError(msg, hint=hint)
-        case errno.ENOENT:
-            there = str(path.parent.parent)
-            hint = f"Check that {there!r} exists, and whether its volume is mounted."
-            return NotReadyError(msg, hint=hint, reason="volume.directory_missing")
-        case errno.EROFS:
+        case errno.EROFS | errno.ENOENT:
+            gone = error.errno == errno.ENOENT
             hint = "Mount the volume for reading and writing."
-            return NotReadyError(msg, hint=hint, reason="volume.read_only", retryable=False)
+            if gone:
+                hint = f"Check that {str(path.parent.parent)!r} exists and its volume is mounted."
+            reason = "volume.directory_missing" if gone else "volume.read_only"
+            return NotReadyError(msg, hint=hint, reason=reason, retryable=gone)
         case errno.ELOOP:
             return unsafe_entry(path, "a symbolic link")
         case errno.ENOTDIR | errno.EISDIR | errno.EEXIST | errno.ENXIO:

@@ -249,8 +249,10 @@ def _wait(watch: _Watch, signals: Signals, report: int, output: int) -> None:
             for key, _ in selector.select(_pause(watch)):
                 number = key.fd
                 if number == report:
-                    more = _read(report, watch.report, lambda line: _take(watch, output, line))
+                    more = _read_report(watch, report, output)
                 elif number == output:
+                    # Which migration prints is in the report.
+                    _read_report(watch, report, output)
                     more = _read_output(watch, output)
                 else:
                     more = signals.drain()
@@ -320,6 +322,11 @@ def _read(number: int, buffer: bytearray, take: Callable[[bytes], None]) -> bool
     return bool(data)
 
 
+def _read_report(watch: _Watch, report: int, output: int) -> bool:
+    """Read some of what was reported; False at its end."""
+    return _read(report, watch.report, lambda line: _take(watch, output, line))
+
+
 def _read_output(watch: _Watch, output: int) -> bool:
     """Read some of what was printed; of a line without an end only the beginning is kept."""
     more = _read(output, watch.output, lambda line: _on_output(watch, line))
@@ -330,7 +337,7 @@ def _read_output(watch: _Watch, output: int) -> bool:
 def _drain(watch: _Watch, report: int, output: int) -> None:
     """Read what is left in the pipes, and the last line of the output that had no end."""
     deadline = time.monotonic() + _DRAIN
-    while _holds(report) and _read(report, watch.report, lambda line: _take(watch, output, line)):
+    while _holds(report) and _read_report(watch, report, output):
         pass
     while _holds(output) and _read_output(watch, output):
         if time.monotonic() > deadline:
@@ -341,10 +348,16 @@ def _drain(watch: _Watch, report: int, output: int) -> None:
 
 
 def _take(watch: _Watch, output: int, line: bytes) -> None:
-    """Take in a line of the report, after what the migration printed before it."""
-    for _ in range(_PIPE // _CHUNK):
-        if not (_holds(output) and _read_output(watch, output)):
-            break
+    """
+    Take in a line of the report, after what was printed before it.
+
+    The two pipes have no common order: what waits beside the news of a start
+    was printed by the migration that has started.
+    """
+    if b'"migration.started"' not in line:
+        for _ in range(_PIPE // _CHUNK):
+            if not (_holds(output) and _read_output(watch, output)):
+                break
     _on_report(watch, line)
 
 

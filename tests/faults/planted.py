@@ -25,7 +25,8 @@ class Bug:
         new: What takes its place.
         scene: In which scene it shows.
         actions: With which faults.
-        calls: At which calls it is looked for: words of the call's name and path.
+        calls: At which calls it is looked for: how their names and paths end.
+        late: Whether the last of these calls come first; otherwise the middle ones.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Bug:
     scene: str
     actions: tuple[str, ...]
     calls: tuple[str, ...]
+    late: bool = False
 
     def plant(self, directory: Path) -> Path:
         """Copy the packages, with the bug, and return where they lie."""
@@ -76,7 +78,8 @@ BUGS = (
         "a migration's COMMIT commits",
         "migrator/restrictions.py",
         'return sqlite3.SQLITE_IGNORE if first != "ROLLBACK" else _ROLLBACK',
-        'return sqlite3.SQLITE_OK if first != "ROLLBACK" else _ROLLBACK',
+        'return sqlite3.SQLITE_OK if first == "COMMIT"'
+        ' else sqlite3.SQLITE_IGNORE if first != "ROLLBACK" else _ROLLBACK',
         "up in-place wal clean",
         ("all-after",),
         ("fdatasync app.db-wal", "pwrite app.db-wal", "pwrite app.db"),
@@ -89,6 +92,7 @@ BUGS = (
         "up copy mode delete clean",
         ("all-before",),
         ("pwrite app.db", "unlink app.db-journal", "fdatasync app.db"),
+        late=True,
     ),
     Bug(
         "the journal mode is not put back after a crash",
@@ -98,14 +102,16 @@ BUGS = (
         "up copy page_size wal clean",
         ("all-before",),
         ("pwrite app.db", "unlink app.db-journal"),
+        late=True,
     ),
     Bug(
         "a first install is copied into place",
         "migrator/install.py",
         "        os.link(new, database, follow_symlinks=False)\n",
         "        import shutil\n"
-        "        with new.open('rb') as a, database.open('wb') as b:\n"
-        "            shutil.copyfileobj(a, b, 1024), b.flush()\n",
+        "        from migrator import protection\n"
+        "        with protection.allowed(), new.open('rb') as a, database.open('wb', 0) as b:\n"
+        "            shutil.copyfileobj(a, b, 1024)\n",
         "install in-place",
         ("all-before", "torn"),
         ("write app.db",),

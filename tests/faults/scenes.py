@@ -39,12 +39,14 @@ _FIRST = {
             conn.commit()
             with conn:
                 conn.execute("INSERT INTO users (name) VALUES ('Ada')")
-            conn.execute("COMMIT") if conn.in_transaction else None
+            conn.execute("BEGIN")
+            conn.execute("INSERT INTO users (name) VALUES ('Grace')")
+            conn.execute("COMMIT")
             conn.executescript("CREATE TABLE log (id INTEGER PRIMARY KEY); INSERT INTO log VALUES (1);")
 
         def down(conn):
             conn.execute("DROP TABLE log")
-            conn.execute("DELETE FROM users WHERE name = 'Ada'")
+            conn.execute("DELETE FROM users WHERE name IN ('Ada', 'Grace')")
             conn.execute("ALTER TABLE users DROP COLUMN email")
         '''
 }

@@ -33,14 +33,14 @@ def test_a_planted_bug_is_found(bug: Bug, stages: Path, tmp_path: Path, library:
 
 
 def _candidates(stage: Stage, bug: Bug) -> Iterator[Fault]:
-    """Yield the bug's faults at the calls where it may show, from the middle outwards."""
+    """Yield the bug's faults at the calls where it may show, from the likeliest on."""
     numbers = [
         number
         for number, call in enumerate(stage.calls, 1)
         if any(str(call).endswith(words) for words in bug.calls)
     ]
     assert numbers, f"No call of {bug.scene!r} ends with one of {bug.calls}."
-    middle = numbers[len(numbers) // 2]
+    middle = numbers[-1 if bug.late else len(numbers) // 2]
     numbers.sort(key=lambda number: abs(number - middle))
     faults = [Fault.parse(f"{action}@{number}") for number in numbers for action in bug.actions]
     yield from faults[:_TRIES]

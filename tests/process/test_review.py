@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,12 @@ KILLS_ITSELF = """
 
 
 def flags(database: Path, migrations: Path | str) -> tuple[str, ...]:
+    """Return the flags that name a database and its migrations."""
     return ("--database", str(database), "--migrations", str(migrations))
 
 
 def backups(database: Path) -> list[str]:
+    """Return the names of the finished backups, oldest first."""
     return sorted(path.name for path in (database.parent / "backups").glob("*.db"))
 
 
@@ -53,9 +56,10 @@ def leave_restore(database: Path, name: str) -> None:
 
 
 def test_a_look_waits_for_a_lock_that_keeps_readers_out(database: Path, migrations: Path) -> None:
+    """A database that is locked at the first look is waited for within the budget."""
     with opened(database, check_same_thread=False) as conn:
         conn.execute("BEGIN EXCLUSIVE")
-        release = threading.Timer(1.5, conn.rollback)
+        release = threading.Timer(1.5, conn.close)
         release.start()
         result = run_entrypoint(*flags(database, migrations), "--wait-timeout", "10")
         release.join()
@@ -66,6 +70,7 @@ def test_a_look_waits_for_a_lock_that_keeps_readers_out(database: Path, migratio
 def test_waiting_for_another_run_costs_nothing_of_the_budget(
     database: Path, tmp_path: Path
 ) -> None:
+    """With `--migrate wait` the time of a run under way is the lock's."""
     text = """
         import time
 
@@ -86,6 +91,7 @@ def test_waiting_for_another_run_costs_nothing_of_the_budget(
 def test_work_beside_readers_costs_nothing_of_the_budget_of_its_commit(
     database: Path, tmp_path: Path
 ) -> None:
+    """A busy commit has the whole budget, however long the migrations took."""
     text = """
         import time
 
@@ -109,6 +115,7 @@ def test_work_beside_readers_costs_nothing_of_the_budget_of_its_commit(
 def test_an_interrupted_restore_is_finished_before_the_history_is_judged(
     database: Path, migrations: Path
 ) -> None:
+    """An old image finishes the restore that was to lead back to it."""
     assert run_entrypoint(*flags(database, migrations)).code == 0
     write_migrations(migrations, {"900_later.sql": "CREATE TABLE later (a);"})
     assert run_entrypoint(*flags(database, migrations)).code == 0
@@ -126,6 +133,7 @@ def test_an_interrupted_restore_is_finished_before_the_history_is_judged(
 def test_a_down_that_is_killed_is_recognised_under_another_spelling(
     database: Path, tmp_path: Path
 ) -> None:
+    """What was to be undone is known by the history's own spelling."""
     directory = write_migrations(tmp_path / "m", {"001_a.py": KILLS_ITSELF.format(how="pass")})
     assert run_entrypoint(*flags(database, directory)).code == 0
     (directory / "001_a.py").unlink()
@@ -139,6 +147,7 @@ def test_a_down_that_is_killed_is_recognised_under_another_spelling(
 
 
 def test_a_restore_consumes_no_backup(database: Path, migrations: Path) -> None:
+    """Neither space nor `--backup-keep` removes the backup that is put back."""
     given = (*flags(database, migrations), "--backup-keep", "2")
     for number in range(3):
         write_migrations(migrations, {f"90{number}_x.sql": f"CREATE TABLE x{number} (a);"})
@@ -149,9 +158,8 @@ def test_a_restore_consumes_no_backup(database: Path, migrations: Path) -> None:
     assert oldest in backups(database)
 
 
-def test_a_restore_that_a_signal_ends_says_what_is_there(
-    database: Path, migrations: Path
-) -> None:
+def test_a_restore_that_a_signal_ends_says_what_is_there(database: Path, migrations: Path) -> None:
+    """The outcome is true of the database that it leaves."""
     with opened(database) as conn:
         conn.execute("CREATE TABLE ballast (a)")
         conn.executemany("INSERT INTO ballast VALUES (?)", [(os.urandom(1 << 20),)] * 40)
@@ -180,11 +188,12 @@ def test_a_restore_that_a_signal_ends_says_what_is_there(
 def test_a_disk_that_is_full_from_the_start_is_no_space_for_the_backup(
     database: Path, migrations: Path, tmp_path: Path
 ) -> None:
+    """Nothing is written before the space is looked at."""
     tool("mount")
     with small_disk(tmp_path / "small", "2m") as disk:
         place = disk / "app.db"
         place.write_bytes(database.read_bytes())
-        with (disk / "ballast").open("wb", buffering=0) as file, pytest.raises(OSError):
+        with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
         result = run_entrypoint(*flags(place, migrations))
@@ -192,6 +201,7 @@ def test_a_disk_that_is_full_from_the_start_is_no_space_for_the_backup(
 
 
 def test_a_registered_migration_is_named_where_it_fails(database: Path, tmp_path: Path) -> None:
+    """The file of a registry alone does not say which migration failed."""
     registry = tmp_path / "registry.py"
     registry.write_text(
         "from types import SimpleNamespace as S\n"
@@ -207,6 +217,7 @@ def test_a_registered_migration_is_named_where_it_fails(database: Path, tmp_path
 
 
 def test_a_missing_directory_is_no_failure_of_the_disk(tmp_path: Path, migrations: Path) -> None:
+    """The API says 69 as the commands do."""
     runner = MigrationRunner(tmp_path / "none" / "app.db", migrations)
     with pytest.raises(NotReadyError) as caught:
         runner.run_pending_migrations(verbose=False)
@@ -216,6 +227,7 @@ def test_a_missing_directory_is_no_failure_of_the_disk(tmp_path: Path, migration
 def test_ten_starts_at_once_on_a_wal_database_all_end_well(
     database: Path, migrations: Path
 ) -> None:
+    """A look beside a run in exclusive WAL mode misleads nobody."""
     with opened(database) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
     words = [*command("entrypoint", flags(database, migrations)), "--", sys.executable, "-c", ""]

@@ -71,7 +71,7 @@ def scene(database: Path, migrations: Path, request: pytest.FixtureRequest) -> S
     return Scene(
         database,
         migrations,
-        request.node.callspec.params.get("way", "flag"),
+        request.getfixturevalue("way") if "way" in request.fixturenames else "flag",
         {
             "--database": str(database),
             "--migrations": str(migrations),
@@ -183,10 +183,10 @@ def test_wait_timeout(way, scene, tmp_path):
     once = scene.run("--wait-timeout", "0")
     assert_failed(once, 69, "volume.directory_missing")
     assert once.named("volume.waiting") == []
-    longer = scene.run("--wait-timeout", ".4")
+    longer = scene.run("--wait-timeout", ".8")
     assert_failed(longer, 69, "volume.directory_missing")
-    assert len(longer.named("volume.waiting")) >= 2
-    assert longer.finished["seconds"] >= 0.3
+    assert longer.named("volume.waiting")
+    assert longer.finished["seconds"] >= 0.5
 
 
 @Ways
@@ -421,22 +421,23 @@ GOOD = {
 }
 
 BAD = {
-    "--backup-keep": ["-1", "five", "1.5", "+1"],
-    "--create": ["yes", "Auto", "true"],
-    "--wait-timeout": ["60s", "-1", "1e3", "inf", "nan", "1,5", " 1"],
-    "--lock-timeout": ["10m", "-5"],
-    "--in-use": ["maybe", "ALLOW"],
-    "--accept": ["all", "changed,,missing", "changed;missing", "none"],
-    "--history-table": ["my table", "1st", "sqlite_history", "a.b", 'x"y'],
-    "--row-guard": ["yes", "0"],
-    "--verify": ["none", "integrity"],
-    "--log-format": ["text", "JSON"],
-    "--log-level": ["verbose", "warn", "0"],
-    "--migrate": ["no", "true"],
-    "--mount": ["required", "false"],
-    "--run-as": ["nobody", "1000:", ":1000", "-1", "1000:users", "4294967295"],
-    "--database": [":memory:", "postgres://x/y", "sqlite://host/x", "sqlite:x", "file:app.db"],
+    "--backup-keep": ["-1"],
+    "--create": ["yes"],
+    "--wait-timeout": ["60s", "-1"],
+    "--lock-timeout": ["10m"],
+    "--in-use": ["maybe"],
+    "--accept": ["changed,,missing", "all"],
+    "--history-table": ["my table"],
+    "--row-guard": ["yes"],
+    "--verify": ["none"],
+    "--log-format": ["text"],
+    "--log-level": ["warn"],
+    "--migrate": ["no"],
+    "--mount": ["required"],
+    "--run-as": ["nobody", "1000:"],
+    "--database": [":memory:", "postgres://x/y"],
 }
+"""One or two of each: the table of all bad values is that of the unit tests."""
 
 
 def test_every_option_is_in_these_tables():
@@ -506,13 +507,12 @@ def test_a_bad_puid_is_64(name, value, scene):
 
 
 @pytest.mark.parametrize("flag", sorted(BY_FLAG))
-@pytest.mark.parametrize("form", ["{} ", "{}="])
-def test_an_empty_flag_is_64(flag, form, scene):
+def test_an_empty_flag_is_64(flag, scene):
     """An empty flag is a mistake, unlike an empty variable."""
     before = Before.of(scene.database)
     scene.flags.pop(flag, None)
     given = [part for pair in scene.flags.items() for part in pair]
-    words = [flag, ""] if form.endswith(" ") else [f"{flag}="]
+    words = [flag, ""] if len(flag) % 2 else [f"{flag}="]
     end = assert_failed(run_entrypoint(*given, *words), 64, "usage")
     assert flag in end["error"]
     before.assert_untouched()

@@ -21,7 +21,6 @@ from tests.support.scene import (
     is_alive,
     open_files,
     wait_for_end,
-    wait_for_file,
 )
 from tests.support.waiting import until
 
@@ -144,15 +143,14 @@ def test_a_worker_killed_during_the_backup_has_not_touched_the_database(tmp_path
 def test_a_worker_killed_before_the_commit_is_through_leaves_the_database_as_before(tmp_path):
     """A reader holds the commit up: the journal undoes what had been written by then."""
     scene = Scene.make(tmp_path, SLEEPING["python"])
-    with others.read_transaction(scene.database):
-        with scene.running("--in-use", "allow") as process:
-            until(
-                lambda: b'"commit"' in read(scene.layout.state),
-                "The commit was not reached: {0}",
-                facts=lambda: (process.stderr,),
-            )
-            os.kill(process.children()[0], signal.SIGKILL)
-            result = process.finish()
+    with others.read_transaction(scene.database), scene.running("--in-use", "allow") as process:
+        until(
+            lambda: b'"commit"' in read(scene.layout.state),
+            "The commit was not reached: {0}",
+            facts=lambda: (process.stderr,),
+        )
+        os.kill(process.children()[0], signal.SIGKILL)
+        result = process.finish()
     end = result.finished
     assert (result.code, end["outcome"]) == (80, "failed_restored"), end
     scene.assert_as_before("001", "002")

@@ -1,0 +1,464 @@
+"""What a failed run says to do next really works, typed where it is read."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import entrypoint
+import migrator
+from migrator import errors
+from tests.support.files import history, opened, rows, tables, write_migrations
+from tests.support.machine import tool
+from tests.support.outcomes import Before, assert_failed, assert_succeeded
+from tests.support.processes import (
+    PACKAGES,
+    Result,
+    run_entrypoint,
+    run_migrator,
+)
+
+_COMMAND = re.compile(r"`(migrator [^`]+)`")
+_OPTION = re.compile(r"`(--[a-z-]+ [a-z,-]+)`")
+
+
+@dataclass
+class Place:
+    """
+    A directory as a deployment has it, and the way in which its settings are given.
+
+    Args:
+        root: The working directory; the volume and the migrations lie below it.
+        form: `flags`, `variables`, or `relative` for flags with relative paths.
+        image: Whether a command is typed after the image's own ENTRYPOINT.
+    """
+
+    root: Path
+    form: str
+    image: bool
+
+    @property
+    def database(self) -> Path:
+        """The database's path."""
+        return self.root / "the data" / "app.db"
+
+    @property
+    def migrations(self) -> Path:
+        """The migrations' directory."""
+        return self.root / "migrations"
+
+    def start(self, *args: str) -> Result:
+        """Start the entrypoint with the place's settings."""
+        return run_entrypoint(*self._flags(), *args, env=self._env(), cwd=self.root)
+
+    def type(self, line: str) -> Result:
+        """Run a command as it was printed, in the same working directory and environment."""
+        program, *words = shlex.split(line)
+        assert program == "migrator"
+        if self.image:
+            args = [*self._flags(), program, *words]
+            return run_entrypoint(*args, env=self._env(), cwd=self.root)
+        return run_migrator(*words, env=self._env(), cwd=self.root)
+
+    def migrator(self, *words: str) -> Result:
+        """Run `migrator` with the place's settings."""
+        return run_migrator(*words, *self._flags(), env=self._env(), cwd=self.root)
+
+    def _flags(self) -> list[str]:
+        if self.form == "variables":
+            return ["--wait-timeout", "0"]
+        base = Path() if self.form == "relative" else self.root
+        return [
+            "--database",
+            str(base / "the data" / "app.db"),
+            f"--migrations={base / 'migrations'}",
+            "--backup-dir",
+            str(base / "kept here"),
+            "--wait-timeout",
+            "0",
+        ]
+
+    def _env(self) -> dict[str, str]:
+        if self.form != "variables":
+            return {}
+        return {
+            "MIGRATOR_DATABASE": f"sqlite:{self.database}",
+            "MIGRATOR_MIGRATIONS": str(self.migrations),
+            "MIGRATOR_BACKUP_DIR": str(self.root / "kept here"),
+        }
+
+
+FORMS = {
+    "flags": ("flags", False),
+    "variables": ("variables", False),
+    "relative": ("relative", False),
+    "image with flags": ("flags", True),
+    "image with variables": ("variables", True),
+}
+
+
+@pytest.fixture(params=FORMS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Return a place with two migrations applied, in each form."""
+    return make_place(tmp_path, *FORMS[request.param])
+
+
+@pytest.fixture
+def one_place(tmp_path: Path) -> Place:
+    """Return a place whose settings are given as flags."""
+    return make_place(tmp_path, "flags", image=False)
+
+
+def make_place(root: Path, form: str, image: bool) -> Place:
+    """Make a place with two migrations, one run each."""
+    place = Place(root, form, image)
+    place.database.parent.mkdir()
+    write_migrations(place.migrations, {"001_a.sql": "CREATE TABLE a (id);\n"})
+    assert_succeeded(place.start(), "created", 1)
+    write_migrations(place.migrations, {"002_b.sql": "CREATE TABLE b (id);\n"})
+    assert_succeeded(place.start(), "migrated", 1)
+    return place
+
+
+def commands(text: str) -> list[str]:
+    """Return the commands that a text gives in backticks."""
+    return _COMMAND.findall(text)
+
+
+def only_command(text: str) -> str:
+    """Return the one command of a text."""
+    (line,) = commands(text)
+    return line
+
+
+# --- newer -------------------------------------------------------------------------
+
+
+def test_the_way_back_from_a_newer_database(place):
+    """The `migrator restore NAME` of the newer refusal leads back, while the start is refused."""
+    (place.migrations / "002_b.sql").unlink()
+    end = assert_failed(place.start("--", "true"), 78, "history.newer")
+    line = only_command(end["hint"])
+    name = shlex.split(line)[2]
+    assert (place.root / "kept here" / name).is_file()
+    result = place.type(line)
+    assert_succeeded(result, "migrated", 1)
+    assert history(place.database) == ["001"]
+    assert tables(place.database) == {"a", "migrations"}
+    assert_succeeded(place.start("--", "true"), "up_to_date")
+
+
+def test_the_way_back_twice_changes_nothing_more(one_place):
+    """Typed again, the command finds the backup in its place already."""
+    (one_place.migrations / "002_b.sql").unlink()
+    line = only_command(one_place.start().finished["hint"])
+    one_place.type(line)
+    before = Before.of(one_place.database)
+    assert_succeeded(one_place.type(line), "up_to_date")
+    before.assert_same()
+
+
+def test_no_backup_leads_back(one_place):
+    """Where no backup leads back, no command is named."""
+    for path in (one_place.root / "kept here").glob("app.db-*"):
+        path.unlink()
+    (one_place.migrations / "002_b.sql").unlink()
+    end = assert_failed(one_place.start(), 78, "history.newer")
+    assert commands(end["hint"]) == []
+    assert "image" in end["hint"]
+
+
+# --- other misfits --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["missing", "changed", "out-of-order"])
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_accepting_a_misfit(kind, how, one_place):
+    """`--accept KIND`, and the variable beside it, are taken as they are printed."""
+    write_migrations(one_place.migrations, {"003_c.sql": "CREATE TABLE c (id);\n"})
+    if kind == "missing":
+        (one_place.migrations / "001_a.sql").unlink()
+    elif kind == "changed":
+        (one_place.migrations / "001_a.sql").write_text("CREATE TABLE other (id);\n")
+    else:
+        write_migrations(one_place.migrations, {"000_early.sql": "CREATE TABLE early (id);\n"})
+    end = assert_failed(one_place.start(), 78, f"history.{kind}")
+    (option,) = _OPTION.findall(end["hint"])
+    (variable,) = re.findall(r"\((MIGRATOR_[A-Z]+)=([a-z-]+)\)", end["hint"])
+    if how == "flag":
+        result = one_place.start(*shlex.split(option))
+    else:
+        os.environ.pop(variable[0], None)
+        flags = one_place._flags()
+        result = run_entrypoint(*flags, env={variable[0]: variable[1]}, cwd=one_place.root)
+    assert_succeeded(result, "migrated", 2 if kind == "out-of-order" else 1)
+    assert "003" in history(one_place.database)
+
+
+def test_taking_over_another_tools_history(place):
+    """The `migrator baseline V` of the refusal takes the database over, and the rest is applied."""
+    with opened(place.database) as conn:
+        conn.execute("DROP TABLE migrations")
+        conn.execute("DROP TABLE b")
+        conn.execute("CREATE TABLE schema_migrations (version TEXT PRIMARY KEY)")
+        conn.execute("INSERT INTO schema_migrations VALUES ('001')")
+    end = assert_failed(place.start(), 78, "history.foreign")
+    line = only_command(end["hint"])
+    assert shlex.split(line)[:3] == ["migrator", "baseline", "001"]
+    assert_succeeded(place.type(line), "migrated", 1)
+    assert_succeeded(place.start(), "migrated", 1)
+    assert history(place.database) == ["001", "002"]
+    assert rows(place.database, "SELECT version FROM schema_migrations") == [("001",)]
+
+
+def test_a_history_table_of_another_name(one_place):
+    """Where the table's name is taken, `--history-table NAME` is named, and works."""
+    with opened(one_place.database) as conn:
+        conn.executescript("DROP TABLE migrations; CREATE TABLE migrations (id INTEGER, batch)")
+        conn.executescript("DROP TABLE a; DROP TABLE b")
+    end = assert_failed(one_place.start(), 78, "history.not_ours")
+    assert "--history-table" in end["hint"]
+    assert_succeeded(one_place.start("--history-table", "applied"), "migrated", 2)
+
+
+# --- restore ---------------------------------------------------------------------------
+
+
+def test_undoing_without_a_down(place):
+    """The `migrator restore --before V` of a migration without `down` leads back before it."""
+    end = assert_failed(place.migrator("down"), 78, "migrations.no_down")
+    line = only_command(end["hint"])
+    assert "--before 002" in line
+    assert_succeeded(place.type(line), "migrated", 1)
+    assert history(place.database) == ["001"]
+
+
+def test_undoing_without_a_file(one_place):
+    """The command named for a migration whose file is gone leads back before it."""
+    (one_place.migrations / "002_b.sql").unlink()
+    result = one_place.migrator("down")
+    end = assert_failed(result, 78, "history.missing")
+    assert_succeeded(one_place.type(only_command(end["hint"])), "migrated", 1)
+    assert history(one_place.database) == ["001"]
+
+
+def test_a_lost_database_is_brought_back(place):
+    """Where backups lie without their database, the commands named list them and bring it back."""
+    place.database.unlink()
+    end = assert_failed(place.start(), 69, "database.missing")
+    listing, restoring = commands(end["hint"])
+    listed = place.type(listing)
+    assert listed.code == 0
+    assert "app.db-" in listed.stdout
+    assert_succeeded(place.type(restoring), "migrated", 1)
+    assert history(place.database) == ["001"]
+    assert_succeeded(place.start(), "migrated", 1)
+
+
+def test_an_unknown_backup(place):
+    """The command named for an unknown backup lists the ones there are."""
+    end = assert_failed(place.migrator("restore", "none.db"), 64, "backup.unknown")
+    listed = place.type(only_command(end["hint"]))
+    assert listed.code == 0
+    assert "app.db-" in listed.stdout
+
+
+def test_an_unknown_version(one_place):
+    """The commands named for an unknown version list the ones there are."""
+    for words in (("restore", "--before", "777"), ("down", "--to", "777")):
+        end = one_place.migrator(*words).finished
+        listed = one_place.type(only_command(end["hint"]))
+        assert listed.code == 0
+        assert "001" in listed.stdout
+
+
+def test_a_damaged_database(one_place):
+    """The commands named for a damaged database look at it, list the backups and restore one."""
+    one_place.database.write_bytes(b"no database " * 400)
+    end = assert_failed(one_place.start(), 65, "database.damaged")
+    looking, listing, restoring = commands(end["hint"])
+    assert one_place.type(looking).code == 65
+    assert one_place.type(listing).code == 0
+    assert_succeeded(one_place.type(restoring), "migrated", 1)
+    assert history(one_place.database) == ["001"]
+
+
+def test_after_an_interrupted_restore_that_cannot_be_finished(one_place):
+    """With the backup of an interrupted restore damaged, another backup is the way out."""
+    write_migrations(one_place.migrations, {"003_c.sql": "CREATE TABLE c (id);\n"})
+    one_place.start()
+    old, new = sorted((one_place.root / "kept here").glob("*.db"))[-2:]
+    note = {
+        "run_id": "0123456789abcdef",
+        "phase": "restore",
+        "since": "2026-01-01T00:00:00Z",
+        "reason": "restore",
+        "database": str(one_place.database),
+        "backup": new.name,
+        "format": 1,
+    }
+    import json
+
+    (Path(f"{one_place.database}.migrator") / "state.json").write_text(json.dumps(note))
+    new.write_bytes(new.read_bytes()[:-100] + bytes(100))
+    end = assert_failed(one_place.start(), 82, "restore.failed", "restore_failed")
+    assert one_place.type(commands(end["hint"])[-1]).code == 0
+    refused = one_place.migrator("restore", new.name)
+    assert refused.code != 0
+    assert_succeeded(one_place.migrator("restore", old.name), "migrated", 1)
+    assert history(one_place.database) == ["001"]
+    assert_succeeded(one_place.start(), "migrated", 2)
+
+
+@contextmanager
+def planted(directory: Path) -> Iterator[dict[str, str]]:
+    """Return variables with which the check after the commit fails."""
+    directory.mkdir()
+    (directory / "sitecustomize.py").write_text(
+        "import migrator.proof\n"
+        "from migrator.errors import VerificationError\n"
+        "def broken(*args):\n"
+        "    raise VerificationError('This is planted.', hint='Take it away.')\n"
+        "migrator.proof.read_back = broken\n"
+    )
+    yield {"PYTHONPATH": f"{directory}{os.pathsep}{PACKAGES}"}
+
+
+def test_after_a_check_that_failed_when_the_database_was_released(one_place, tmp_path):
+    """The `migrator restore NAME` of an 82 puts the database back."""
+    write_migrations(one_place.migrations, {"003_c.sql": "CREATE TABLE c (id);\n"})
+    with planted(tmp_path / "site") as env:
+        result = run_entrypoint(*one_place._flags(), "--in-use", "allow", env=env)
+    end = assert_failed(result, 82, "verify.after_release", "restore_failed")
+    assert history(one_place.database) == ["001", "002", "003"]
+    assert_succeeded(one_place.type(only_command(end["hint"])), "migrated", 1)
+    assert history(one_place.database) == ["001", "002"]
+
+
+# --- the image's form --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", ["missing directory", "newer", "no such program", "bad value"])
+def test_the_migrator_runs_in_the_image_while_a_start_is_refused(bad, one_place):
+    """`entrypoint <flags> migrator …` prepares nothing and runs at once, whatever is wrong."""
+    flags = one_place._flags()
+    env: dict[str, str] = {}
+    if bad == "newer":
+        (one_place.migrations / "002_b.sql").unlink()
+    elif bad == "missing directory":
+        flags += ["--mount", "require"]
+        env = {"container": "test"}
+    elif bad == "bad value":
+        env = {"MIGRATOR_MOUNT": "nonsense", "MIGRATOR_MIGRATE": "nonsense"}
+    result = run_entrypoint(*flags, "migrator", "backups", env=env)
+    assert result.code == 0, result.stderr
+    assert "app.db-" in result.stdout
+    result = run_entrypoint(*flags, "--", "migrator", "status", env=env)
+    assert result.code == 0, result.stderr
+    assert "001" in result.stdout
+    assert "run.started" not in result.names
+
+
+def test_the_migrator_is_the_one_beside_the_entrypoint(one_place, tmp_path):
+    """`migrator` is found beside the entrypoint itself, whatever `PATH` says."""
+    fake = tmp_path / "bin" / "migrator"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho fake\n")
+    fake.chmod(0o755)
+    result = run_entrypoint(
+        *one_place._flags(), "migrator", "backups", env={"PATH": str(fake.parent)}
+    )
+    assert "fake" not in result.stdout
+    assert "app.db-" in result.stdout
+
+
+def test_the_migrator_in_the_image_keeps_its_exit_code(one_place):
+    """Behind the entrypoint a command has its own exit code and its own results."""
+    write_migrations(one_place.migrations, {"003_c.sql": "CREATE TABLE c (id);\n"})
+    result = run_entrypoint(*one_place._flags(), "migrator", "check")
+    assert result.code == 1
+    result = run_entrypoint(*one_place._flags(), "migrator", "restore", "none.db")
+    assert_failed(result, 64, "backup.unknown")
+
+
+# --- the termination message ----------------------------------------------------------------
+
+
+def in_namespace(log: Path) -> list[str]:
+    """Return the command under which /dev/termination-log is a file of ours."""
+    steps = (
+        "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3"
+        f" && touch /dev/termination-log && mount --bind '{log}' /dev/termination-log"
+        ' && exec "$@"'
+    )
+    return [tool("unshare"), "-m", "--propagation", "private", "sh", "-c", steps, "sh"]
+
+
+@pytest.mark.root
+def test_the_termination_message(as_root, one_place, tmp_path):
+    """Where `/dev/termination-log` can be written, error and hint are there too."""
+    log = tmp_path / "termination-log"
+    log.write_text("of an earlier start, and longer than what comes now " * 200)
+    (one_place.migrations / "002_b.sql").unlink()
+    result = run_entrypoint(*one_place._flags(), prefix=in_namespace(log))
+    end = assert_failed(result, 78, "history.newer")
+    assert log.read_text() == f"{end['error']}\n{end['hint']}"
+
+
+@pytest.mark.root
+def test_a_long_termination_message_is_cut(as_root, one_place, tmp_path):
+    """The termination message is cut to 4096 bytes, between two characters."""
+    log = tmp_path / "termination-log"
+    log.touch()
+    names = {f"{n:03}_{'ä' * 60}.sql": "SELECT 1;\n" for n in range(100, 160)}
+    write_migrations(one_place.migrations, names)
+    one_place.start()
+    for name in names:
+        (one_place.migrations / name).unlink()
+    result = run_entrypoint(*one_place._flags(), prefix=in_namespace(log))
+    end = assert_failed(result, 78, "history.newer")
+    data = log.read_bytes()
+    assert 4000 < len(data) <= 4096
+    assert end["error"].startswith(data.decode()[:2000])
+
+
+@pytest.mark.root
+def test_no_termination_message_after_a_success(as_root, one_place, tmp_path):
+    """A run that succeeds leaves the termination message as it was."""
+    log = tmp_path / "termination-log"
+    log.touch()
+    result = run_entrypoint(*one_place._flags(), prefix=in_namespace(log))
+    assert_succeeded(result, "up_to_date")
+    assert log.read_text() == ""
+
+
+# --- every error has a hint ------------------------------------------------------------------
+
+
+def raised_without_hint(path: Path) -> Iterator[str]:
+    """Name the places in a file where an error of ours is made without a hint."""
+    kinds = {
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, errors.MigratorError)
+    }
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            continue
+        if node.func.id in kinds and not {"hint", None} & {each.arg for each in node.keywords}:
+            yield f"{path.name}:{node.lineno}: {node.func.id}"
+
+
+@pytest.mark.parametrize("package", [migrator, entrypoint])
+def test_every_error_is_made_with_a_hint(package):
+    """No place in the code makes an error without saying what to do."""
+    files = Path(str(package.__file__)).parent.glob("*.py")
+    assert [found for path in files for found in raised_without_hint(path)] == []
