@@ -209,7 +209,7 @@ def _wait_for_volume(start: Start, layout: Layout) -> None:
             admit=admit,
         )
 
-    wait_until_ready(look, start.deadline, start.log)
+    wait_until_ready(look, start.deadline, start.log, level="info")
 
 
 def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None]) -> Result:

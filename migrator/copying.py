@@ -267,9 +267,9 @@ def same_pages(one: int, other: int) -> bool:
         if left == right:
             continue
         left, right = (_masked(chunk, offset, page_size) for chunk in (left, right))
-        if left != right and page_size:
+        if left != right:
             if free is None:
-                free = free_leaves(one, page_size, size // page_size)
+                free = free_leaves(one, page_size, size // page_size if page_size else 0)
             left, right = (without_pages(each, offset, page_size, free) for each in (left, right))
         if left != right:
             return False

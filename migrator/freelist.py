@@ -13,6 +13,7 @@ import os
 from collections.abc import Collection
 
 _FIRST_TRUNK = 32
+_SMALLEST = 512
 
 
 def free_leaves(descriptor: int, page_size: int, pages: int) -> frozenset[int]:
@@ -25,8 +26,10 @@ def free_leaves(descriptor: int, page_size: int, pages: int) -> frozenset[int]:
         pages: How many pages the file has.
 
     Returns:
-        None of them where the freelist makes no sense.
+        None of them where the page size or the freelist makes no sense.
     """
+    if page_size < _SMALLEST or page_size & (page_size - 1):
+        return frozenset()
     leaves: set[int] = set()
     trunks: set[int] = set()
     trunk = _number(os.pread(descriptor, 4, _FIRST_TRUNK))
@@ -53,6 +56,8 @@ def without_pages(chunk: bytes, offset: int, page_size: int, pages: Collection[i
         page_size: In bytes.
         pages: The numbers of the pages, from 1.
     """
+    if not pages:
+        return chunk
     blank = bytearray(chunk)
     first = offset // page_size + 1
     for at in range(0, len(chunk), page_size):

@@ -58,13 +58,18 @@ def new_run_id() -> str:
 
 def as_bug(error: BaseException, doing: str = "") -> MigratorError:
     """Return the error that reports a crash of this program: one line, the traceback a field."""
-    import traceback
+    try:
+        import traceback
 
+        trace = "".join(traceback.format_exception(error))
+    except (ImportError, OSError):
+        # After the privileges were dropped, Python's own files may be out of reach.
+        trace = repr(error)
     text = f"{type(error).__name__}: {error}"[:500]
     return MigratorError(
         f"This program failed{doing}: {text}.",
         hint="Please report it with the traceback in this line; the database is as before.",
-        data={"traceback": "".join(traceback.format_exception(error))},
+        data={"traceback": trace},
     )
 
 

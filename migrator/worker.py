@@ -17,6 +17,7 @@ import select
 import selectors
 import signal
 import sys
+import termios
 import time
 import traceback
 from collections.abc import Callable
@@ -34,12 +35,11 @@ ALIVE = 10.0
 """Seconds between two `migration.progress` events."""
 _TEXT = 500
 _DRAIN = 0.5
+_BOUNDARIES = ("migration.started", "migration.finished", "migration.failed")
 _REAP = 5.0
 _CHUNK = 8192
 """How much is read before the parent looks at its signals again: output may have no end."""
 _LONGEST_LINE = 4096
-_PIPE = 65536
-"""What a pipe holds at most (pipe(7))."""
 
 Task = Callable[[Emit], dict[str, Any]]
 
@@ -163,8 +163,8 @@ def _child(
         signal.set_wakeup_fd(-1)
         for number in (*Signals.HANDLED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        emit = _Pipe(report)
-        os.register_at_fork(after_in_child=lambda: _forget((report, *private)))
+        emit = _Pipe(report, output)
+        os.register_at_fork(after_in_child=lambda: _forget((report, output, *private)))
         emit.send(_attempt(task, emit, prepare, parent))
         code = 0
     finally:
@@ -186,14 +186,25 @@ def _attempt(task: Task, emit: Emit, prepare: Callable[[], None], parent: int) -
 
 
 class _Pipe:
-    """The child's end of the report pipe: one JSON object a line."""
+    """
+    The child's end of the report pipe: one JSON object a line.
 
-    def __init__(self, number: int) -> None:
+    It and the pipe of what migrations print have no common order, so around
+    the start and the end of each migration the parent is given time to read.
+    """
+
+    def __init__(self, number: int, output: int) -> None:
         self._number = number
+        self._output = output
         self._pid = os.getpid()
 
     def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
+        if event in _BOUNDARIES:
+            _flush()
+            _let_read(self._output)
         self.send({"event": event, "message": message, "level": level, "fields": fields})
+        if event in _BOUNDARIES:
+            _let_read(self._number)
 
     def send(self, what: dict[str, Any]) -> None:
         if os.getpid() != self._pid:
@@ -203,15 +214,27 @@ class _Pipe:
             data = data[os.write(self._number, data) :]
 
 
+def _let_read(pipe: int) -> None:
+    """Wait, not for long, until the parent has read what is in a pipe."""
+    waiting = bytearray(4)
+    deadline = time.monotonic() + _DRAIN
+    while time.monotonic() < deadline:
+        # FIONREAD answers at both ends of a pipe (pipe(7)).
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+        if not any(waiting):
+            return
+        time.sleep(0.0005)
+
+
 def _detach(output: int) -> None:
     """Give the child an empty standard input, and the output pipe for what it prints."""
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    for number in (null, output):
-        if number > 2:
-            os.close(number)
+    if null > 2:
+        os.close(null)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the life of the process
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
@@ -249,10 +272,8 @@ def _wait(watch: _Watch, signals: Signals, report: int, output: int) -> None:
             for key, _ in selector.select(_pause(watch)):
                 number = key.fd
                 if number == report:
-                    more = _read_report(watch, report, output)
+                    more = _read_report(watch, report)
                 elif number == output:
-                    # Which migration prints is in the report.
-                    _read_report(watch, report, output)
                     more = _read_output(watch, output)
                 else:
                     more = signals.drain()
@@ -322,9 +343,9 @@ def _read(number: int, buffer: bytearray, take: Callable[[bytes], None]) -> bool
     return bool(data)
 
 
-def _read_report(watch: _Watch, report: int, output: int) -> bool:
+def _read_report(watch: _Watch, report: int) -> bool:
     """Read some of what was reported; False at its end."""
-    return _read(report, watch.report, lambda line: _take(watch, output, line))
+    return _read(report, watch.report, lambda line: _on_report(watch, line))
 
 
 def _read_output(watch: _Watch, output: int) -> bool:
@@ -335,30 +356,21 @@ def _read_output(watch: _Watch, output: int) -> bool:
 
 
 def _drain(watch: _Watch, report: int, output: int) -> None:
-    """Read what is left in the pipes, and the last line of the output that had no end."""
+    """Read what is left in the pipes, first what was printed before the last report."""
     deadline = time.monotonic() + _DRAIN
-    while _holds(report) and _read_report(watch, report, output):
-        pass
     while _holds(output) and _read_output(watch, output):
         if time.monotonic() > deadline:
             break
+    while _holds(report) and _read_report(watch, report):
+        pass
+    _end_line(watch)
+
+
+def _end_line(watch: _Watch) -> None:
+    """Take a line of the output that had no end as it is."""
     if watch.output:
         _on_output(watch, bytes(watch.output))
         watch.output.clear()
-
-
-def _take(watch: _Watch, output: int, line: bytes) -> None:
-    """
-    Take in a line of the report, after what was printed before it.
-
-    The two pipes have no common order: what waits beside the news of a start
-    was printed by the migration that has started.
-    """
-    if b'"migration.started"' not in line:
-        for _ in range(_PIPE // _CHUNK):
-            if not (_holds(output) and _read_output(watch, output)):
-                break
-    _on_report(watch, line)
 
 
 def _holds(number: int) -> bool:
@@ -395,6 +407,7 @@ def _follow(watch: _Watch, event: str, fields: dict[str, Any]) -> None:
         watch.started_at = time.monotonic()
         watch.alive_at = watch.started_at + ALIVE
     elif event in ("migration.finished", "migration.failed"):
+        _end_line(watch)
         watch.ending.migration = None
 
 

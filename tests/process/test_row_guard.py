@@ -48,7 +48,7 @@ def run(database: Path, sql: str, *more: str, way: str = "in-place", **files: st
     )
 
 
-def refused(result: Result, database: Path, before: str, **expected: Any) -> None:
+def refused(result: Result, database: Path, digest: str, **expected: Any) -> None:
     """Say that the run was undone, naming the migration, table and counts."""
     assert (81, "rows.lost", "failed_restored") == (
         result.code,
@@ -63,7 +63,7 @@ def refused(result: Result, database: Path, before: str, **expected: Any) -> Non
     failed = result.one("migration.failed")
     assert ("001", "step") == (failed["version"], failed["name"])
     assert "app\n" != result.stdout
-    assert before == logical_digest(database)
+    assert digest == logical_digest(database)
     assert "migrations" not in tables(database)
 
 
@@ -242,7 +242,7 @@ def test_a_loss_is_the_fault_of_the_migration_that_made_it(shop):
     )
     assert 81 == result.code
     assert "002_shrink.sql" in result.finished["error"]
-    assert ["5", "4"] == [word for word in result.finished["error"].split() if word in "345"][::-1]
+    assert "left 4 of the 5 rows" in result.finished["error"]
     assert before == logical_digest(shop)
 
 

@@ -1,0 +1,348 @@
+"""What is checked before the commit: foreign keys, structure, the migration's own checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.digest import logical_digest
+from tests.support.files import history, listing, make_database, rows, tables, write_migrations
+from tests.support.processes import Result, run_entrypoint
+
+BOTH = pytest.mark.parametrize("way", ["in-place", "copy"])
+ORPHAN = "INSERT INTO notes (user_id, text) VALUES (99, 'nobody');"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Return an empty directory for migrations."""
+    return write_migrations(tmp_path / "files", {})
+
+
+def start(database: Path, files: Path, *more: str) -> Result:
+    """Run the entrypoint with an application that says that it runs."""
+    return run_entrypoint("--database", database, "--migrations", files, *more, "--", "echo", "app")
+
+
+def head(way: str) -> str:
+    """Return the first line of an `.sql` file that takes one way."""
+    return f"-- migrate:up{' transaction:false' if way == 'copy' else ''}\n"
+
+
+def undone(result: Result, database: Path, before: str) -> None:
+    """Say that a failed run has left everything as before, and all of it pending."""
+    assert "app" not in result.stdout
+    assert "failed_restored" == result.finished["outcome"]
+    assert before == logical_digest(database)
+    assert "migrations" not in tables(database)
+
+
+# --- foreign keys -------------------------------------------------------------------
+
+
+@BOTH
+def test_orphans_that_a_migration_made_are_81(database, files, way):
+    """The tables and the count are named, and the hint says that foreign keys are off."""
+    write_migrations(files, {"001_a.sql": head(way) + ORPHAN})
+    before = logical_digest(database)
+    result = start(database, files)
+    assert (81, "verify.foreign_keys") == (result.code, result.finished["reason"])
+    assert "notes" in result.finished["error"]
+    assert "users" in result.finished["error"]
+    assert "oreign keys are off" in result.finished["hint"]
+    assert "foreign_key_check" == result.one("verify.failed")["check"]
+    undone(result, database, before)
+
+
+@BOTH
+def test_orphans_from_before_are_reported_and_do_not_block(database, files, way):
+    """What was wrong already is a warning with its count."""
+    make_database(database, ORPHAN * 2)
+    write_migrations(files, {"001_a.sql": head(way) + "CREATE TABLE a (id INTEGER);"})
+    result = start(database, files)
+    assert (0, "app\n") == (result.code, result.stdout)
+    warning = result.named("verify.finished")[0]
+    assert ("warning", "foreign_key_check", 2) == tuple(
+        warning[key] for key in ("level", "check", "violations")
+    )
+    assert "notes" in warning["message"]
+
+
+def test_one_orphan_more_than_before_is_81(database, files):
+    """Counts per table are compared: mending one and making two is one too many."""
+    make_database(database, ORPHAN)
+    write_migrations(files, {"001_a.sql": f"DELETE FROM notes WHERE user_id = 99;\n{ORPHAN * 2}"})
+    before = logical_digest(database)
+    result = start(database, files)
+    assert (81, "verify.foreign_keys") == (result.code, result.finished["reason"])
+    undone(result, database, before)
+
+
+def test_orphans_follow_a_renamed_table(database, files):
+    """What was violated under the old name is no new violation under the new one."""
+    make_database(database, ORPHAN)
+    write_migrations(files, {"001_a.sql": "ALTER TABLE notes RENAME TO remarks;"})
+    result = start(database, files)
+    assert 0 == result.code, result.stderr
+    assert "remarks" in tables(database)
+
+
+def test_a_mismatch_from_before_is_reported_and_does_not_block(database, files):
+    """A foreign key that SQLite cannot check counts as one violation of its table."""
+    make_database(
+        database,
+        "CREATE TABLE parent (code TEXT);"
+        "CREATE TABLE child (id INTEGER PRIMARY KEY, code TEXT REFERENCES parent(code));"
+        "INSERT INTO child (code) VALUES ('x');",
+    )
+    write_migrations(files, {"001_a.sql": "CREATE TABLE a (id INTEGER);"})
+    result = start(database, files)
+    assert (0, "app\n") == (result.code, result.stdout)
+    warning = result.named("verify.finished")[0]
+    assert "warning" == warning["level"]
+    assert "child" in warning["message"]
+
+
+def test_a_mismatch_that_a_migration_made_is_81(database, files):
+    """A rebuild that loses the parent's unique key makes the foreign key worthless."""
+    write_migrations(
+        files,
+        {
+            "001_a.sql": """
+                CREATE TABLE slim (id INTEGER, name TEXT);
+                INSERT INTO slim SELECT id, name FROM users;
+                DROP TABLE users;
+                ALTER TABLE slim RENAME TO users;
+                """
+        },
+    )
+    before = logical_digest(database)
+    result = start(database, files)
+    assert (81, "verify.foreign_keys") == (result.code, result.finished["reason"])
+    undone(result, database, before)
+
+
+def test_a_rebuild_keeps_the_children(database, files):
+    """Foreign keys are off during the run: dropping the parent does not empty its children."""
+    write_migrations(
+        files,
+        {
+            "001_a.py": '''
+                def up(conn):
+                    """As people write it, with the pragma that would be too late."""
+                    conn.executescript(
+                        """
+                        PRAGMA foreign_keys = ON;
+                        CREATE TABLE fresh (id INTEGER PRIMARY KEY, name TEXT NOT NULL, age INTEGER);
+                        INSERT INTO fresh (id, name) SELECT id, name FROM users;
+                        DROP TABLE users;
+                        ALTER TABLE fresh RENAME TO users;
+                        """
+                    )
+                '''
+        },
+    )
+    result = start(database, files)
+    assert 0 == result.code, result.stderr
+    assert [(3, 3)] == rows(
+        database, "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM notes)"
+    )
+
+
+# --- the migration's own checks --------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["check_before", "check_after"])
+@BOTH
+def test_a_failing_check_of_the_migration_is_81(database, files, name, way):
+    """Its words are in the error, with file and line, and nothing of the run stands."""
+    write_migrations(
+        files,
+        {
+            "001_a.sql": "CREATE TABLE a (id INTEGER);",
+            "002_b.py": f"""
+                transactional = {way == "in-place"}
+
+                def up(conn):
+                    conn.execute("CREATE TABLE b (id INTEGER)")
+
+                def {name}(conn):
+                    count = conn.execute("SELECT count(*) AS n FROM users").fetchone()["n"]
+                    assert count > 3, f"only {{count}} users"
+                """,
+        },
+    )
+    before = logical_digest(database)
+    result = start(database, files)
+    assert (81, f"verify.{name}") == (result.code, result.finished["reason"])
+    assert "only 3 users" in result.finished["error"]
+    assert "002_b.py" in result.finished["error"]
+    assert ("002_b.py", 8) == (result.finished["file"], result.finished["line"])
+    undone(result, database, before)
+
+
+def test_checks_see_the_state_before_and_after(database, files):
+    """`check_before` runs before `up`, `check_after` after it, in the run's transaction."""
+    write_migrations(
+        files,
+        {
+            "001_a.py": """
+                def tables(conn):
+                    query = "SELECT name FROM sqlite_schema WHERE name = 'a'"
+                    return len(conn.execute(query).fetchall())
+
+                def check_before(conn):
+                    assert tables(conn) == 0
+
+                def up(conn):
+                    conn.execute("CREATE TABLE a (id INTEGER)")
+
+                def check_after(conn):
+                    assert tables(conn) == 1
+                """
+        },
+    )
+    assert 0 == start(database, files).code
+    assert ["001"] == history(database)
+
+
+# --- requires and description -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("requires", "word"),
+    [("('009',)", "009"), ("('002',)", "002"), ("('001',)", "001"), ("'no version'", "no version")],
+)
+def test_an_unfulfilled_requires_is_78(database, files, volume, requires, word):
+    """What is unknown, later than itself, or itself cannot be required; nothing runs."""
+    write_migrations(
+        files,
+        {
+            "001_a.py": f"requires = {requires}\n\ndef up(conn): pass\n",
+            "002_b.sql": "CREATE TABLE b (id INTEGER);",
+        },
+    )
+    before = listing(volume)
+    result = start(database, files)
+    assert 78 == result.code
+    assert "001_a.py" in result.finished["error"]
+    assert word in result.finished["error"]
+    assert ["app.db"] == [name for name in listing(volume) if name.endswith(".db")]
+    assert before["app.db"] == listing(volume)["app.db"]
+
+
+def test_a_fulfilled_requires_is_no_obstacle(database, files):
+    """An earlier migration, applied or pending, may be required, in any spelling."""
+    write_migrations(
+        files,
+        {
+            "001_a.sql": "CREATE TABLE a (id INTEGER);",
+            "002_b.py": "requires = ('1',)\n\ndef up(conn): pass\n",
+        },
+    )
+    assert 0 == start(database, files).code
+    write_migrations(files, {"003_c.py": "requires = ('001', '002')\n\ndef up(conn): pass\n"})
+    assert 0 == start(database, files).code
+    assert ["001", "002", "003"] == history(database)
+
+
+def test_the_description_is_in_the_history(database, files):
+    """It is kept with the row, beside checksum, duration and run id."""
+    write_migrations(
+        files,
+        {
+            "001_a.py": "description = 'Makes a'\n\ndef up(conn): pass\n",
+            "002_b.sql": "CREATE TABLE b (id INTEGER);",
+        },
+    )
+    result = start(database, files)
+    assert 0 == result.code
+    run_id = result.finished["run_id"]
+    found = rows(database, "SELECT version, description, run_id FROM migrations ORDER BY version")
+    assert ("001", "Makes a", run_id) == found[0]
+    assert run_id == found[1][2]
+    (seconds, checksum) = rows(database, "SELECT seconds, checksum FROM migrations LIMIT 1")[0]
+    assert seconds >= 0
+    assert checksum
+
+
+# --- structure and history ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["quick", "full"])
+def test_the_structural_check_is_named(database, migrations, mode):
+    """`--verify full` is an `integrity_check`, the default a `quick_check`."""
+    result = start(database, migrations, "--verify", mode)
+    assert 0 == result.code
+    pragma = "integrity_check" if mode == "full" else "quick_check"
+    assert pragma in result.one("verify.finished")["check"]
+
+
+def test_full_finds_an_index_that_a_migration_has_broken(database, files):
+    """What `writable_schema` has made wrong is rolled back under `--verify full`."""
+    make_database(database, "CREATE INDEX by_name ON users (name)")
+    write_migrations(
+        files,
+        {
+            "001_a.py": """
+                def up(conn):
+                    conn.execute("PRAGMA writable_schema = ON")
+                    conn.execute(
+                        "UPDATE sqlite_schema SET sql = 'CREATE INDEX by_name ON users (id)'"
+                        " WHERE name = 'by_name'"
+                    )
+                    conn.execute("PRAGMA writable_schema = RESET")
+                """
+        },
+    )
+    before = logical_digest(database)
+    result = start(database, files, "--verify", "full")
+    assert (81, "verify.structure") == (result.code, result.finished["reason"])
+    undone(result, database, before)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM migrations;",
+        "DROP TABLE migrations;",
+        "INSERT INTO migrations (version, name) VALUES ('900', 'forged');",
+        "UPDATE migrations SET version = '800';",
+        "ALTER TABLE migrations RENAME TO elsewhere;",
+    ],
+)
+def test_a_migration_that_writes_to_the_history_fails(database, files, sql, way):
+    """The history must hold exactly what was applied, and is the run's own business."""
+    write_migrations(files, {"001_a.sql": "CREATE TABLE a (id INTEGER);"})
+    assert 0 == start(database, files).code
+    write_migrations(files, {"002_b.sql": head(way) + sql})
+    before = logical_digest(database)
+    result = start(database, files)
+    assert result.code in (80, 81), result.stderr
+    assert result.finished["error"]
+    assert "failed_restored" == result.finished["outcome"]
+    assert before == logical_digest(database)
+    assert ["001"] == history(database)
+
+
+def test_a_damaged_database_is_65_before_anything_ran(database, migrations):
+    """Damage is looked for when something is pending, and never migrated."""
+    make_database(
+        database,
+        "CREATE TABLE filler (id INTEGER PRIMARY KEY, x TEXT);"
+        "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
+        " INSERT INTO filler (x) SELECT hex(randomblob(50)) FROM n;",
+    )
+    data = bytearray(database.read_bytes())
+    data[-4096 * 3 : -4096 * 3 + 64] = bytes(64)
+    database.write_bytes(data)
+    result = start(database, migrations)
+    assert (65, "database.damaged", "refused") == (
+        result.code,
+        result.finished["reason"],
+        result.finished["outcome"],
+    )
+    assert [] == result.named("migration.started")
+    assert bytes(data) == database.read_bytes()
