@@ -26,7 +26,7 @@ RUN linker=$(readelf --string-dump=.interp /usr/bin/python3.13 | awk 'END {print
         -I/usr/include/python3.13 \
         -Wl,--dynamic-linker="/opt/sqlite-entrypoint/lib/${linker##*/}" \
         -Wl,--disable-new-dtags,-rpath,/opt/sqlite-entrypoint/lib \
-        -Wl,-z,max-page-size=65536,-z,relro,-z,now,--build-id=none \
+        -Wl,-z,max-page-size=65536,-z,noseparate-code,-z,relro,-z,now,--build-id=none \
         -lpython3.13
 
 COPY docker/tree.py LICENSE ./

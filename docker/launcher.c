@@ -18,7 +18,10 @@
 #define PREFIX "/opt/sqlite-entrypoint"
 #endif
 
-#define LIBRARY "/lib/python" Py_STRINGIFY(PY_MAJOR_VERSION) "." Py_STRINGIFY(PY_MINOR_VERSION)
+#define MAJOR Py_STRINGIFY(PY_MAJOR_VERSION)
+#define MINOR Py_STRINGIFY(PY_MINOR_VERSION)
+#define LIBRARY "/lib/python" MAJOR "." MINOR
+#define ARCHIVE "/lib/python" MAJOR MINOR ".zip"
 
 /* `import sys` first: what the main function returns is the exit code. */
 #define ENTRYPOINT L"import sys; from entrypoint.main import main; sys.exit(main())"
@@ -75,7 +78,7 @@ static PyStatus
 set_paths(PyConfig *config, const char *prefix)
 {
     static const char *const below[] = {
-        LIBRARY, LIBRARY "/lib-dynload", LIBRARY "/site-packages",
+        LIBRARY, LIBRARY "/lib-dynload", LIBRARY "/site-packages", ARCHIVE,
     };
     PyStatus status = set_path(config, &config->home, prefix, "");
     if (!PyStatus_Exception(status)) {

@@ -9,7 +9,6 @@ bytes: the clock is SOURCE_DATE_EPOCH, and the Dockerfile sets PYTHONHASHSEED.
 
 from __future__ import annotations
 
-import compileall
 import datetime
 import hashlib
 import importlib.metadata
@@ -20,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 PREFIX = Path("/opt/sqlite-entrypoint")
@@ -28,17 +28,35 @@ STDLIB = Path(sysconfig.get_path("stdlib"))
 
 LEFT_OUT = {
     "_pyrepl": "the interactive interpreter's editor",
+    "antigravity": "a joke",
+    "cProfile": "a tool for developers",
     "curses": "needs a terminal",
+    "doctest": "a tool for developers",
     "ensurepip": "nothing is installed into this Python",
     "idlelib": "needs a screen",
-    "pydoc_data": "help texts",
+    "modulefinder": "a tool for developers",
+    "pdb": "a tool for developers",
+    "pickletools": "a tool for developers",
+    "profile": "a tool for developers",
+    "pstats": "a tool for developers",
+    "pyclbr": "a tool for developers",
+    "pydoc": "a tool for developers",
+    "pydoc_data": "a tool for developers",
     "readline": "needs a terminal",
-    "ssl": "OpenSSL alone would be a third of the image",
+    "ssl": "OpenSSL would add half of the image's size",
+    "tabnanny": "a tool for developers",
     "test": "Python's own tests",
+    "this": "a joke",
     "tkinter": "needs a screen",
+    "trace": "a tool for developers",
     "turtle": "needs a screen",
     "turtledemo": "needs a screen",
+    "unittest": "a tool for developers",
     "venv": "nothing is installed into this Python",
+    "webbrowser": "needs a screen",
+    "wsgiref": "a web server",
+    "xmlrpc": "a web server",
+    "zipapp": "a tool for developers",
 }
 """Modules of the standard library that the tree does without; importing one says so."""
 
@@ -55,6 +73,8 @@ NOT_COMPILED_IN = (
     "_dbm",
     "_gdbm",
     "_hashlib",
+    "_interp",
+    "_lsprof",
     "_ssl",
     "_test",
     "_tkinter",
@@ -68,7 +88,27 @@ NOT_COMPILED_IN = (
 ENCODINGS = ("big5", "cp932", "cp949", "cp950", "euc_", "gb", "hz", "iso2022_", "johab", "shift_")
 """Encodings that need the extension modules left out (Chinese, Japanese and Korean)."""
 
-NOT_MODULES = ("__pycache__", "config-", "EXTERNALLY-MANAGED", "lib-dynload", "sitecustomize.py")
+NOT_MODULES = (
+    "EXTERNALLY-MANAGED",
+    "LICENSE.txt",  # in Debian's copyright file as well
+    "__hello__.py",
+    "__phello__",
+    "_aix_support.py",
+    "_android_support.py",
+    "_apple_support.py",
+    "_ios_support.py",
+    "_osx_support.py",
+    "_pydatetime.py",  # twins of modules written in C
+    "_pydecimal.py",
+    "_pyio.py",
+    "config-",
+    "lib-dynload",
+    "sitecustomize.py",
+)
+"""What is no module that a migration would import, by the beginning of its name."""
+
+ZIPPED = ("dbm", "email", "html", "http", "multiprocessing", "sysconfig", "xml", "tzdata")
+"""Packages of many small files that a run needs seldom: together in one archive."""
 
 STUB = '''raise ModuleNotFoundError(
     "The module {name!r} was left out of this Python, sqlite-entrypoint's own ({why}): "
@@ -89,6 +129,7 @@ def main(root: Path, launcher: Path, site: Path, licence: Path) -> None:
     copy_extensions(library / "lib-dynload")
     copy_site(site, library / "site-packages")
     compile_all(library)
+    zip_packages(library)
     copy_launcher(launcher, tree / "bin")
     sources = copy_libraries(tree)
     packages = sorted({owner(path) for path in [*sources, STDLIB / "os.py"]})
@@ -137,25 +178,36 @@ def copy_site(site: Path, directory: Path) -> None:
 
 def compile_all(library: Path) -> None:
     """
-    Compile everything and take the sources away, but for our own.
+    Compile everything and take the sources away.
 
     The modules' time stamps are not looked at (PEP 552): they do not survive
-    every way of copying.
+    every way of copying. Other people's modules lose their docstrings.
     """
-    where = str(PREFIX / "lib" / VERSION)
-    done = compileall.compile_dir(
-        library,
-        quiet=1,
-        legacy=True,
-        stripdir=str(library),
-        prependdir=where,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-        maxlevels=20,
-    )
-    if not done:
-        sys.exit("Not everything could be compiled.")
-    for source in library.rglob("*.py"):
+    ours = [library / "site-packages" / name for name in ("entrypoint", "migrator")]
+    for source in sorted(library.rglob("*.py")):
+        spoken = any(source.is_relative_to(each) for each in ours)
+        py_compile.compile(
+            str(source),
+            cfile=f"{source}c",
+            dfile=str(PREFIX / "lib" / VERSION / source.relative_to(library)),
+            doraise=True,
+            optimize=0 if spoken else 2,
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
         source.unlink()
+
+
+def zip_packages(library: Path) -> None:
+    """Move packages that are seldom needed into the archive that is searched last."""
+    archive = library.parent / f"python{sys.version_info.major}{sys.version_info.minor}.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+        for name in ZIPPED:
+            found = [*library.glob(name), *library.glob(f"site-packages/{name}")]
+            for directory in found:
+                for path in sorted(each for each in directory.rglob("*") if each.is_file()):
+                    inside = path.relative_to(directory.parent).as_posix()
+                    file.writestr(zipfile.ZipInfo(inside), path.read_bytes(), file.compression)
+                shutil.rmtree(directory)
 
 
 # --- programs and libraries ----------------------------------------------------

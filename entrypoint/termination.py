@@ -13,7 +13,8 @@ _LIMIT = 4096
 
 def leave_message(error: MigratorError, path: str = PATH) -> None:
     """Write error and hint where Kubernetes looks for them, if it has made the file."""
-    text = f"{error.message}\n{error.hint}".strip().encode(errors="backslashreplace")[:_LIMIT]
+    whole = f"{error.message}\n{error.hint}".strip().encode(errors="backslashreplace")
+    text = whole[:_LIMIT].decode(errors="ignore").encode()
     try:
         number = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -207,7 +207,8 @@ class MigrationRunner:
             say_failed(emit, error, time.monotonic() - began)
             raise
         except KeyboardInterrupt:
-            stopped = InterruptedRunError(signal.SIGINT, "A KeyboardInterrupt ended the run.")
+            message, hint = "A KeyboardInterrupt ended the run.", "Start it again: it begins anew."
+            stopped = InterruptedRunError(signal.SIGINT, message, hint=hint)
             say_failed(emit, stopped, time.monotonic() - began)
             raise
         say_finished(emit, result, time.monotonic() - began)

@@ -121,7 +121,7 @@ def _choose_before(ctx: Context, version: str) -> Backup:
     known = [entry.key for entry in ctx.source.entries()]
     backups = [each for each in backup.list_backups(ctx.layout) if each.reason != "restore"]
     seen = {_key(row, by_name=by_name) for each in backups for row in each.applied}
-    if key is None or key not in (*known, *seen):
+    if key is None or key not in (*known, *seen, *_applied(ctx)):
         message = f"There is no migration {version!r}."
         raise UsageError(
             message,
@@ -131,6 +131,16 @@ def _choose_before(ctx: Context, version: str) -> Backup:
         if key not in {_key(row, by_name=by_name) for row in each.applied}:
             return each
     raise _no_backup(ctx, f"There is no backup from before {version!r}")
+
+
+def _applied(ctx: Context) -> set[object]:
+    """Return what is applied in the database, as far as it can still be read."""
+    from migrator.survey import survey
+
+    with contextlib.suppress(MigratorError):
+        found = survey(ctx.settings, ctx.layout, ctx.source)
+        return {row.key for row in found.applied}
+    return set()
 
 
 def _key(row: object, *, by_name: bool) -> object:

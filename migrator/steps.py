@@ -97,14 +97,13 @@ def _step(ctx: Context, batch: Batch, desk: Desk, guard: RowGuard, script: Scrip
     started = time.monotonic()
     try:
         removed = _perform(ctx, batch, desk, guard, script)
+        _note(ctx, batch, desk, script, time.monotonic() - started)
     except MigratorError as error:
         seconds = round(time.monotonic() - started, 3)
         if isinstance(error, MigrationFailedError | DiskError | VerificationError):
             _say_failed(ctx, script, error, seconds)
         raise
     seconds = time.monotonic() - started
-    with desk.engine():
-        _write_history(ctx, batch, desk.conn, script, seconds)
     ctx.emit(
         "migration.finished",
         f"{_label(script.entry)} was {'undone' if batch.down else 'applied'} in {seconds:.2f} s.",
@@ -215,6 +214,35 @@ def _check(
         }
         hint = f"Mend the data, or the check in {script.entry.label}."
         raise VerificationError(message, hint=hint, reason=f"verify.{name}", data=data) from error
+
+
+def _note(ctx: Context, batch: Batch, desk: Desk, script: Script, seconds: float) -> None:
+    """
+    Write a migration's history row, or take it away.
+
+    Raises:
+        VerificationError: The migration has written to the history's table itself.
+    """
+    try:
+        with desk.engine():
+            _write_history(ctx, batch, desk.conn, script, seconds)
+    except sqlite3.Error as error:
+        if primary_code(error) not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT):
+            raise
+        table = ctx.settings.history_table
+        message = (
+            f"Migration {_label(script.entry)} has changed the history's table {table!r},"
+            f" so that its own row cannot be noted there: {error}."
+        )
+        hint = f"No migration may write to {table!r}: take that out of {_label(script.entry)}."
+        data = {
+            "version": script.entry.version,
+            "name": script.entry.name,
+            "file": script.entry.file,
+            "check": "history",
+            "error": str(error),
+        }
+        raise VerificationError(message, hint=hint, reason="verify.history", data=data) from error
 
 
 def _write_history(

@@ -75,7 +75,7 @@ GOOD = {
 }
 """Migrations that work: the kind of file, and its text for number `n`."""
 
-_CHANGES = 'conn.execute("UPDATE users SET name = name || \'!\'"); conn.commit()'
+_CHANGES = "conn.execute(\"UPDATE users SET name = name || '!'\"); conn.commit()"
 BAD = {
     "raises": f"{_CHANGES}; raise ValueError('no')",
     "bad SQL": f"{_CHANGES}; conn.execute('INSERT INTO nowhere VALUES (1)')",
@@ -207,7 +207,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def history_and_state_are_as_expected(self) -> None:
-        """The history is what was applied, and the database nothing else than it was left as."""
+        """Find in the history what was applied, and the database as it was left."""
         if self.database.exists():
             assert self.state == state_of(self.database)
             found = history(self.database) if "migrations" in tables(self.database) else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def points() -> int | None:
     """Return how many faults are tried in a scene; None for all."""
-    wanted = os.environ.get(POINTS, "5")
+    wanted = os.environ.get(POINTS, "3")
     return None if wanted == "all" else int(wanted)
 
 
@@ -34,6 +33,19 @@ def seed() -> str:
 
 
 @pytest.fixture
-def stages(tmp_path: Path) -> Iterator[Path]:
+def stages(tmp_path: Path) -> Path:
     """Return where a scene is set up."""
-    yield tmp_path / "stage"
+    return tmp_path / "stage"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many faults were met, and by what each planted bug was found."""
+    scenes = faults = 0
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        noted = dict(getattr(report, "user_properties", ()))
+        faults += noted.get("faults", 0)
+        scenes += "faults" in noted
+        if "found" in noted:
+            terminalreporter.write_line(f"planted bug found {noted['found']}")
+    if scenes:
+        terminalreporter.write_line(f"{faults} faults met in {scenes} scenes")

@@ -17,8 +17,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -315,20 +314,25 @@ class Stage:
             say(f"exit code {done.code}, but the log says {last['exit_code']}")
         if (APPLICATION in done.stdout) != (done.code == 0 and APPLICATION in self.scene.command):
             say("the application was started after a failure, or not after a success")
-        if done.code == 0:
-            if state != "new" and self.old != self.new:
-                say("success was reported of the old state")
-            if self.scene.fails:
-                say("success was reported of failing migrations")
-        elif verdict.outcome in ("refused", "failed_restored"):
-            if state != "old":
-                say(f"{verdict.outcome} was reported of the {state} state")
-        elif verdict.outcome not in ("unknown", "restore_failed"):
-            say(f"outcome {verdict.outcome}: {last.get('error')}")
-        if verdict.outcome == "restore_failed" and "restore" not in self.scene.command:
-            say(f"82: {last.get('error')}")
         if done.code not in (0, 69, 73, 74, 77, 80, 82):
             say(f"exit code {done.code}: {last.get('error')}")
+        verdict.problems += self._lies(last, state)
+
+    def _lies(self, last: Event, state: str) -> Iterator[str]:
+        """Yield what the last line says and is not so."""
+        outcome = last["outcome"]
+        if last["exit_code"] == 0:
+            if self.scene.fails:
+                yield "success was reported of failing migrations"
+            elif state != "new":
+                yield "success was reported of the old state"
+        elif outcome in ("refused", "failed_restored"):
+            if state != "old":
+                yield f"{outcome} was reported of the {state} state"
+        elif outcome not in ("unknown", "restore_failed"):
+            yield f"outcome {outcome}: {last.get('error')}"
+        if outcome == "restore_failed" and "restore" not in self.scene.command:
+            yield f"82: {last.get('error')}"
 
     def _ask_backups(self, verdict: Verdict) -> None:
         """Ask (d): each finished backup opens and holds what was backed up."""
@@ -372,7 +376,10 @@ class Stage:
             allowed.add("app.db-shm")
         if not fault.kills:
             # What is committed stays there where the disk takes no checkpoint.
-            allowed.add("app.db-wal")
+            allowed |= {"app.db-wal", "app.db-shm"}
+        if self.scene.after is not None:
+            # A start with nothing pending writes nothing; the next run removes it.
+            allowed.add("app.db.migrator/.state.json.tmp")
         journal = self.volume / "app.db-journal"
         if journal.exists() and journal.read_bytes()[:1] in (b"", b"\0"):
             # Ended, so that nothing is rolled back; the next one to write removes it.
@@ -386,8 +393,9 @@ class Stage:
             for name in names:
                 found.add(os.path.relpath(os.path.join(base, name), self.volume))
         own = {"app.db.migrator/lock", "app.db.migrator/.gitignore", "backups/.gitignore"}
-        backups = {f"backups/{name}{end}" for name in self._finished(self.volume)
-                   for end in ("", ".json")}
+        backups = {
+            f"backups/{name}{end}" for name in self._finished(self.volume) for end in ("", ".json")
+        }
         return found - own - backups - ({"app.db"} if self.ends != {State(NOTHING, "")} else set())
 
     def close(self) -> None:

@@ -42,7 +42,9 @@ class Bug:
         """Copy the packages, with the bug, and return where they lie."""
         for package in ("migrator", "entrypoint"):
             shutil.copytree(
-                PACKAGES / package, directory / package, ignore=shutil.ignore_patterns("__pycache__")
+                PACKAGES / package,
+                directory / package,
+                ignore=shutil.ignore_patterns("__pycache__"),
             )
         path = directory / self.file
         text = path.read_text()
@@ -57,9 +59,10 @@ BUGS = (
         "migrator/restore.py",
         "        pump(source, live.conn)\n",
         "        from migrator import protection\n"
-        "        with protection.allowed(), chosen.path.open('rb') as a, open(live.path, 'wb') as b:\n"
-        "            while chunk := a.read(1024):\n"
-        "                b.write(chunk), b.flush()\n",
+        "        with protection.allowed(), open(live.path, 'wb', 0) as target:\n"
+        "            data = chosen.path.read_bytes()\n"
+        "            for at in range(0, len(data), 1024):\n"
+        "                target.write(data[at : at + 1024])\n",
         "restore delete clean",
         ("all-before",),
         ("write app.db",),
@@ -97,8 +100,8 @@ BUGS = (
     Bug(
         "the journal mode is not put back after a crash",
         "migrator/recovery.py",
-        "        if wanted and left.way == \"copy\":\n",
-        "        if wanted and left.way == \"never\":\n",
+        '        if wanted and left.way == "copy":\n',
+        '        if wanted and left.way == "never":\n',
         "up copy page_size wal clean",
         ("all-before",),
         ("pwrite app.db", "unlink app.db-journal"),
@@ -122,8 +125,7 @@ BUGS = (
         "    with contextlib.suppress(OSError, MigratorError):\n"
         "        remove_litter(ctx.layout)\n"
         "        state.clear(ctx.layout.state)\n",
-        "    remove_litter(ctx.layout)\n"
-        "    state.clear(ctx.layout.state)\n",
+        "    remove_litter(ctx.layout)\n    state.clear(ctx.layout.state)\n",
         "up in-place delete clean",
         ("error-once:EIO",),
         ("unlinkat app.db.migrator/state.json", "fsync app.db.migrator"),

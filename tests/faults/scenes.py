@@ -42,7 +42,7 @@ _FIRST = {
             conn.execute("BEGIN")
             conn.execute("INSERT INTO users (name) VALUES ('Grace')")
             conn.execute("COMMIT")
-            conn.executescript("CREATE TABLE log (id INTEGER PRIMARY KEY); INSERT INTO log VALUES (1);")
+            conn.executescript("CREATE TABLE log (id INTEGER); INSERT INTO log VALUES (1);")
 
         def down(conn):
             conn.execute("DROP TABLE log")
@@ -81,7 +81,7 @@ _THIRD = {
         """The rebuild that SQLite's documentation describes."""
 
         def up(conn):
-            conn.execute("CREATE TABLE new_notes (id INTEGER PRIMARY KEY, user_id INTEGER, text TEXT)")
+            conn.execute("CREATE TABLE new_notes (id INTEGER PRIMARY KEY, user_id, text)")
             conn.execute("INSERT INTO new_notes SELECT id, user_id, upper(text) FROM notes")
             conn.execute("DROP TABLE notes")
             conn.execute("ALTER TABLE new_notes RENAME TO notes")
@@ -164,8 +164,10 @@ class Scene:
         from tests.faults.harness import arguments, run
 
         volume.mkdir()
-        files = {name: text.format(mode=self._other_mode) if "{mode}" in text else text
-                 for name, text in self.files.items()}
+        files = {
+            name: text.format(mode=self._other_mode) if "{mode}" in text else text
+            for name, text in self.files.items()
+        }
         write_migrations(migrations, files)
         if not self.journal:
             return
@@ -234,11 +236,21 @@ def _down_scenes() -> list[Scene]:
     for way, journal, hot in product(ways, ("delete", "wal"), (False, True)):
         name = f"down {way} {journal} {'hot' if hot else 'clean'}"
         scenes.append(Scene(name, ways[way], command, journal, hot=hot, prepared=True))
-    bad = {"003_rebuild_notes.py": _THIRD["003_rebuild_notes.py"].replace(
-        'conn.execute("UPDATE notes', 'conn.execute("DELETE FROM nowhere"); conn.execute("UPDATE notes')}
+    bad = {
+        "003_rebuild_notes.py": _THIRD["003_rebuild_notes.py"].replace(
+            'conn.execute("UPDATE notes',
+            'conn.execute("DELETE FROM nowhere"); conn.execute("UPDATE notes',
+        )
+    }
     scenes.append(
-        Scene("down in-place delete failing", {**_FIRST, **_SECOND, **bad}, command, "delete",
-              prepared=True, fails=True)
+        Scene(
+            "down in-place delete failing",
+            {**_FIRST, **_SECOND, **bad},
+            command,
+            "delete",
+            prepared=True,
+            fails=True,
+        )
     )
     return scenes
 
@@ -247,20 +259,35 @@ def _restore_scenes() -> list[Scene]:
     files = {**_FIRST, **_SECOND}
     command = ("migrator", "restore", "latest")
     scenes = [
-        Scene(f"restore {journal} {'hot' if hot else 'clean'}", files, command, journal,
-              hot=hot, prepared=True)
+        Scene(
+            f"restore {journal} {'hot' if hot else 'clean'}",
+            files,
+            command,
+            journal,
+            hot=hot,
+            prepared=True,
+        )
         for journal, hot in product(("delete", "wal"), (False, True))
     ]
-    for way, second in (("mode", _MODE), ("page_size", _PAGE_SIZE)):
-        for journal in ("delete", "wal"):
-            scenes.append(
-                Scene(f"restore {way} {journal} clean", {**_FIRST, **second}, command, journal,
-                      prepared=True, mode_moves=True)
-            )
+    scenes += [
+        Scene(
+            f"restore {way} {journal} clean",
+            {**_FIRST, **second},
+            command,
+            journal,
+            prepared=True,
+            mode_moves=True,
+        )
+        for way, second in (("mode", _MODE), ("page_size", _PAGE_SIZE))
+        for journal in ("delete", "wal")
+    ]
     start = scenes[0]
     scenes.append(
-        replace(start, name="restore delete clean, then a start",
-                after=("entrypoint", "--", "/bin/echo", APPLICATION))
+        replace(
+            start,
+            name="restore delete clean, then a start",
+            after=("entrypoint", "--", "/bin/echo", APPLICATION),
+        )
     )
     return scenes
 

@@ -3,6 +3,7 @@ Sweep the whole matrix from the command line: `python -m tests.faults.sweep --he
 
 Prints a line for each broken promise, and a table at the end.
 """
+# ruff: noqa: T201  # a command prints
 
 from __future__ import annotations
 
@@ -48,14 +49,19 @@ def main() -> int:
                 total[name] = sum(verdict.fired for verdict in verdicts)
                 bad = [verdict for verdict in verdicts if verdict.problems]
                 broken[name] = len(bad)
-                print(f"== {name}: {points} calls, {total[name]} faults met, "
-                      f"{len(bad)} broken, {seconds:.0f} s", flush=True)
+                print(
+                    f"== {name}: {points} calls, {total[name]} faults met, "
+                    f"{len(bad)} broken, {seconds:.0f} s",
+                    flush=True,
+                )
                 for verdict in bad:
                     print(f"   {verdict}", flush=True)
                     if options.logs:
                         print(verdict.log, flush=True)
-    print(f"{sum(total.values())} faults, {sum(broken.values())} broken promises, "
-          f"{time.monotonic() - began:.0f} s, seed {options.seed}")
+    print(
+        f"{sum(total.values())} faults, {sum(broken.values())} broken promises, "
+        f"{time.monotonic() - began:.0f} s, seed {options.seed}"
+    )
     return int(bool(sum(broken.values())))
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,30 +28,38 @@ def test_every_end_is_old_or_new(
     library: Path,
     points: int | None,
     seed: str,
-    record_property: Callable[[str, Any], None],
-):
-    """After a fault the database is old or new, as was said, and the next start ends as it should,
-    with every backup whole and nothing left behind.
-    """
+    record_property: Callable[[str, object], None],
+) -> None:
+    """After a fault the database is old or new, as was said, and the next start ends rightly."""
     stage = Stage(SCENES[name], stages, library)
-    faults = every_fault(stage.calls) if points is None else spread(stage.calls, points, seed + name)
+    faults = (
+        every_fault(stage.calls) if points is None else spread(stage.calls, points, seed + name)
+    )
     verdicts = [stage.play(fault) for fault in faults]
     record_property("calls", len(stage.calls))
     record_property("faults", sum(verdict.fired for verdict in verdicts))
     assert not [str(verdict) for verdict in verdicts if verdict.problems]
 
 
-@pytest.mark.parametrize("name", ["up in-place wal clean", "up copy delete clean", "install in-place",
-                                  "down in-place delete clean", "restore delete clean"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "up in-place wal clean",
+        "up copy delete clean",
+        "install in-place",
+        "down in-place delete clean",
+        "restore delete clean",
+    ],
+)
 def test_the_recovery_may_be_killed_as_well(
     name: str,
     stages: Path,
     library: Path,
     points: int | None,
     seed: str,
-    record_property: Callable[[str, Any], None],
-):
-    """A start that settles an interrupted run can be killed itself, and the next one settles both."""
+    record_property: Callable[[str, object], None],
+) -> None:
+    """A start that settles an interrupted run can be killed, and the next one settles both."""
     stage = Stage(SCENES[name], stages, library)
     pairs = double_faults(stage.calls, points or 200, seed + name)
     verdicts = [stage.play(fault, then) for fault, then in pairs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,13 @@ _TRIES = 40
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
-def test_a_planted_bug_is_found(bug: Bug, stages: Path, tmp_path: Path, library: Path):
+def test_a_planted_bug_is_found(
+    bug: Bug,
+    stages: Path,
+    tmp_path: Path,
+    library: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
     """The harness finds this bug with the faults that it is for."""
     stage = Stage(SCENES[bug.scene], stages, library)
     stage.use(bug.plant(tmp_path / "planted"))
@@ -26,7 +32,7 @@ def test_a_planted_bug_is_found(bug: Bug, stages: Path, tmp_path: Path, library:
     for fault in _candidates(stage, bug):
         verdict = stage.play(fault)
         if verdict.problems:
-            print(f"found at try {tried + 1}: {verdict}")
+            record_property("found", f"at try {tried + 1}: {verdict}")
             return
         tried += 1
     pytest.fail(f"None of {tried} faults showed that {bug.name}.")

@@ -718,7 +718,7 @@ def test_a_reader_of_stdout_that_has_gone_is_no_failure(database, migrations, na
 
 
 def test_logs_and_results_keep_to_their_streams(call):
-    """stdout has the result and stderr JSON lines, also at the most talkative level."""
+    """Stdout has the result and stderr JSON lines, also at the most talkative level."""
     result = call("status", "--json", "--log-level", "debug")
     assert loaded(result)
     assert "" == result.stderr

@@ -31,7 +31,6 @@ from tests.support.machine import tool
 from tests.support.outcomes import (
     Before,
     assert_failed,
-    assert_pending,
     assert_succeeded,
 )
 from tests.support.processes import (

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.support.files import history, opened, rows, tables, write_migrations
 from tests.support.machine import tool
 from tests.support.outcomes import Before, assert_failed, assert_succeeded
 from tests.support.processes import (
+    LOOKING,
     PACKAGES,
     Result,
     run_entrypoint,
@@ -64,8 +67,7 @@ class Place:
         program, *words = shlex.split(line)
         assert program == "migrator"
         if self.image:
-            args = [*self._flags(), program, *words]
-            return run_entrypoint(*args, env=self._env(), cwd=self.root)
+            return behind_entrypoint(self._flags(), *words, env=self._env(), cwd=self.root)
         return run_migrator(*words, env=self._env(), cwd=self.root)
 
     def migrator(self, *words: str) -> Result:
@@ -94,6 +96,12 @@ class Place:
             "MIGRATOR_MIGRATIONS": str(self.migrations),
             "MIGRATOR_BACKUP_DIR": str(self.root / "kept here"),
         }
+
+
+def behind_entrypoint(flags: Sequence[str], *words: str, **options: Any) -> Result:
+    """Run `entrypoint FLAGS migrator WORDS…`, as `docker compose run` does; looks are no runs."""
+    looks = words[0] in LOOKING
+    return run_entrypoint(*flags, "migrator", *words, check_log=not looks, **options)
 
 
 FORMS = {
@@ -305,10 +313,8 @@ def test_after_an_interrupted_restore_that_cannot_be_finished(one_place):
         "backup": new.name,
         "format": 1,
     }
-    import json
-
     (Path(f"{one_place.database}.migrator") / "state.json").write_text(json.dumps(note))
-    new.write_bytes(new.read_bytes()[:-100] + bytes(100))
+    new.write_bytes(new.read_bytes()[:-100] + b"\xee" * 100)
     end = assert_failed(one_place.start(), 82, "restore.failed", "restore_failed")
     assert one_place.type(commands(end["hint"])[-1]).code == 0
     refused = one_place.migrator("restore", new.name)
@@ -346,25 +352,24 @@ def test_after_a_check_that_failed_when_the_database_was_released(one_place, tmp
 # --- the image's form --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bad", ["missing directory", "newer", "no such program", "bad value"])
+@pytest.mark.parametrize("bad", ["no volume", "newer", "bad value"])
 def test_the_migrator_runs_in_the_image_while_a_start_is_refused(bad, one_place):
     """`entrypoint <flags> migrator …` prepares nothing and runs at once, whatever is wrong."""
     flags = one_place._flags()
     env: dict[str, str] = {}
     if bad == "newer":
         (one_place.migrations / "002_b.sql").unlink()
-    elif bad == "missing directory":
+    elif bad == "no volume":
         flags += ["--mount", "require"]
         env = {"container": "test"}
     elif bad == "bad value":
         env = {"MIGRATOR_MOUNT": "nonsense", "MIGRATOR_MIGRATE": "nonsense"}
-    result = run_entrypoint(*flags, "migrator", "backups", env=env)
-    assert result.code == 0, result.stderr
+    result = behind_entrypoint(flags, "backups", env=env)
+    assert (result.code, result.stderr) == (0, "")
     assert "app.db-" in result.stdout
-    result = run_entrypoint(*flags, "--", "migrator", "status", env=env)
-    assert result.code == 0, result.stderr
+    result = behind_entrypoint([*flags, "--"], "status", env=env)
+    assert (result.code, result.stderr) == (0, "")
     assert "001" in result.stdout
-    assert "run.started" not in result.names
 
 
 def test_the_migrator_is_the_one_beside_the_entrypoint(one_place, tmp_path):
@@ -373,9 +378,7 @@ def test_the_migrator_is_the_one_beside_the_entrypoint(one_place, tmp_path):
     fake.parent.mkdir()
     fake.write_text("#!/bin/sh\necho fake\n")
     fake.chmod(0o755)
-    result = run_entrypoint(
-        *one_place._flags(), "migrator", "backups", env={"PATH": str(fake.parent)}
-    )
+    result = behind_entrypoint(one_place._flags(), "backups", env={"PATH": str(fake.parent)})
     assert "fake" not in result.stdout
     assert "app.db-" in result.stdout
 
@@ -383,9 +386,8 @@ def test_the_migrator_is_the_one_beside_the_entrypoint(one_place, tmp_path):
 def test_the_migrator_in_the_image_keeps_its_exit_code(one_place):
     """Behind the entrypoint a command has its own exit code and its own results."""
     write_migrations(one_place.migrations, {"003_c.sql": "CREATE TABLE c (id);\n"})
-    result = run_entrypoint(*one_place._flags(), "migrator", "check")
-    assert result.code == 1
-    result = run_entrypoint(*one_place._flags(), "migrator", "restore", "none.db")
+    assert behind_entrypoint(one_place._flags(), "check").code == 1
+    result = behind_entrypoint(one_place._flags(), "restore", "none.db")
     assert_failed(result, 64, "backup.unknown")
 
 
