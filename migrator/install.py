@@ -13,7 +13,7 @@ from pathlib import Path
 
 from migrator import proof
 from migrator.context import Batch, Context
-from migrator.errors import NotReadyError
+from migrator.errors import NotReadyError, OutcomeUnknownError
 from migrator.files import create_file, fsync_directory, remove
 from migrator.guard import open_guard
 from migrator.inplace import GuardDesk
@@ -72,6 +72,9 @@ def _one_by_one(ctx: Context, batch: Batch) -> None:
 def _nothing_on_failure(ctx: Context) -> Iterator[None]:
     try:
         yield
+    except OutcomeUnknownError:
+        # What was noted of the run lets the next start settle it.
+        raise
     except BaseException as error:
         failure = as_failure(ctx, error)
         forget(ctx)
@@ -103,7 +106,10 @@ def _place(ctx: Context) -> None:
         if os.path.lexists(database):
             raise _appeared(database) from None
         os.rename(new, database)
-    fsync_directory(database.parent)
+    try:
+        fsync_directory(database.parent)
+    except OSError as error:
+        raise _perhaps_placed(database, error) from error
     remove(new)
 
 
@@ -111,6 +117,15 @@ def _appeared(database: Path) -> NotReadyError:
     message = f"A file appeared at {str(database)!r} while the database was being created."
     hint = "Find out what else creates it, then start again."
     return NotReadyError(message, hint=hint, reason="database.appeared")
+
+
+def _perhaps_placed(database: Path, error: OSError) -> OutcomeUnknownError:
+    message = (
+        f"The database {str(database)!r} was created, but the disk failed while its name was made"
+        f" durable: {error.strerror}."
+    )
+    hint = "Check the disk, then start again: the next start settles it by itself."
+    return OutcomeUnknownError(message, hint=hint, data={"began": True})
 
 
 def _fsync(path: Path) -> None:

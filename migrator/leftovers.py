@@ -114,7 +114,7 @@ def drop_temporary(cursor: sqlite3.Cursor) -> None:
         cursor.execute(f"DROP {kind} IF EXISTS temp.{quoted(name)}")
 
 
-def close_cursors(conn: sqlite3.Connection, but: sqlite3.Cursor) -> None:
+def close_cursors(conn: sqlite3.Connection, but: sqlite3.Cursor | None = None) -> None:
     """
     Close the cursors that somebody has kept open.
 

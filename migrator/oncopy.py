@@ -17,6 +17,7 @@ from typing import TypeVar
 from migrator.context import Batch
 from migrator.files import Ownership, create_file
 from migrator.guard import set_temporary_directory
+from migrator.leftovers import close_cursors
 from migrator.model import Script
 from migrator.recording import (
     FailedStatement,
@@ -81,6 +82,8 @@ class CopyDesk:
                 if section.transactional:
                     conn.execute("BEGIN")
             yield conn
+            # With a query unfinished, SQLite would keep its lock on the copy.
+            close_cursors(conn)
             if real_in_transaction(conn):
                 sqlite3.Connection.commit(conn)
         finally:

@@ -81,7 +81,8 @@ def refuse_misfits(
     ]
     if not refused:
         return tuple(problems)
-    first = min(refused, key=lambda problem: _ORDER.index(problem.kind))
+    refused.sort(key=lambda problem: _ORDER.index(problem.kind))
+    first = refused[0]
     data = {"problems": [_as_json(problem) for problem in refused], "version": first.version}
     message = " ".join(problem.message for problem in refused)
     hint = newer_hint() if first.kind == "newer" else _HINTS[first.kind]

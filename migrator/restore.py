@@ -74,6 +74,7 @@ def restore(ctx: Context, wanted: str | None, before: str | None) -> Report:
             # Before the database is released: a note that stayed behind would
             # have the next start restore it once more.
             housekeep(ctx, replaced, {chosen.name})
+            _require_forgotten(ctx)
         return report("migrated", [chosen.name], replaced)
 
 
@@ -272,6 +273,25 @@ def _page_size(conn: sqlite3.Connection) -> int:
     return int(conn.execute("PRAGMA page_size").fetchone()[0])
 
 
+def _require_forgotten(ctx: Context) -> None:
+    """
+    Make sure that the next start does not restore once more, over what is written until then.
+
+    Raises:
+        RestoreError: The note of this restore cannot be removed.
+    """
+    path = ctx.layout.state
+    if os.path.lexists(path):
+        with contextlib.suppress(OSError):
+            state.clear(path)
+    if os.path.lexists(path):
+        message = (
+            f"The database {str(ctx.layout.database)!r} was restored, but the note of it,"
+            f" {str(path)!r}, cannot be removed: the next start would restore it once more."
+        )
+        raise RestoreError(message, hint=f"Remove it before anything else starts: rm '{path}'")
+
+
 @contextlib.contextmanager
 def _person_needed(ctx: Context, chosen: Backup) -> Iterator[None]:
     """Turn whatever goes wrong while pages are written back into the call for a person."""
@@ -306,6 +326,7 @@ def _place(ctx: Context, chosen: Backup) -> Report:
     with _person_needed(ctx, chosen):
         _move_in(ctx, chosen)
     housekeep(ctx, None, {chosen.name})
+    _require_forgotten(ctx)
     return report("migrated", [chosen.name])
 
 

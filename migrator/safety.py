@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 
@@ -147,10 +148,24 @@ def _released(ctx: Context, failure: MigratorError, saved: Backup) -> RestoreErr
 
 
 def forget(ctx: Context) -> None:
-    """Remove what only the running of the run needed; housekeeping fails no run."""
+    """
+    Remove what only the running of the run needed; housekeeping fails no run.
+
+    Where a copy of the database could not be removed, the note stays, so that
+    the next start tries again instead of finding nothing to do.
+    """
     with contextlib.suppress(OSError, MigratorError):
         remove_litter(ctx.layout)
-        state.clear(ctx.layout.state)
+        if not _copy_is_left(ctx):
+            state.clear(ctx.layout.state)
+
+
+def _copy_is_left(ctx: Context) -> bool:
+    """Tell whether a copy is there still; a restore's note must go all the same."""
+    if not any(os.path.lexists(path) for path in (ctx.layout.work, ctx.layout.new)):
+        return False
+    left = state.read(ctx.layout.state)
+    return left is not None and left.phase != "restore"
 
 
 def as_failure(ctx: Context, error: BaseException) -> MigratorError:

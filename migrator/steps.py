@@ -25,6 +25,7 @@ from migrator.errors import (
     VerificationError,
 )
 from migrator.failures import is_disk_failure, primary_code
+from migrator.loading import describe
 from migrator.model import Entry, Script, Section
 from migrator.recording import FailedStatement, Record, RecordingConnection
 from migrator.rows import RowGuard
@@ -202,7 +203,7 @@ def _check(
     try:
         check(conn)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"[:_CUT]
+        text = describe(error)
         message = f"`{name}` of {_label(script.entry)} failed: {text}."
         data = {
             "version": script.entry.version,
@@ -324,7 +325,7 @@ def _text(error: BaseException) -> str:
         return str(error)[:_CUT]
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r})"[:_CUT]
-    return f"{type(error).__name__}: {error}"[:_CUT]
+    return describe(error)
 
 
 def _where(entry: Entry, line: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 from migrator.context import Batch, Context
 from migrator.errors import MissingDownError, MissingFileError, NotReadyError, UsageError
@@ -40,13 +41,20 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Report:
         scripts = ctx.source.scripts()
         chosen = [_script(row, scripts) for row in rows]
         keys = {row.key for row in rows}
-        refuse_changed(ctx, found, [each for each in scripts if each.entry.key in keys])
+        undone = [each for each in scripts if each.entry.key in keys]
+        refuse_changed(ctx, _without_order(found), undone)
         ctx.way = Batch(tuple(chosen), found.applied, down=True).way
         say_plan(ctx.emit, found, ctx.way)
         loaded = load(ctx, chosen)
         for script in loaded:
             _refuse_without_down(script, loaded=True)
         return execute(ctx, Batch(loaded, found.applied, down=True), "down")
+
+
+def _without_order(found: Survey) -> Survey:
+    """Leave out that something pending is out of order: undoing what is above it is a way out."""
+    problems = (each for each in found.problems if each.kind != "out-of-order")
+    return replace(found, problems=tuple(problems))
 
 
 def look_for_writing(ctx: Context) -> Survey:

@@ -176,8 +176,10 @@ def test_another_tools_history_is_refused_and_can_be_taken_over(volume, files, t
     before, seen = listing(volume), logical_digest(database)
     theirs = {each: rows(database, f'SELECT * FROM "{each}"') for each in tables(database)}
     result = start(database, files)
-    assert (78, "history.foreign", "refused") == tuple(
-        (result.code, result.finished["reason"], result.finished["outcome"])
+    assert (78, "history.foreign", "refused") == (
+        result.code,
+        result.finished["reason"],
+        result.finished["outcome"],
     )
     assert name in result.finished["error"]
     assert version in result.finished["error"]
@@ -278,9 +280,12 @@ def test_a_table_of_that_name_that_is_the_applications_own_is_never_touched(volu
     assert own == rows(database, "SELECT * FROM migrations")
     assert shape == rows(database, "SELECT sql FROM sqlite_schema WHERE name = 'migrations'")
     quiet = run_entrypoint(
-        "--database", database, "--migrations", files,
+        "--database",
+        database,
+        "--migrations",
+        files,
         env={"MIGRATOR_HISTORY_TABLE": "schema_history"},
-    )  # fmt: skip
+    )
     assert "up_to_date" == quiet.finished["outcome"]
 
 

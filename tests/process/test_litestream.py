@@ -118,11 +118,19 @@ def test_an_upgrade_beside_litestream_is_replicated(binary, shop, migrations, tm
     )
     with replicating(binary, shop, replica) as litestream:
         result = run_entrypoint(
-            "--database", shop, "--migrations", migrations, "--in-use", "allow",
-            "--wait-timeout", "20", "--", "echo", "app",
-        )  # fmt: skip
-        assert (0, "app\n", "migrated") == (
-            result.code, result.stdout, result.finished["outcome"])  # fmt: skip
+            "--database",
+            shop,
+            "--migrations",
+            migrations,
+            "--in-use",
+            "allow",
+            "--wait-timeout",
+            "20",
+            "--",
+            "echo",
+            "app",
+        )
+        assert (0, "app\n", "migrated") == (result.code, result.stdout, result.finished["outcome"])
         assert litestream.poll() is None
     assert ["001", "002", "003"] == history(shop)
     copy = restored(binary, replica)
@@ -204,9 +212,15 @@ def test_an_application_that_writes_meanwhile_loses_nothing(binary, shop, migrat
     with replicating(binary, shop, replica):
         with writing(shop):
             result = run_entrypoint(
-                "--database", shop, "--migrations", migrations, "--in-use", "allow",
-                "--wait-timeout", "20",
-            )  # fmt: skip
+                "--database",
+                shop,
+                "--migrations",
+                migrations,
+                "--in-use",
+                "allow",
+                "--wait-timeout",
+                "20",
+            )
             assert 0 == result.code, result.stderr
         written = rows(shop, "SELECT id FROM heartbeat ORDER BY id")
         assert [(n,) for n in range(1, len(written) + 1)] == written

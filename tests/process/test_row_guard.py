@@ -106,7 +106,7 @@ def test_what_a_trigger_deletes_is_refused(shop, way):
 
 
 def test_what_a_cascade_deletes_is_refused(shop):
-    """A migration outside the transaction that switches foreign keys on says nothing of children."""
+    """With foreign keys switched on, a migration that deletes parents says nothing of children."""
     make_database(
         shop,
         "CREATE TABLE notes (id INTEGER PRIMARY KEY,"
@@ -210,8 +210,12 @@ def test_strict_demands_that_every_loss_is_said_beforehand(shop, sql, table, cou
     before = logical_digest(shop)
     refused(
         run(shop, sql, "--row-guard", "strict"),
-        shop, before, table=table, before=counts[0], after=counts[1],
-    )  # fmt: skip
+        shop,
+        before,
+        table=table,
+        before=counts[0],
+        after=counts[1],
+    )
     allowed = f"-- migrate:allow-row-loss {table}\n{sql}"
     assert 0 == run(shop, allowed, "--row-guard", "strict").code
     assert ["001"] == history(shop)

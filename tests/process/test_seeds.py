@@ -410,7 +410,8 @@ def test_a_registry_is_read_in_a_child_with_nothing_pending_too(tmp_path, volume
             os.chdir("/")
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             print("hello from the registry")
-            open({str(pid)!r}, "w").write(str(os.getpid())) if not os.path.exists({str(pid)!r}) else 0
+            with open({str(pid)!r}, "w") as file:
+                file.write(str(os.getpid()))
             os.chmod({str(pid)!r}, 0o600)
             """,
     )
@@ -435,9 +436,13 @@ def test_a_registry_is_read_in_a_child_with_nothing_pending_too(tmp_path, volume
 
 @pytest.mark.parametrize(
     "body",
-    ["import os; os._exit(0)", "import sys; sys.exit(0)", "raise RuntimeError('no')",
-     "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"],
-)  # fmt: skip
+    [
+        "import os; os._exit(0)",
+        "import sys; sys.exit(0)",
+        "raise RuntimeError('no')",
+        "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+    ],
+)
 @pytest.mark.parametrize("where", ["import", "factory"])
 def test_a_registry_that_ends_its_process_is_78(tmp_path, volume, body, where):
     """A crash, an exit and an exception while it is read name the file, and write nothing."""

@@ -54,8 +54,12 @@ class Scene:
             self.env[str(BY_FLAG[flag].variable)] = str(value)
 
     def run(
-        self, flag: str = "", value: object = "", run: Callable[..., Result] = run_entrypoint,
-        words: tuple[str, ...] = (), **options: Any,
+        self,
+        flag: str = "",
+        value: object = "",
+        run: Callable[..., Result] = run_entrypoint,
+        words: tuple[str, ...] = (),
+        **options: Any,
     ) -> Result:
         """Run, with one setting given on top of the usual ones."""
         if flag:
@@ -67,7 +71,7 @@ class Scene:
 
 @pytest.fixture
 def scene(database: Path, migrations: Path, request: pytest.FixtureRequest) -> Scene:
-    """Return a scene whose database and migrations are given as flags, and nothing is waited for."""
+    """Return a scene with database and migrations given as flags, and nothing waited for."""
     return Scene(
         database,
         migrations,
@@ -169,9 +173,7 @@ def test_backup_keep(way, keep, left, scene):
 def test_create(way, scene):
     """`--create never` refuses a first install, and `auto` makes it."""
     scene.give("--database", scene.database.parent / "new.db")
-    write_migrations(
-        scene.migrations, {"001_add_email.py": "def up(conn):\n    pass\n"}
-    )
+    write_migrations(scene.migrations, {"001_add_email.py": "def up(conn):\n    pass\n"})
     assert_failed(scene.run("--create", "never"), 69, "database.missing")
     assert_succeeded(scene.run("--create", "auto"), "created", 2)
 
@@ -269,7 +271,9 @@ def test_row_guard(way, guard, text, code, scene, tmp_path):
 
 
 @Ways
-@pytest.mark.parametrize(("level", "pragma"), [("quick", "quick_check"), ("full", "integrity_check")])
+@pytest.mark.parametrize(
+    ("level", "pragma"), [("quick", "quick_check"), ("full", "integrity_check")]
+)
 def test_verify(way, level, pragma, scene):
     """`--verify` chooses the structural check before the commit."""
     result = scene.run("--verify", level)
@@ -344,7 +348,7 @@ def test_mount(way, mount, scene):
 @pytest.mark.parametrize("mount", ["require", "warn"])
 def test_nothing_is_said_of_mounts_on_a_plain_host(mount, scene):
     """Outside any container nothing is said about mounts."""
-    if os.path.exists("/.dockerenv") or os.environ.get("container"):
+    if os.path.exists("/.dockerenv") or "container" in os.environ:
         pytest.skip("this is, or looks like, a container")
     result = scene.run("--mount", mount)
     assert_succeeded(result, "migrated", 2)
@@ -464,8 +468,14 @@ def test_the_database_and_migrations_flags_beat_their_variables(scene):
 def test_the_last_of_a_repeated_flag_decides(scene, tmp_path):
     """Of a flag given twice the last one counts: what follows an image's ENTRYPOINT decides."""
     result = run_entrypoint(
-        "--database", tmp_path / "none" / "x.db", "--migrations", "/nowhere",
-        "--database", scene.database, "--migrations", scene.migrations,
+        "--database",
+        tmp_path / "none" / "x.db",
+        "--migrations",
+        "/nowhere",
+        "--database",
+        scene.database,
+        "--migrations",
+        scene.migrations,
     )
     assert_succeeded(result, "migrated", 2)
 
@@ -697,7 +707,9 @@ def test_settings_reach_the_migrator_behind_the_entrypoint(scene):
     assert result.code == 0
     assert str(scene.database) in result.stdout
     other = scene.database.parent / "other.db"
-    result = scene.run(words=("migrator", "status", "--json", "--database", str(other)), check_log=False)
+    result = scene.run(
+        words=("migrator", "status", "--json", "--database", str(other)), check_log=False
+    )
     assert str(other) in result.stdout
 
 

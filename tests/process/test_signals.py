@@ -1,0 +1,393 @@
+"""SIGTERM, SIGINT and SIGHUP in every phase: a quick end, the database as before."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import others
+from tests.support.digest import logical_digest
+from tests.support.files import history, opened, rows
+from tests.support.machine import tool
+from tests.support.processes import Result, Running, run_migrator
+from tests.support.scene import UP, Scene, is_alive, wait_for_end
+from tests.support.waiting import until
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SOON = 8.0
+"""Seconds within which a stop must have had its effect: two, and what a busy machine adds."""
+
+SIMPLE = {"001_first.sql": "CREATE TABLE made (id INTEGER);"}
+
+
+def assert_stopped(
+    scene: Scene,
+    process: Running,
+    number: signal.Signals,
+    *pending: str,
+    outcome: str = "refused",
+) -> Result:
+    """Send a signal and assert a quick end, its code, and the three facts of a failed run."""
+    began = time.monotonic()
+    process.send(number)
+    result = process.finish(60)
+    assert time.monotonic() - began < SOON
+    assert_ended_by(result, number, outcome)
+    scene.assert_as_before(*pending)
+    return result
+
+
+def assert_ended_by(result: Result, number: signal.Signals, outcome: str) -> None:
+    """Assert the exit code of a signal and what the last line says of it."""
+    end = result.finished
+    assert (result.code, end["exit_code"]) == (128 + number, 128 + number), end
+    assert (end["outcome"], end["reason"]) == (outcome, "signal"), end
+    assert number.name in end["error"]
+    assert "app.exec" not in result.names
+    assert result.stdout == ""
+
+
+# --- waiting ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+def test_a_stop_ends_the_wait_for_the_volume(tmp_path, number):
+    """Nothing is created by a wait, nor by its end."""
+    scene = Scene.make(tmp_path, SIMPLE)
+    scene.database.rename(tmp_path / "away.db")
+    scene.database.parent.rmdir()
+    with scene.running("--", "/bin/echo", "started") as process:
+        process.wait_for("volume.waiting")
+        began = time.monotonic()
+        result = process.stop(number, 60)
+        assert time.monotonic() - began < SOON
+    assert_ended_by(result, number, "refused")
+    assert not scene.database.parent.exists()
+    scene.database.parent.mkdir()
+    (tmp_path / "away.db").rename(scene.database)
+    scene.assert_goes_on("001")
+
+
+@contextmanager
+def locked(scene: Scene) -> Iterator[None]:
+    """Hold the run's lock in this process."""
+    scene.layout.home.mkdir(mode=0o700, exist_ok=True)
+    with scene.layout.lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+def test_a_stop_ends_the_wait_for_the_lock(tmp_path, number):
+    """The other run is not disturbed."""
+    scene = Scene.make(tmp_path, SIMPLE)
+    with locked(scene), scene.running("--", "/bin/echo") as process:
+        process.wait_for("lock.waiting")
+        began = time.monotonic()
+        result = process.stop(number, 60)
+        assert time.monotonic() - began < SOON
+    assert_ended_by(result, number, "refused")
+    scene.assert_as_before("001")
+    scene.assert_goes_on("001")
+
+
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+def test_a_stop_ends_the_wait_for_exclusive_use(tmp_path, number):
+    """An idle connection of another process is waited for in the worker."""
+    scene = Scene.make(tmp_path, SIMPLE)
+    with others.read_transaction(scene.database), scene.running("--", "/bin/echo") as process:
+        process.wait_for("volume.waiting")
+        began = time.monotonic()
+        result = process.stop(number, 60)
+        assert time.monotonic() - began < SOON
+    assert_ended_by(result, number, "refused")
+    scene.assert_as_before("001")
+    scene.assert_goes_on("001")
+
+
+# --- backup and restore ---------------------------------------------------------
+
+
+def fill(database: Path, megabytes: int) -> None:
+    """Make a database big enough for its copy to take a moment."""
+    with opened(database) as conn:
+        conn.execute("PRAGMA synchronous = OFF")
+        conn.execute("CREATE TABLE big (filler BLOB)")
+        conn.execute("BEGIN")
+        for _ in range(megabytes):
+            conn.execute("INSERT INTO big VALUES (zeroblob(1000000))")
+        conn.execute("COMMIT")
+
+
+def test_a_stop_during_the_backup_leaves_no_half_backup(tmp_path):
+    """The database was only read, and the directory of backups is as it was."""
+    scene = Scene.make(tmp_path, SIMPLE)
+    fill(scene.database, 200)
+    scene.before = logical_digest(scene.database)
+    with scene.running("--", "/bin/echo") as process:
+        process.wait_for("backup.started")
+        assert_stopped(scene, process, signal.SIGTERM, "001")
+    left = [path.name for path in scene.layout.backup_dir.iterdir() if path.name != ".gitignore"]
+    assert left == []
+    scene.assert_goes_on("001")
+
+
+def test_a_stop_during_a_restore_leaves_the_old_or_the_new_and_the_next_finishes_it(tmp_path):
+    """A restore is one transaction; the next start finishes what it had begun."""
+    scene = Scene.make(tmp_path, SIMPLE)
+    fill(scene.database, 200)
+    before = logical_digest(scene.database)
+    assert scene.run().code == 0
+    scene.before = logical_digest(scene.database)
+    words = ("restore", "latest", *scene.options)
+    from tests.support.processes import running
+
+    with running("migrator", *words, directory=tmp_path) as process:
+        until(
+            lambda: scene.layout.state.exists() and b'"restore"' in scene.layout.state.read_bytes(),
+            "The restore did not begin: {0}",
+            facts=lambda: (process.stderr,),
+        )
+        until(
+            lambda: (
+                Path(f"{scene.database}-journal").exists() or process.process.poll() is not None
+            ),
+            "Nothing was written.",
+        )
+        began = time.monotonic()
+        result = process.stop(signal.SIGTERM, 60)
+        assert time.monotonic() - began < SOON
+    end = result.finished
+    if result.code == 0:
+        pytest.skip("the restore was faster than the signal")
+    assert result.code == 128 + signal.SIGTERM, end
+    assert logical_digest(scene.database) in (before, scene.before)
+    assert run_migrator("up", *scene.options).code == 0
+    assert history(scene.database) == ["001"]
+
+
+# --- migrations --------------------------------------------------------------
+
+ENDLESS = """
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})
+    INSERT INTO made SELECT count(*) FROM n;
+"""
+PAUSE = 'LONG = "PAUSE" in os.environ\n'
+PYTHON = {
+    "sleep": "time.sleep(300 if LONG else 0)",
+    "loop": "while LONG: pass",
+    "swallowing": "while LONG:\n        try: time.sleep(0.01)\n        except BaseException: pass",
+    "ignoring": "import signal\n    for number in (1, 2, 15):\n"
+    "        signal.signal(number, signal.SIG_IGN)\n    while LONG: time.sleep(0.01)",
+    "blocking": "import signal\n    signal.pthread_sigmask(signal.SIG_BLOCK, {1, 2, 15})\n"
+    "    while LONG: time.sleep(0.01)",
+    "exiting": "import signal\n    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+    "    while LONG: time.sleep(0.01)",
+    "stopped": "LONG and os.kill(os.getpid(), 19)",
+    "printing": "while LONG: os.write(1, b'y\\n' * 4000)",
+    "child": "import subprocess\n    subprocess.run(['sleep', '300' if LONG else '0'])",
+    "statement": "conn.execute('WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n'\n"
+    "        f' WHERE i < {10**12 if LONG else 10}) SELECT count(*) FROM n').fetchone()",
+}
+FIRST = "CREATE TABLE made (id INTEGER);\nUPDATE items SET name = upper(name);\n"
+
+
+def scene_of(tmp_path: Path, code: str, way: str, *, wal: bool = False) -> Scene:
+    """Make a database with a migration that changes things and one that does not end."""
+    head = "" if way == "in-place" else "transactional = False\n"
+    text = UP.replace("def up", PAUSE + head + "def up") + "    conn.execute('DROP TABLE made')\n"
+    files = {"001_first.sql": FIRST, "002_second.py": f"{text}    {code}\n"}
+    return Scene.make(tmp_path, files, wal=wal)
+
+
+def wait_for_second(process: Running) -> None:
+    """Wait until the second migration is under way."""
+    until(
+        lambda: sum(event["event"] == "migration.started" for event in process.events) == 2,
+        "The second migration was not started:\n{0}",
+        facts=lambda: (process.stderr[-2000:],),
+    )
+
+
+@pytest.mark.parametrize("way", ["in-place", "copy"])
+@pytest.mark.parametrize("kind", PYTHON)
+def test_a_stop_ends_whatever_a_migration_does(tmp_path, kind, way):
+    """A sleep, a loop, one that swallows everything, an ignored signal, a flood of output."""
+    scene = scene_of(tmp_path, PYTHON[kind], way, wal=kind == "loop")
+    with scene.running("--", "/bin/echo", "started", env={"PAUSE": "1"}) as process:
+        wait_for_second(process)
+        worker = process.children()[0]
+        stop = signal.SIGTERM
+        result = assert_stopped(scene, process, stop, "001", "002", outcome="failed_restored")
+        assert not is_alive(worker)
+    assert result.one("restore.finished")["method"] == (
+        "rollback" if way == "in-place" else "discarded"
+    )
+    scene.assert_goes_on("001", "002")
+
+
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+def test_a_stop_ends_one_long_sql_statement(tmp_path, number):
+    """Python alone would act only when the statement is over."""
+    files = {"001_first.sql": FIRST, "002_long.sql": ENDLESS.format(10**12)}
+    scene = Scene.make(tmp_path, files)
+    with scene.running("--", "/bin/echo", "started") as process:
+        wait_for_second(process)
+        assert_stopped(scene, process, number, "001", "002", outcome="failed_restored")
+    (scene.migrations / "002_long.sql").write_text(ENDLESS.format(10))
+    scene.assert_goes_on("001", "002")
+
+
+def test_a_stop_of_the_whole_group_ends_both_processes(tmp_path):
+    """Ctrl-C in a terminal reaches the worker as well as its parent."""
+    scene = scene_of(tmp_path, PYTHON["sleep"], "in-place")
+    prefix = (tool("setsid"),)
+    with scene.running("--", "/bin/echo", env={"PAUSE": "1"}, prefix=prefix) as process:
+        wait_for_second(process)
+        os.killpg(process.pid, signal.SIGINT)
+        result = process.finish()
+    assert_ended_by(result, signal.SIGINT, "failed_restored")
+    scene.assert_as_before("001", "002")
+
+
+def test_a_second_stop_changes_nothing(tmp_path):
+    """Impatience neither hides how the run ended nor changes its code."""
+    scene = scene_of(tmp_path, PYTHON["ignoring"], "in-place")
+    with scene.running("--", "/bin/echo", env={"PAUSE": "1"}) as process:
+        wait_for_second(process)
+        process.send(signal.SIGTERM)
+        time.sleep(0.1)
+        process.send(signal.SIGINT)
+        result = process.stop(signal.SIGTERM, 60)
+    assert_ended_by(result, signal.SIGTERM, "failed_restored")
+    scene.assert_as_before("001", "002")
+
+
+def test_a_stop_blocked_by_who_started_us_is_unblocked(tmp_path):
+    """A signal mask is inherited over exec; a start that nobody can stop would be the result."""
+    scene = scene_of(tmp_path, PYTHON["sleep"], "in-place")
+    mask = "import os, signal, sys\nsignal.pthread_sigmask(0, {1, 2, 15})\n"
+    prefix = (tool("python3"), "-c", mask + "os.execv(sys.argv[1], sys.argv[1:])")
+    with scene.running("--", "/bin/echo", env={"PAUSE": "1"}, prefix=prefix) as process:
+        wait_for_second(process)
+        assert_stopped(scene, process, signal.SIGTERM, "001", "002", outcome="failed_restored")
+
+
+# --- the commit -----------------------------------------------------------------
+
+
+@contextmanager
+def waiting_commit(tmp_path: Path) -> Iterator[tuple[Scene, Running, sqlite3.Connection]]:
+    """Hold the commit of a run up by a reader beside it."""
+    scene = Scene.make(tmp_path, SIMPLE)
+    with opened(scene.database) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM items").fetchone()
+        with scene.running("--in-use", "allow", "--", "/bin/echo", "started") as process:
+            process.wait_for("verify.finished")
+            time.sleep(0.5)
+            yield scene, process, reader
+
+
+def test_a_stop_during_the_commit_waits_for_its_end(tmp_path):
+    """The database is new, and the last line says so; the application is not started."""
+    with waiting_commit(tmp_path) as (scene, process, reader):
+        process.send(signal.SIGTERM)
+        time.sleep(0.3)
+        reader.execute("ROLLBACK")
+        result = process.finish()
+    assert_ended_by(result, signal.SIGTERM, "migrated")
+    assert result.finished["applied"] == 1
+    assert history(scene.database) == ["001"]
+    assert scene.run().finished["outcome"] == "up_to_date"
+
+
+def test_a_stop_during_a_commit_without_end_leaves_the_database_as_before(tmp_path):
+    """After two seconds the worker is killed in it, and the journal undoes it."""
+    with waiting_commit(tmp_path) as (scene, process, _reader):
+        began = time.monotonic()
+        result = process.stop(signal.SIGTERM, 60)
+        assert time.monotonic() - began < SOON
+    assert_ended_by(result, signal.SIGTERM, "failed_restored")
+    scene.assert_as_before("001")
+    scene.assert_goes_on("001")
+
+
+# --- as PID 1 ----------------------------------------------------------------
+
+
+def descendant(pid: int) -> int:
+    """Return the only child of `unshare`, which is process 1 of its namespace."""
+
+    def look() -> int | None:
+        path = Path(f"/proc/{pid}/task/{pid}/children")
+        found = path.read_text().split()
+        return int(found[0]) if found else None
+
+    return until(look, "unshare has started nothing.") or 0
+
+
+def isolated() -> tuple[str, ...]:
+    """Return the command that makes what follows process 1."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    return tool("unshare"), "--pid", "--fork", "--mount-proc", "--kill-child"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+@pytest.mark.parametrize("phase", ["volume", "lock", "migration"])
+def test_as_process_1_a_stop_is_obeyed_as_well(tmp_path, phase, number):
+    """The kernel drops a signal that process 1 does not handle."""
+    scene = scene_of(tmp_path, PYTHON["loop"], "in-place")
+    prefix = isolated()
+    if phase == "volume":
+        scene.database.rename(tmp_path / "away.db")
+    with locked(scene) if phase == "lock" else opened(tmp_path / "other.db"):
+        if phase == "volume":
+            scene.layout.database.parent.rmdir()
+        more = {"env": {"PAUSE": "1"}, "prefix": prefix}
+        with scene.running("--", "/bin/echo", "started", **more) as process:
+            if phase == "migration":
+                wait_for_second(process)
+            else:
+                process.wait_for(f"{phase}.waiting")
+            pid = descendant(process.pid)
+            began = time.monotonic()
+            os.kill(pid, number)
+            result = process.finish()
+            assert time.monotonic() - began < SOON
+            wait_for_end(pid)
+    outcome = "failed_restored" if phase == "migration" else "refused"
+    assert_ended_by(result, number, outcome)
+    if phase == "volume":
+        scene.database.parent.mkdir()
+        (tmp_path / "away.db").rename(scene.database)
+    scene.assert_as_before("001", "002")
+    scene.assert_goes_on("001", "002")
+
+
+@pytest.mark.root
+def test_as_process_1_a_worker_that_leaves_daemons_behind_is_tidied_up_after(tmp_path):
+    """Orphans come to process 1 anyway; none of them is there when the application begins."""
+    code = (
+        "if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n"
+        "            time.sleep(300)\n        os._exit(0)\n    os.wait()"
+    )
+    scene = scene_of(tmp_path, code, "in-place")
+    show = "echo $$; ls -d /proc/[0-9]* | wc -l"
+    result = scene.run("--", "/bin/sh", "-c", show, prefix=isolated())
+    assert result.code == 0, result.stderr
+    # The shell itself, `ls` and `wc`.
+    number, count = map(int, result.stdout.split())
+    assert number == 1
+    assert count <= 3
+    assert rows(scene.database, "SELECT name FROM items WHERE id = 1") == [("ONE",)]
