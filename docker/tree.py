@@ -9,7 +9,7 @@ bytes: the clock is SOURCE_DATE_EPOCH, and the Dockerfile sets PYTHONHASHSEED.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import importlib.metadata
 import json
@@ -110,12 +110,12 @@ NOT_MODULES = (
 ZIPPED = ("dbm", "email", "html", "http", "multiprocessing", "sysconfig", "xml", "tzdata")
 """Packages of many small files that a run needs seldom: together in one archive."""
 
-STUB = '''raise ModuleNotFoundError(
+STUB = """raise ModuleNotFoundError(
     "The module {name!r} was left out of this Python, sqlite-entrypoint's own ({why}): "
     "do without it, or install sqlite-entrypoint in the application's Python.",
     name={name!r},
 )
-'''
+"""
 
 COMMANDS = ("entrypoint", "migrator", "sqlite-entrypoint")
 
@@ -272,16 +272,21 @@ def bill_of_materials(packages: list[str], site: Path) -> str:
     """Return the SPDX document of the tree."""
     ours = (site / "migrator/_version.py").read_text().rpartition("= ")[2].strip().strip('"')
     listed = [spdx_package("sqlite-entrypoint", ours, f"pkg:generic/sqlite-entrypoint@{ours}")]
-    for dist in sorted(importlib.metadata.distributions(path=[str(site)]), key=lambda d: d.name):
-        listed.append(spdx_package(dist.name, dist.version, f"pkg:pypi/{dist.name}@{dist.version}"))
-    for name in packages:
-        form = "${Version} ${Architecture}"
-        command = ["dpkg-query", "--show", f"--showformat={form}", name]
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        version, architecture = output.split()[:2]
-        address = f"pkg:deb/debian/{name}@{version}?arch={architecture}"
-        listed.append(spdx_package(name, version, address))
+    wheels = sorted(importlib.metadata.distributions(path=[str(site)]), key=lambda d: d.name)
+    listed.extend(
+        spdx_package(each.name, each.version, f"pkg:pypi/{each.name}@{each.version}")
+        for each in wheels
+    )
+    listed.extend(debian_package(name) for name in packages)
     return json.dumps(spdx_document(listed), indent=1) + "\n"
+
+
+def debian_package(name: str) -> dict[str, object]:
+    """Return one of Debian's packages, in the version that is installed here."""
+    command = ["dpkg-query", "--show", "--showformat=${Version} ${Architecture}\n", name]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    version, architecture = output.split()[:2]
+    return spdx_package(name, version, f"pkg:deb/debian/{name}@{version}?arch={architecture}")
 
 
 def spdx_package(name: str, version: str, address: str) -> dict[str, object]:
@@ -304,7 +309,7 @@ def spdx_package(name: str, version: str, address: str) -> dict[str, object]:
 def spdx_document(packages: list[dict[str, object]]) -> dict[str, object]:
     """Return the document that says what the first package contains."""
     digest = hashlib.sha256(json.dumps(packages).encode()).hexdigest()
-    moment = datetime.datetime.fromtimestamp(epoch(), datetime.UTC)
+    moment = dt.datetime.fromtimestamp(epoch(), dt.UTC)
     first, *others = [package["SPDXID"] for package in packages]
     return {
         "spdxVersion": "SPDX-2.3",
@@ -338,8 +343,7 @@ def add_users(root: Path) -> None:
     etc = root / "etc"
     etc.mkdir()
     (etc / "passwd").write_text(
-        "root:x:0:0:root:/root:/sbin/nologin\n"
-        "nonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
+        "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
     )
     (etc / "group").write_text("root:x:0:\nnonroot:x:65532:\n")
 

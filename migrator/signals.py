@@ -46,6 +46,8 @@ class Signals:
         signals = cls()
         for number in cls.HANDLED:
             signal.signal(number, signals._handle)
+        # Where SIGCHLD is ignored, the kernel collects children before `waitpid` can.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*cls.HANDLED, signal.SIGCHLD})
         return signals
 

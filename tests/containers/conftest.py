@@ -26,12 +26,11 @@ BUILD = "sqlite-entrypoint-build"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything here, and give it time and one worker: images are built once."""
+    """Mark everything here, and give it the time that building images takes."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker("container")
             item.add_marker(pytest.mark.timeout(900))
-            item.add_marker(pytest.mark.xdist_group("containers"))
 
 
 def _missing() -> str:
@@ -95,6 +94,7 @@ ONTO = """
 FROM {base}
 COPY --from={image} /opt/sqlite-entrypoint /opt/sqlite-entrypoint
 COPY . /app/
+USER 65532:65532
 ENTRYPOINT ["/opt/sqlite-entrypoint/bin/entrypoint", "--database", "/data/app.db", \
 "--migrations", "/migrations", "--mount", "require", "--"]
 """

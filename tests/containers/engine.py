@@ -8,7 +8,7 @@ import os
 import subprocess
 import tarfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +114,12 @@ class Volume:
 
     def python(self, code: str, user: int = USER) -> str:
         """Run Python on the volume, to arrange it."""
-        options = ("--interactive", f"--user={user}:{user}", f"--volume={self.mount}", f"--entrypoint={PYTHON}")
+        options = (
+            "--interactive",
+            f"--user={user}:{user}",
+            f"--volume={self.mount}",
+            f"--entrypoint={PYTHON}",
+        )
         return docker("run", "--rm", "--network=none", *options, self._image, "-", stdin=code)
 
     def execute(self, script: str, user: int = USER, name: str = "app.db") -> None:
@@ -184,16 +189,22 @@ class Started:
 
 @contextmanager
 def started(
-    image: str, *command: str, volumes: Sequence[str] = (), **settings: Any
+    image: str,
+    *command: str,
+    volumes: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> Iterator[Started]:
     """Start a container under the same restrictions and remove it in the end."""
-    container = DockerContainer(image).with_command(list(command))
+    container = DockerContainer(image).with_command(list(command)).with_envs(**(env or {}))
+    for volume in volumes:
+        source, target, *mode = volume.split(":")
+        container.with_volume_mapping(source, target, *(mode or ("rw",)))
     container.with_kwargs(
         read_only=True,
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],
         network_mode="none",
-        volumes=list(volumes),
         **settings,
     )
     with container:

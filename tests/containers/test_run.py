@@ -11,7 +11,6 @@ import pytest
 from tests.containers.engine import PYTHON, USER, Volume, docker, run, started
 from tests.support.digest import logical_digest
 from tests.support.files import history, rows, tables
-from tests.support.waiting import until
 
 Mounted = Callable[[Mapping[str, str]], str]
 
@@ -56,9 +55,7 @@ def test_no_volume_that_lasts(
     assert "docker run -v" in end["hint"]
 
 
-def test_single_file_mount(
-    image: str, used_volume: Volume, add_email: str, tmp_path: Path
-) -> None:
+def test_single_file_mount(image: str, used_volume: Volume, add_email: str, tmp_path: Path) -> None:
     """A mount of the database alone, its journal elsewhere, is refused and left as it is."""
     path = used_volume.copy_to(tmp_path)
     before = logical_digest(path)
@@ -78,8 +75,8 @@ def test_volume_that_arrives_late(
 ) -> None:
     """A database that is not there yet is waited for."""
     used_volume.python("import os; os.rename('/data/app.db', '/data/later')")
-    options = {"environment": {"MIGRATOR_CREATE": "never"}}
-    with started(image, volumes=[used_volume.mount, add_email], **options) as container:
+    volumes = [used_volume.mount, add_email]
+    with started(image, volumes=volumes, env={"MIGRATOR_CREATE": "never"}) as container:
         container.wait_for("volume.waiting")
         used_volume.python("import os; os.rename('/data/later', '/data/app.db')")
         done = container.wait()
@@ -92,7 +89,7 @@ def test_no_room_for_the_backup(image: str, tmp_path: Path, add_email: str, volu
     docker("volume", "rm", volume.name)
     size = ["--opt=type=tmpfs", "--opt=device=tmpfs", "--opt=o=size=1m,uid=65532"]
     docker("volume", "create", *size, volume.name)
-    fill = f"""
+    fill = """
 import sqlite3, sys
 conn = sqlite3.connect('/data/app.db')
 conn.execute('CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)')
@@ -110,7 +107,7 @@ sys.stdin.read()
         entrypoint=PYTHON,
         stdin_open=True,
     ) as holder:
-        until(lambda: "ready" in holder.output()[0] or None, "not filled", 60)
+        holder.wait_for("ready")
         done = run(
             image,
             volumes=[volume.mount, add_email],
@@ -247,11 +244,8 @@ conn.execute('BEGIN IMMEDIATE')
 print('ready', flush=True)
 time.sleep(600)
 """
-    with started(
-        image, "-c", hold, volumes=[used_volume.mount], entrypoint=PYTHON
-    ) as old:
-        old_output = old.output
-        until(lambda: "ready" in old_output()[0] or None, "it does not hold it", 60)
+    with started(image, "-c", hold, volumes=[used_volume.mount], entrypoint=PYTHON) as old:
+        old.wait_for("ready")
         done = run(
             image,
             volumes=[used_volume.mount, add_email],

@@ -122,10 +122,8 @@ BUGS = (
     Bug(
         "what cannot be tidied up fails the run",
         "migrator/safety.py",
-        "    with contextlib.suppress(OSError, MigratorError):\n"
-        "        remove_litter(ctx.layout)\n"
-        "        state.clear(ctx.layout.state)\n",
-        "    remove_litter(ctx.layout)\n    state.clear(ctx.layout.state)\n",
+        "    with contextlib.suppress(OSError, MigratorError):\n        remove_litter(",
+        "    if True:\n        remove_litter(",
         "up in-place delete clean",
         ("error-once:EIO",),
         ("unlinkat app.db.migrator/state.json", "fsync app.db.migrator"),

@@ -67,7 +67,7 @@ def all_at_once(count: int, args: tuple[str, ...], directory: Path) -> list[list
     directory.mkdir()
     started = [start(args, directory, number) for number in range(count)]
     try:
-        codes = [process.wait(150) for process in started]
+        codes = [process.wait(350) for process in started]
     finally:
         for process in started:
             process.kill()
@@ -79,8 +79,17 @@ def all_at_once(count: int, args: tuple[str, ...], directory: Path) -> list[list
     return [logs.split(text)[0] for text in errors]
 
 
-@pytest.mark.parametrize("wal", [False, True], ids=["rollback", "wal"])
-@pytest.mark.parametrize("count", [2, 10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("count", "wal"),
+    [
+        (2, False),
+        (2, True),
+        (10, False),
+        (10, True),
+        pytest.param(50, True, marks=pytest.mark.slow),
+    ],
+)
 def test_one_migrates(count, wal, database, tmp_path):
     """However many start at once, exactly one migrates, and all become the application."""
     with opened(database) as conn:
@@ -88,7 +97,7 @@ def test_one_migrates(count, wal, database, tmp_path):
     migrations = write_migrations(tmp_path / "m", COUNTED)
     args = (
         *("--database", str(database), "--migrations", str(migrations)),
-        *("--wait-timeout", "120", "--lock-timeout", "120"),
+        *("--wait-timeout", "300", "--lock-timeout", "300"),
         *("--", "echo", "application"),
     )
 

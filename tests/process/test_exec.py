@@ -208,7 +208,7 @@ def test_a_closed_standard_descriptor_never_becomes_a_file_of_ours(scene, tmp_pa
     )
     # The list's own descriptor takes the lowest free number, and is gone when it is looked at.
     args = command("entrypoint", (*scene.options, "--", sys.executable, "-c", script))
-    done = subprocess.run(args, env=environment(), preexec_fn=close, timeout=60, check=False)  # noqa: PLW1509
+    done = subprocess.run(args, env=environment(), preexec_fn=close, timeout=60, check=False)
     assert done.returncode == 0
     found = ast.literal_eval(note.read_text())
     # One of them is the open file itself.
@@ -226,13 +226,13 @@ def test_the_migrator_command_bears_closed_descriptors_too(scene):
         os.closerange(0, 3)
 
     args = command("migrator", ("up", *scene.options))
-    done = subprocess.run(args, env=environment(), preexec_fn=close, timeout=60, check=False)  # noqa: PLW1509
+    done = subprocess.run(args, env=environment(), preexec_fn=close, timeout=60, check=False)
     assert done.returncode == 0
     assert history(scene.database) == ["001"]
 
 
 def test_two_databases_are_chained(tmp_path, show):
-    """`entrypoint … -- entrypoint … -- app`: both are new, and the application is the same process."""
+    """`entrypoint … -- entrypoint … -- app` brings both up to date; the process stays one."""
     one = Scene.make(tmp_path, {"001_first.sql": "CREATE TABLE made (id);"})
     two = make_database(tmp_path / "data" / "two.db", SCHEMA)
     other = write_migrations(tmp_path / "other", {"001_second.sql": "CREATE TABLE more (id);"})
