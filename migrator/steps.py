@@ -299,8 +299,7 @@ def _failure(desk: Desk, script: Script, error: BaseException, batch: Batch) -> 
     doing = "could not be undone" if batch.down else "failed"
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
     hint = getattr(first, "hint", "") or (
-        f"Mend {script.entry.label} and start again;"
-        " the database is as it was before this run."
+        f"Mend {script.entry.label} and start again; the database is as it was before this run."
     )
     return MigrationFailedError(message, hint=hint, data=data)
 

@@ -51,7 +51,10 @@ HELD = """
 
 def start(args: tuple[str, ...], directory: Path, number: int) -> subprocess.Popen[str]:
     """Start an entrypoint whose output goes to files of its own."""
-    with (directory / f"{number}.out").open("w") as out, (directory / f"{number}.err").open("w") as err:
+    with (
+        (directory / f"{number}.out").open("w") as out,
+        (directory / f"{number}.err").open("w") as err,
+    ):
         return subprocess.Popen(
             command("entrypoint", args),
             env=clean_environment(),
@@ -135,7 +138,15 @@ def test_none_starts_after_a_failure(count, database, tmp_path):
         tmp_path / "m", {**COUNTED, "003_fails.sql": "INSERT INTO nowhere VALUES (1);"}
     )
     before = logical_digest(database)
-    args = ("--database", str(database), "--migrations", str(migrations), "--", "echo", "application")
+    args = (
+        "--database",
+        str(database),
+        "--migrations",
+        str(migrations),
+        "--",
+        "echo",
+        "application",
+    )
     directory = tmp_path / "logs"
     directory.mkdir()
 

@@ -268,7 +268,9 @@ def _mode(database: Path) -> str:
     return str(rows(database, "PRAGMA journal_mode")[0][0])
 
 
-@pytest.mark.parametrize("kind", ["rollback", "wal", "objects", "page-512", "page-65536", "left-wal"])
+@pytest.mark.parametrize(
+    "kind", ["rollback", "wal", "objects", "page-512", "page-65536", "left-wal"]
+)
 def test_backup_restored_by_hand(kind, volume, tmp_path):
     """`restore latest` gives every kind of database back, its journal mode included."""
     database = arrange(kind, volume)
@@ -416,7 +418,7 @@ def test_dangling_link(volume, tmp_path, migrations):
 
 NAMES = [
     "with space.db",
-    "it's \"quoted\".db",
+    'it\'s "quoted".db',
     "100%20.db",
     "what?mode=memory.db",
     "a#fragment.db",
@@ -584,7 +586,8 @@ def test_header_values_set(transaction, volume, tmp_path):
         PRAGMA application_id = 99;
         """
     migrations = write_migrations(
-        tmp_path / "m", {"001_version.sql": text, "002_fails.sql": "INSERT INTO nowhere VALUES (1);"}
+        tmp_path / "m",
+        {"001_version.sql": text, "002_fails.sql": "INSERT INTO nowhere VALUES (1);"},
     )
     assert 80 == up(database, migrations).code
     assert [(7,)] == rows(database, "PRAGMA user_version")
@@ -615,7 +618,9 @@ def test_bytes_behind_the_last_page(volume, tmp_path):
     with database.open("ab") as file:
         file.write(bytes(8192))
     migrations = write_migrations(tmp_path / "m", {"001_new.sql": NEW})
-    fails = write_migrations(tmp_path / "f", {"001_new.sql": NEW + "INSERT INTO nowhere DEFAULT VALUES;"})
+    fails = write_migrations(
+        tmp_path / "f", {"001_new.sql": NEW + "INSERT INTO nowhere DEFAULT VALUES;"}
+    )
     before = digest_aside(database)
 
     failed = up(database, fails)

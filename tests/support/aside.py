@@ -51,9 +51,7 @@ def expected_digest(database: Path, script: str) -> str:
 
 def status(database: Path, migrations: Path) -> dict[str, Any]:
     """Return what `migrator status --json` says."""
-    result = run_migrator(
-        "status", "--json", "--database", database, "--migrations", migrations
-    )
+    result = run_migrator("status", "--json", "--database", database, "--migrations", migrations)
     assert result.code == 0, result.stderr
     found: dict[str, Any] = json.loads(result.stdout)
     return found

@@ -124,7 +124,7 @@ def wait_for_end(pid: int) -> None:
 
 def wait_for_file(path: Path) -> str:
     """Wait until a file has come into being with something in it, and return that."""
-    return until(lambda: path.exists() and path.read_text(), f"{path} did not appear.") or ""
+    return until(lambda: path.read_text() if path.exists() else "", f"{path} did not appear.")
 
 
 def open_files(pid: int) -> dict[int, str]:
