@@ -296,7 +296,8 @@ def _run_migrator(parsed: Parsed, environ: Mapping[str, str], log: Log) -> int:
             uid, gid = privileges.owner_of(Layout.of(texts).database)
         privileges.drop(uid, gid)
     del log
-    return cli.main([*options.engine_flags(parsed), *parsed.rest[1:]])
+    words = [*options.engine_flags(parsed), *parsed.rest[1:]]
+    return cli.main(words, on_failure=termination.leave_message)
 
 
 def _inform(parsed: Parsed) -> int:

@@ -326,8 +326,9 @@ def reuse(layout: Layout, backup: Backup, facts: Facts, emit: Emit) -> Backup:
     Raises:
         BackupError: Its new place cannot be noted.
     """
-    first = _newest_known(layout)
-    if facts.reason in MADE_BY_RUNS and backup != first:
+    newest_of_all = known_backups(layout)[:1] == [backup]
+    in_place = newest_of_all and backup.reason in MADE_BY_RUNS
+    if facts.reason in MADE_BY_RUNS and not in_place:
         counter = highest_counter(layout) + 1
         backup = replace(backup, counter=counter, reason=facts.reason)
         with writing(backup.json_path):
@@ -335,11 +336,6 @@ def reuse(layout: Layout, backup: Backup, facts: Facts, emit: Emit) -> Backup:
     message = f"The backup {backup.name} holds this state already."
     emit("backup.reused", message, path=str(backup.path), bytes=backup.bytes, name=backup.name)
     return backup
-
-
-def _newest_known(layout: Layout) -> Backup | None:
-    """Return the newest backup that a run made, of those that can be understood."""
-    return next((each for each in known_backups(layout) if each.reason in MADE_BY_RUNS), None)
 
 
 # -- what can go wrong ----------------------------------------------------------------

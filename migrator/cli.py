@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from migrator import menu, options
@@ -23,8 +23,16 @@ from migrator.signals import Signals
 _RUNS = ("up", "down", "restore", "baseline")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+def main(
+    argv: Sequence[str] | None = None, on_failure: Callable[[MigratorError], None] | None = None
+) -> int:
+    """
+    Run one command and return its exit code.
+
+    Args:
+        argv: The words behind the program's name.
+        on_failure: Told what ended the command, beside the log.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     started = time.monotonic()
     fill_standard()
@@ -42,14 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = options.engine_settings(parsed.values, environ)
         with spelled_out(settings):
             return _dispatch(parsed, settings, log, signals, started)
-    except MigratorError as error:
-        say_failed(log, error, time.monotonic() - started)
-        return error.exit_code
     except BrokenPipeError:
         _silence_stdout()
         return 0
     except Exception as error:  # noqa: BLE001 - a bug is one line and exit code 70
-        return _bug(log, error, time.monotonic() - started)
+        failure = error if isinstance(error, MigratorError) else as_bug(error)
+        if on_failure is not None:
+            on_failure(failure)
+        say_failed(log, failure, time.monotonic() - started)
+        return failure.exit_code
 
 
 def _dispatch(
@@ -167,13 +176,6 @@ def _quiet(log: Log, settings: Settings) -> Log:
     """Return the log of a command that only looks: it says nothing below a warning."""
     level = "warning" if settings.log_level in ("debug", "info") else settings.log_level
     return Log(log.format, level, database=log.database, run_id=log.run_id)
-
-
-def _bug(log: Log, error: Exception, seconds: float) -> int:
-    """Report a crash of this program: one line, with the traceback in a field."""
-    wrapped = as_bug(error)
-    say_failed(log, wrapped, seconds)
-    return wrapped.exit_code
 
 
 def _silence_stdout() -> None:

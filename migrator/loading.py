@@ -158,7 +158,8 @@ def _hint(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         return (
             f"Install {error.name!r} for the Python at {sys.executable!r}, or do without it:"
-            " migrations run before the application and with the entrypoint's own Python. The one in"
-            " the image takes no packages; install sqlite-entrypoint in the application's instead."
+            " migrations run before the application and with the entrypoint's own Python. The"
+            " image's takes no packages; install sqlite-entrypoint in the application's Python"
+            " instead."
         )
     return "Correct the file. It is imported on its own, before the application has started."

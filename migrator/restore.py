@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from migrator import backup, state
+from migrator import backup, protection, state
 from migrator.catalog import Backup
 from migrator.context import Context
 from migrator.copying import pump, uri
@@ -403,7 +403,9 @@ def _keep_open_one(ctx: Context, live: Live) -> None:
 
 
 def _keep(ctx: Context, path: Path) -> None:
-    _copy(path, ctx.layout.failed / path.name, like_database(ctx.layout).private)
+    # SQLite does not have it open here: it is no database.
+    with protection.allowed():
+        _copy(path, ctx.layout.failed / path.name, like_database(ctx.layout).private)
 
 
 def _noted(ctx: Context, chosen: Backup, reason: str = "restore") -> RunState:

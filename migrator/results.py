@@ -66,8 +66,7 @@ def check(host: Host) -> Answer:
     """
     found = host.survey()
     if found.sight.running:
-        message = "A run is under way."
-        raise LockedError(message, hint="Ask again when it has ended.", reason="run.under_way")
+        raise _under_way()
     if found.sight.needs_recovery is not None and not found.sight.unfinished:
         why = found.sight.needs_recovery
         message = f"The database cannot be read without recovering it: {why}."
@@ -79,6 +78,11 @@ def check(host: Host) -> Answer:
     if found.pending or found.unsettled:
         return f"{len(found.pending)} migrations are pending.", 1
     return "The database is up to date.", 0
+
+
+def _under_way() -> LockedError:
+    message = "A run is under way."
+    return LockedError(message, hint="Ask again when it has ended.", reason="run.under_way")
 
 
 def backups(host: Host, *, as_json: bool) -> Answer:
@@ -102,6 +106,7 @@ def verify_(host: Host) -> Answer:
 
     Raises:
         DamagedError: The database's structure, or a backup.
+        LockedError: A run has the database to itself.
         VerificationError: Foreign keys are violated.
         MisfitError: History and files do not fit.
     """
@@ -111,6 +116,8 @@ def verify_(host: Host) -> Answer:
         hint = "Check `--database` (MIGRATOR_DATABASE) and whether its volume is mounted."
         raise NotReadyError(message, hint=hint, reason="database.missing", retryable=False)
     if found.sight.needs_recovery is not None:
+        if found.sight.running:
+            raise _under_way()
         message = f"The database cannot be read: {found.sight.needs_recovery}."
         raise NotReadyError(message, hint="Start the entrypoint once; it recovers it.")
     _verify_database(host)

@@ -86,7 +86,7 @@ class Slot:
         rename(self.partial, self.path)
         try:
             rename(self.facts, backup.json_path)
-        except BaseException:
+        except OSError:
             # Without its facts it would be taken for somebody's own copy, and stay for ever.
             remove(self.path)
             raise

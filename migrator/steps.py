@@ -12,6 +12,7 @@ import os
 import sqlite3
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -134,7 +135,11 @@ def _perform(
             ctx.inline and isinstance(error, KeyboardInterrupt)
         ):
             raise
-        raise _failure(desk, script, error, batch) from error
+        failure = _failure(desk, script, error, batch)
+        if not ctx.inline:
+            # What the migration's frames hold may be all the memory that there is.
+            traceback.clear_frames(error.__traceback__)
+        raise failure from error
     with desk.engine():
         guard.conn = desk.conn  # on a copy it is another one after each migration
         return guard.check(desk.record, script.entry, script.allow_row_loss)

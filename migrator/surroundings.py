@@ -33,9 +33,10 @@ class Surroundings:
     """
 
     def __init__(self) -> None:
+        # The limits first: without memory nothing else could be put back.
         self._put_back = [
             keep()
-            for keep in (_keep_signals, _keep_limits, _keep_environment, _keep_place, _keep_python)
+            for keep in (_keep_limits, _keep_signals, _keep_environment, _keep_place, _keep_python)
         ]
 
     def put_back(self) -> None:
@@ -69,10 +70,11 @@ class Rooms:
         try:
             with protection.foreign_code():
                 yield
+            if os.getpid() == self._pid:
+                self._rooms[key] = Surroundings()
         finally:
             # A process that a migration forked ends on its own way.
             if os.getpid() == self._pid:
-                self._rooms[key] = Surroundings()
                 outside.put_back()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from testcontainers.core.container import DockerContainer
 
-from tests.containers.conftest import BUILD, CHECKOUT
+from tests.containers.conftest import BUILD, CHECKOUT, IMAGE
 from tests.containers.engine import Volume, build, docker, run, started
 from tests.support.files import history, rows
 from tests.support.machine import tool
@@ -39,7 +39,7 @@ def bookworm_image(onto: Callable[..., str], older_debian: str, probe: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "base",
+    "copied_into",
     [
         "app_image",
         "musl_image",
@@ -47,10 +47,14 @@ def bookworm_image(onto: Callable[..., str], older_debian: str, probe: Path) -> 
     ],
 )
 def test_becomes_the_application(
-    request: pytest.FixtureRequest, base: str, used_volume: Volume, add_email: str, tmp_path: Path
+    request: pytest.FixtureRequest,
+    copied_into: str,
+    used_volume: Volume,
+    add_email: str,
+    tmp_path: Path,
 ) -> None:
     """In any image the tree migrates and becomes the application: PID 1, no trace of ours."""
-    image = request.getfixturevalue(base)
+    image = request.getfixturevalue(copied_into)
     volumes = [used_volume.mount, add_email]
     options = ["--user=65532:65532", "--env=GREETING=hello", "--hostname=box"]
     done = run(image, "/app/probe", "exit", "7", volumes=volumes, options=options)
@@ -67,7 +71,7 @@ def test_signals_reach_the_application(app_image: str, used_volume: Volume, add_
     """`docker stop` is the application's to answer, and its exit code is the container's."""
     volumes = [used_volume.mount, add_email]
     with started(app_image, "/app/probe", "wait", volumes=volumes) as container:
-        container.wait_for("ready")
+        container.wait_for("ready\n")
         titles = docker("top", container.id, "-o", "pid,args").splitlines()[1:]
         docker("stop", "--time=60", container.id)
         done = container.wait()
@@ -109,8 +113,12 @@ def test_puid_and_pgid(app_image: str, used_volume: Volume, add_email: str) -> N
 
 
 def test_library_example(image: str, volume: Volume, tmp_path: Path) -> None:
-    """The example in Python: a first install, then the page is served from another container."""
-    options = ("--file", str(CHECKOUT / "examples/python/Dockerfile"), f"--build-arg=BASE={BUILD}")
+    """
+    The example in Python makes its database, serves its page, and is healthy.
+
+    Our own image, whose PATH has a `python3`, stands in for Docker's `python`.
+    """
+    options = ("--file", str(CHECKOUT / "examples/python/Dockerfile"), f"--build-arg=BASE={IMAGE}")
     library = build(CHECKOUT, "library", *options)
     container = DockerContainer(library).with_volume_mapping(volume.name, "/data", "rw")
     with container.with_exposed_ports(8000) as running:

@@ -138,12 +138,14 @@ def test_allowed(holder, mode, database, migrations):
 def test_allowed_reader_leaves_in_time(database, migrations, tmp_path):
     """In rollback mode the commit waits for readers to leave, within the budget."""
     args = arguments(database, migrations, "--in-use", "allow", "--wait-timeout", "30")
-    with others.read_transaction(database) as other:
-        with running("migrator", *args, directory=tmp_path) as run:
-            run.wait_for("verify.finished")
-            time.sleep(0.3)
-            other.stdin.close()
-            result = run.finish()
+    with (
+        others.read_transaction(database) as other,
+        running("migrator", *args, directory=tmp_path) as run,
+    ):
+        run.wait_for("verify.finished")
+        time.sleep(0.3)
+        other.stdin.close()
+        result = run.finish()
 
     assert 0 == result.code, result.stderr
     assert ["001", "002"] == history(database)

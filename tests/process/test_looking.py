@@ -47,8 +47,8 @@ def photograph(directory: Path, *, shm: bool = True) -> Facts:
             continue
         stat = path.lstat()
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        times = (stat.st_mtime_ns, stat.st_ctime_ns)
-        found[str(path)] = (stat.st_ino, stat.st_mode, stat.st_size, *times, content)
+        # Not st_ctime: as root SQLite gives a journal that it opens its owner, which it has.
+        found[str(path)] = (stat.st_ino, stat.st_mode, stat.st_size, stat.st_mtime_ns, content)
     return found
 
 
@@ -247,7 +247,7 @@ def test_during_a_run(wal, transactional, database, migrations, tmp_path):
     assert 75 == results["check"].code
     for what in ("status", "plan", "plan-json", "backups", "backups-json"):
         assert 0 == results[what].code, results[what].stderr
-    assert 75 == results["verify"].code or 0 == results["verify"].code, results["verify"].stderr
+    assert results["verify"].code in ((0, 75) if wal else (75,)), results["verify"].stderr
 
 
 @pytest.mark.parametrize("transactional", [True, False], ids=["in-place", "copy"])
