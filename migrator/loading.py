@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import signal
 import sys
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -67,14 +68,26 @@ def load_module(path: Path, source: bytes, **data: Any) -> ModuleType:
     sys.modules[module.__name__] = module
     try:
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
-    except (KeyboardInterrupt, InterruptedRunError):
-        raise
     except BaseException as error:
+        if is_stop(error):
+            raise
         sys.modules.pop(module.__name__, None)
         raise failure(path, error, doing="the file does not import", **data) from error
     finally:
         sys.dont_write_bytecode = previous
     return module
+
+
+def is_stop(error: BaseException) -> bool:
+    """
+    Tell whether an exception is a signal's, and not the file's own.
+
+    In a worker SIGINT ends the process without Python, so there a
+    `KeyboardInterrupt` was raised by the file itself.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return signal.getsignal(signal.SIGINT) is not signal.SIG_DFL
+    return isinstance(error, InterruptedRunError)
 
 
 def failure(path: Path, error: BaseException, *, doing: str, **data: Any) -> MisfitError:

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from migrator import loading
-from migrator.errors import InterruptedRunError, MisfitError, UsageError
+from migrator.errors import MisfitError, UsageError
 from migrator.model import Entry, Script
 from migrator.scripts import checked_function
 from migrator.source import misfit
@@ -134,9 +134,9 @@ def _make_runner(module: ModuleType, path: Path, factory: str, database: Path) -
     arguments = (str(database),) if _takes_path(function, path, factory) else ()
     try:
         return function(*arguments)
-    except (KeyboardInterrupt, InterruptedRunError):
-        raise
     except BaseException as error:
+        if loading.is_stop(error):
+            raise
         doing = f"`{factory}` failed"
         raise loading.failure(path, error, doing=doing) from error
 

@@ -45,7 +45,7 @@ THIRD = ".venv/bin/python examples/app/demo.py --fail"
 FOREIGN_FLAGS = {
     "--rm", "--entrypoint", "--no-cache-dir", "--no-deps", "--read-only", "--cap-drop",
     "--security-opt", "--user", "--from", "--check", "--write", "--help", "--version", "--fail",
-    "--platform", "--env", "--port",
+    "--platform", "--env", "--port", "--build-arg", "--network", "--format",
 }  # fmt: skip
 """Flags on the pages that are docker's, pip's, or those of scripts of this repository."""
 
@@ -167,11 +167,11 @@ def test_every_row_of_that_table_names_a_test():
     assert all("`tests/" in line.rstrip("| ").split(" | ")[-1] for line in table)
 
 
-def test_what_does_not_exist_yet_is_said_to_come():
-    """The page promises no image and no package index."""
+def test_what_does_not_exist_yet_is_said():
+    """The page promises no registry and no package index, and says what the COPY line needs."""
     section = text(README).split("\n## In your image", 1)[1].split("\n## ", 1)[0]
-    assert "does not exist yet" in section
-    assert "not on\nPyPI yet" in section
+    assert "published in no registry yet" in section
+    assert "not on PyPI yet" in section
     for line in ("MIGRATOR_DATABASE", "MIGRATOR_MIGRATIONS", "ENTRYPOINT"):
         assert f"`{line}`" in section
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from tests.support import others
 from tests.support.aside import backups, pending
 from tests.support.digest import logical_digest
 from tests.support.files import history, opened, rows, tables, write_migrations
-from tests.support.processes import run_migrator, running
+from tests.support.processes import run_entrypoint, run_migrator, running
+from tests.support.waiting import until
 
 HOLDERS = {
     "idle": others.idle_connection,
@@ -264,3 +266,90 @@ def test_down_needs_the_database_alone(in_mode, migrations):
     assert 69 == result.code, result.stderr
     assert new == logical_digest(in_mode)
     assert ["001", "002"] == history(in_mode)
+
+
+# --- locked, with nothing pending ------------------------------------------------------
+
+EXCLUSIVE = """
+conn.execute("BEGIN EXCLUSIVE")
+ready()
+sys.stdin.read()
+conn.execute("ROLLBACK")
+"""
+
+
+def test_start_waits_for_readers_to_be_let_in(database, migrations, tmp_path):
+    """A start with nothing pending waits where a writer keeps readers out, and then goes on."""
+    assert 0 == run_migrator(*arguments(database, migrations)).code
+    given = ("--database", database, "--migrations", migrations, "--wait-timeout", "30")
+    with others.other_process(EXCLUSIVE, database) as other:
+        args = (*given, "--", "echo", "application")
+        with running("entrypoint", *args, directory=tmp_path) as start:
+            start.wait_for("volume.waiting")
+            other.stdin.close()
+            result = start.finish()
+
+    assert (0, "application\n") == (result.code, result.stdout), result.stderr
+    assert "up_to_date" == result.finished["outcome"]
+
+
+def test_start_gives_up_where_readers_are_kept_out(database, migrations):
+    """At the end of the budget that is 69, naming the process."""
+    assert 0 == run_migrator(*arguments(database, migrations)).code
+    given = ("--database", database, "--migrations", migrations, "--wait-timeout", "0.5")
+    with others.other_process(EXCLUSIVE, database) as other:
+        result = run_entrypoint(*given, "--", "echo", "application")
+        looked = run_migrator("status", *given[:4])
+        checked = run_migrator("check", *given[:4])
+
+    assert (69, "") == (result.code, result.stdout), result.stderr
+    assert "database.in_use" == result.finished["reason"]
+    assert f"process {other.pid}" in result.finished["error"]
+    assert (0, 69) == (looked.code, checked.code)
+
+
+def test_waiting_start_waits_for_readers_to_be_let_in(database, migrations, tmp_path):
+    """So does `--migrate wait`."""
+    assert 0 == run_migrator(*arguments(database, migrations)).code
+    given = ("--database", database, "--migrations", migrations, "--wait-timeout", "30")
+    with others.other_process(EXCLUSIVE, database) as other:
+        args = (*given, "--migrate", "wait", "--", "echo", "application")
+        with running("entrypoint", *args, directory=tmp_path) as start:
+            start.wait_for("volume.waiting")
+            other.stdin.close()
+            result = start.finish()
+
+    assert (0, "application\n") == (result.code, result.stdout), result.stderr
+
+
+def test_killed_beside_others(in_mode, tmp_path):
+    """A run beside others that is killed leaves the old state to them, and the next start goes on."""
+    go = tmp_path / "go"
+    text = f"""
+        import pathlib, time
+
+        def up(conn):
+            conn.execute("CREATE TABLE half (id INTEGER)")
+            conn.executemany("INSERT INTO half VALUES (?)", [(n,) for n in range(20000)])
+            while not pathlib.Path({str(go)!r}).exists():
+                time.sleep(0.01)
+        """
+    migrations = write_migrations(tmp_path / "m", {"001_half.py": text})
+    args = arguments(in_mode, migrations, "--in-use", "allow", "--wait-timeout", "20")
+    before = logical_digest(in_mode)
+    with others.idle_connection(in_mode):
+        with running("migrator", *args, directory=tmp_path) as run:
+            run.wait_for("migration.started")
+            (worker,) = run.children()
+            time.sleep(0.2)
+            run.send(signal.SIGKILL)
+            run.process.wait(10)
+            until(lambda: not Path(f"/proc/{worker}").exists(), "the worker lives on")
+        assert before == logical_digest(in_mode)
+        go.touch()
+        result = run_migrator(*args)
+
+    assert 0 == result.code, result.stderr
+    assert "discarded" == result.one("recovery.finished")["outcome"]
+    assert ["001"] == history(in_mode)
+    assert [(20000,)] == rows(in_mode, "SELECT count(*) FROM half")

@@ -230,6 +230,16 @@ def test_an_import_that_ends_the_process_is_found_before_the_backup(tmp_path, en
     assert "backup.started" not in result.names
 
 
+@pytest.mark.parametrize("raised", ["SystemExit(0)", "KeyboardInterrupt", "GeneratorExit"])
+def test_an_import_that_raises_what_ends_a_program_is_found_before_the_backup(tmp_path, raised):
+    """It is 78 with file and line, as for any other exception."""
+    scene = Scene.make(tmp_path, {"001_raises.py": f"raise {raised}\ndef up(conn): pass\n"})
+    result = scene.run()
+    failed = scene.assert_failed(result, 78, "001")
+    assert "001_raises.py, line 1" in failed["error"]
+    assert "backup.started" not in result.names
+
+
 def test_the_migrator_command_believes_no_exit_code_either(tmp_path):
     """`migrator up` works with the same two processes."""
     scene = Scene.make(tmp_path, {"001_ends.py": UP + CHANGES + "    os._exit(0)\n"})

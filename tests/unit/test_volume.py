@@ -26,6 +26,7 @@ from migrator.errors import (
     NoPermissionError,
     NotReadyError,
 )
+from migrator.place import strays
 from migrator.wait import NotYetError
 from tests.support.processes import clean_environment
 
@@ -451,9 +452,9 @@ def test_in_a_shared_backup_directory_the_path_decides(
     backup = tmp_path / "app.db-000001-x.db"
     backup.touch()
     if named is not None:
-        backup.with_suffix(".json").write_text(json.dumps({"database": named}))
+        backup.with_name(backup.name + ".json").write_text(json.dumps({"database": named}))
 
-    found = place.strays(Path("/data/a/app.db"), tmp_path)
+    found = strays(Path("/data/a/app.db"), tmp_path)
 
     assert found == ((backup,) if counts else ())
 
@@ -463,9 +464,9 @@ def test_beside_the_database_the_name_decides(volume: Path) -> None:
     backup = volume / "backups" / "app.db-000001-x.db"
     backup.parent.mkdir()
     backup.touch()
-    backup.with_suffix(".json").write_text('{"database": "/elsewhere/app.db"}')
+    backup.with_name(backup.name + ".json").write_text('{"database": "/elsewhere/app.db"}')
 
-    assert place.strays(volume / "app.db", volume / "backups") == (backup,)
+    assert strays(volume / "app.db", volume / "backups") == (backup,)
 
 
 # --- What the system says ---
