@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 
 from migrator.context import Context
-from migrator.errors import NotReadyError
 from migrator.failures import is_busy, of_sqlite
 from migrator.guard import Guard
+from migrator.live import in_use
 from migrator.model import Script
 from migrator.recording import FailedStatement, Record
 
@@ -86,7 +86,6 @@ def _pause_or_raise(ctx: Context, error: sqlite3.Error, doing: str) -> None:
     if not is_busy(error):
         raise of_sqlite(error, ctx.layout.database, doing) from error
     if ctx.deadline.expired:
-        message = f"Another process kept the database {str(ctx.layout.database)!r} locked {doing}."
         hint = "Stop it, or allow more time with `--wait-timeout` (MIGRATOR_WAIT_TIMEOUT)."
-        raise NotReadyError(message, hint=hint, reason="database.in_use") from error
+        raise in_use(ctx.layout.database, hint, f" {doing}").cause from error
     time.sleep(0.05)

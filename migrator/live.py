@@ -146,7 +146,7 @@ def _open_once(ctx: Context) -> Live:
 def _require_unopened(raw: LiveFile | None) -> None:
     """Raise where another process has the file open, idle as it may be."""
     if raw is not None and raw.lease_free() is False:
-        raise _in_use(raw.path)
+        raise in_use(raw.path)
 
 
 def _waiting(ctx: Context, attempt: Callable[[], T]) -> T:
@@ -155,13 +155,13 @@ def _waiting(ctx: Context, attempt: Callable[[], T]) -> T:
             return attempt()
         except sqlite3.Error as error:
             if is_busy(error):
-                raise _in_use(ctx.layout.database) from error
+                raise in_use(ctx.layout.database) from error
             raise of_sqlite(error, ctx.layout.database, "when it was opened") from error
 
     return wait_until_ready(once, ctx.deadline, ctx.emit, ready="The database is free.")
 
 
-def _in_use(path: Path) -> NotYetError:
+def in_use(path: Path, hint: str = "", doing: str = "") -> NotYetError:
     """Say that somebody uses the database, and who, as far as that can be seen."""
     users = who_has_open(path)
     if users:
@@ -172,16 +172,17 @@ def _in_use(path: Path) -> NotYetError:
             "it is locked, or open in a process that cannot be seen from here"
             " (another container, or another user's)"
         )
-    message = f"The database {str(path)!r} is in use: {who}."
-    hint = (
-        "Stop it before the upgrade (docker compose stop; in Kubernetes `strategy: Recreate`),"
-        " allow more time with `--wait-timeout`,"
-        " or migrate beside readers with `--in-use allow` (MIGRATOR_IN_USE=allow)."
-    )
     cause = NotReadyError(
-        message,
-        hint=hint,
+        f"The database {str(path)!r} is in use{doing}: {who}.",
+        hint=hint or _HINT,
         reason="database.in_use",
         data={"users": [{"pid": pid, "command": name} for pid, name in users[:_MOST_NAMED]]},
     )
     return NotYetError(cause)
+
+
+_HINT = (
+    "Stop it before the upgrade (docker compose stop; in Kubernetes `strategy: Recreate`),"
+    " allow more time with `--wait-timeout`,"
+    " or migrate beside readers with `--in-use allow` (MIGRATOR_IN_USE=allow)."
+)

@@ -54,7 +54,10 @@ def _survey(host: Host) -> Survey:
     except NotReadyError as error:
         if error.reason != "database.in_use":
             raise
-        raise NotYetError(error) from error
+        from migrator.live import in_use
+
+        hint = "It keeps readers out: let it finish, or allow more time with `--wait-timeout`."
+        raise in_use(host.layout.database, hint) from error
 
 
 def wait_for_others(host: Host) -> Result:

@@ -158,11 +158,12 @@ def test_allowed_beside_a_writer(in_mode, migrations):
     before = logical_digest(in_mode)
     args = arguments(in_mode, migrations, "--in-use", "allow", "--wait-timeout", "0.5")
 
-    with others.write_lock(in_mode):
+    with others.write_lock(in_mode) as other:
         result = run_migrator(*args)
 
     assert 69 == result.code, result.stderr
     assert ("refused", "database.in_use") == (result.finished["outcome"], result.finished["reason"])
+    assert f"process {other.pid}" in result.finished["error"]
     assert before == logical_digest(in_mode)
     assert ["001", "002"] == pending(in_mode, migrations)
 
