@@ -1,7 +1,7 @@
 """
 Looking at a database without writing to it, creating anything or waiting for a lock.
 
-How SQLite behaves when it only reads (measured, CRASH.md §2): `mode=ro`
+How SQLite behaves when it only reads (measured; docs/how-it-works.md): `mode=ro`
 creates `-wal` and `-shm` for a clean WAL database, so such a one is read as
 `immutable`; a database with a hot journal cannot be read without recovering
 it, and is reported instead.

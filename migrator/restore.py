@@ -2,7 +2,7 @@
 Putting a backup back: its pages written as one SQLite transaction, and compared.
 
 Never a file copied over the database: a `-wal` left beside it would be played
-into the old pages (CRASH.md, traps).
+into the old pages.
 """
 
 from __future__ import annotations

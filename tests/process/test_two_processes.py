@@ -1,4 +1,4 @@
-"""The promises of DESIGN.md, "Two processes", one by one, with real processes."""
+"""What docs/how-it-works.md says of the two processes, one by one, with real processes."""
 
 from __future__ import annotations
 
