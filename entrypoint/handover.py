@@ -21,7 +21,7 @@ from pathlib import Path
 from shlex import quote
 
 from migrator.errors import NoPermissionError
-from migrator.files import open_directory, sidecars
+from migrator.system.files import open_directory, sidecars
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

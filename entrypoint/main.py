@@ -16,16 +16,16 @@ from dataclasses import dataclass
 
 from entrypoint import options, privileges, program, termination
 from entrypoint.options import ContainerSettings
-from migrator.arguments import Parsed
-from migrator.deadline import Deadline
-from migrator.descriptors import fill_standard
 from migrator.errors import REPORT, MigratorError
-from migrator.hints import spelled_out
-from migrator.layout import Layout
-from migrator.logs import Log
-from migrator.options import read_environment
-from migrator.outcome import Result, as_bug, new_run_id, say_failed, say_finished
-from migrator.signals import Signals
+from migrator.report.hints import spelled_out
+from migrator.report.logs import Log
+from migrator.report.outcome import Result, as_bug, new_run_id, say_failed, say_finished
+from migrator.settings.arguments import Parsed
+from migrator.settings.options import read_environment
+from migrator.storage.layout import Layout
+from migrator.system.deadline import Deadline
+from migrator.system.descriptors import fill_standard
+from migrator.system.signals import Signals
 
 MIGRATOR = "migrator"
 
@@ -185,7 +185,7 @@ def _run_user(start: Start, layout: Layout) -> tuple[tuple[int, int] | None, boo
 def _wait_for_volume(start: Start, layout: Layout) -> None:
     """Wait until the place of the database is one that the run's user can work in."""
     from entrypoint import mounts, volume
-    from migrator.wait import wait_until_ready
+    from migrator.system.wait import wait_until_ready
 
     engine = start.settings.engine
     container = mounts.in_container(start.environ, mounts.read())
@@ -214,7 +214,7 @@ def _wait_for_volume(start: Start, layout: Layout) -> None:
 
 def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None]) -> Result:
     """Look, and have a worker do what is pending; or wait until somebody else has done it."""
-    from migrator.host import Host
+    from migrator.running.host import Host
 
     host = Host(
         start.settings.engine,
@@ -227,10 +227,10 @@ def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None])
         log_thoroughly=start.log.expect_run,
     )
     if start.settings.migrate == "wait":
-        from migrator.upgrade import wait_for_others
+        from migrator.running.upgrade import wait_for_others
 
         return wait_for_others(host)
-    from migrator.upgrade import bring_up_to_date
+    from migrator.running.upgrade import bring_up_to_date
 
     return bring_up_to_date(host)
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from migrator.arguments import Option, Parsed
-from migrator.commandline import flags, readable_values, split_command
 from migrator.errors import UsageError
 from migrator.model import Settings
-from migrator.options import (
+from migrator.settings.arguments import Option, Parsed
+from migrator.settings.commandline import flags, readable_values, split_command
+from migrator.settings.options import (
     ENGINE_OPTIONS,
     Ignored,
     check_variables,
@@ -18,7 +18,7 @@ from migrator.options import (
     log_choice,
     option_value,
 )
-from migrator.values import BadValueError
+from migrator.settings.values import BadValueError
 
 PROGRAM = "entrypoint"
 
@@ -238,7 +238,7 @@ def log_settings(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, 
 
 def help_text() -> str:
     """Return the text of `entrypoint --help`."""
-    from migrator.usage import program_help
+    from migrator.settings.usage import program_help
 
     return program_help(
         "entrypoint [OPTIONS] [--] [COMMAND [ARG...]]",

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from entrypoint import mounts
 from entrypoint.mounts import Volume
-from migrator import access
 from migrator.errors import NotReadyError
-from migrator.locktest import no_locks
-from migrator.place import check_directory, check_file, check_missing, explained
-from migrator.wait import NotYetError
+from migrator.looking.place import check_directory, check_file, check_missing, explained
+from migrator.storage.locktest import no_locks
+from migrator.system import access
+from migrator.system.wait import NotYetError
 
 if TYPE_CHECKING:
     from migrator.model import Emit

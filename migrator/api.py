@@ -17,17 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from migrator import registry
-from migrator.context import Context
-from migrator.deadline import Deadline
+from migrator.definitions import registry
+from migrator.definitions.sources import CodeSource, DirectorySource, Source
 from migrator.errors import InterruptedRunError, MigratorError
-from migrator.layout import Layout
-from migrator.lock import RunLock
-from migrator.logs import Forward, to_structlog
+from migrator.looking.survey import judge, survey
 from migrator.model import Settings
-from migrator.outcome import Result, new_run_id, say_failed, say_finished
-from migrator.sources import CodeSource, DirectorySource, Source
-from migrator.survey import judge, survey
+from migrator.report.logs import Forward, to_structlog
+from migrator.report.outcome import Result, new_run_id, say_failed, say_finished
+from migrator.safety.context import Context
+from migrator.storage.layout import Layout
+from migrator.storage.lock import RunLock
+from migrator.system.deadline import Deadline
 
 InUse = Literal["wait", "allow"]
 
@@ -159,7 +159,7 @@ class MigrationRunner:
             MissingFileError: It has no file any more (also a `ValueError`).
             MissingDownError: It has no `down` (also a `ValueError`).
         """
-        from migrator.undo import down
+        from migrator.running.undo import down
 
         if not Layout.of(self._settings).database.exists():
             _say("No migrations to roll back", verbose=verbose)
@@ -186,7 +186,7 @@ class MigrationRunner:
 
     def _upgrade(self, emit: Forward, source: Source) -> Result:
         """Look first; the lock is only taken where something is to be done."""
-        from migrator.run import upgrade
+        from migrator.running.run import upgrade
 
         layout = Layout.of(self._settings)
         found = survey(self._settings, layout, source)

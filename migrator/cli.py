@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from migrator import menu, options
-from migrator.arguments import Parsed
-from migrator.deadline import Deadline
-from migrator.descriptors import fill_standard
 from migrator.errors import MigratorError
-from migrator.hints import spelled_out
-from migrator.layout import Layout
-from migrator.logs import Log
 from migrator.model import Settings
-from migrator.outcome import Result, as_bug, new_run_id, say_failed, say_finished
-from migrator.signals import Signals
+from migrator.report.hints import spelled_out
+from migrator.report.logs import Log
+from migrator.report.outcome import Result, as_bug, new_run_id, say_failed, say_finished
+from migrator.settings import menu, options
+from migrator.settings.arguments import Parsed
+from migrator.storage.layout import Layout
+from migrator.system.deadline import Deadline
+from migrator.system.descriptors import fill_standard
+from migrator.system.signals import Signals
 
 _RUNS = ("up", "down", "restore", "baseline")
 
@@ -64,7 +64,7 @@ def main(
 def _dispatch(
     parsed: Parsed, settings: Settings, log: Log, signals: Signals, started: float
 ) -> int:
-    from migrator.host import Host
+    from migrator.running.host import Host
 
     name = parsed.command.name if parsed.command is not None else ""
     layout = Layout.of(settings)
@@ -99,14 +99,14 @@ def _dispatch(
 
 
 def _run(host: Any, name: str, parsed: Parsed) -> Result:
-    from migrator import place
+    from migrator.looking import place
 
     given = parsed.arguments
     place.wait_for(
         host.layout, host.settings, host.deadline, host.emit, restoring=name == "restore"
     )
     if name == "up":
-        from migrator.upgrade import bring_up_to_date
+        from migrator.running.upgrade import bring_up_to_date
 
         return bring_up_to_date(host)
     result: Result = host.perform(_action(name, given))
@@ -117,17 +117,17 @@ def _action(name: str, given: Any) -> Any:
     """Return the work of a command, imported only in the worker."""
 
     def down(ctx: Any) -> Any:
-        from migrator.undo import down
+        from migrator.running.undo import down
 
         return down(ctx, given["to"], given["steps"])
 
     def restore(ctx: Any) -> Any:
-        from migrator.restore import restore
+        from migrator.safety.restore import restore
 
         return restore(ctx, given["backup"], given["before"])
 
     def baseline(ctx: Any) -> Any:
-        from migrator.takeover import baseline
+        from migrator.running.takeover import baseline
 
         return baseline(ctx, given["version"])
 
@@ -145,8 +145,8 @@ def _sentence(name: str, result: Result) -> str:
 
 
 def _inform(parsed: Any) -> int:
-    from migrator import usage
     from migrator._version import __version__
+    from migrator.settings import usage
 
     if parsed.version:
         print(f"migrator {__version__}")
@@ -160,7 +160,7 @@ def _inform(parsed: Any) -> int:
 def _new(source: str, arguments: Any) -> int:
     from pathlib import Path
 
-    from migrator import template
+    from migrator.definitions import template
 
     print(template.create(Path(source), arguments["name"], arguments["sql"]))
     return 0

@@ -8,17 +8,19 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from migrator import backup, plan, verify
-from migrator.catalog import Backup
+from migrator.backups import backup
+from migrator.backups.catalog import Backup
+from migrator.connection import verify
+from migrator.definitions.sources import DirectorySource
 from migrator.errors import DamagedError, LockedError, MigratorError, MisfitError, NotReadyError
-from migrator.failures import of_sqlite
-from migrator.hints import command
-from migrator.host import Host
-from migrator.look import NeedsRecoveryError, reading
+from migrator.looking import plan
+from migrator.looking.look import NeedsRecoveryError, reading
+from migrator.looking.plan import Plan
+from migrator.looking.survey import Survey, changed, judge, refuse_missing, way_back
 from migrator.model import Applied, Problem
-from migrator.plan import Plan
-from migrator.sources import DirectorySource
-from migrator.survey import Survey, changed, judge, refuse_missing, way_back
+from migrator.report.failures import of_sqlite
+from migrator.report.hints import command
+from migrator.running.host import Host
 from migrator.tables import aligned, size
 
 Answer = tuple[str, int]

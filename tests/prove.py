@@ -107,14 +107,23 @@ def report(rows: Sequence[Row], options: argparse.Namespace, seconds: float) -> 
             f"| {row.seconds:.0f} |"
             for row in rows
         ),
-        f"| **all** | | {sum(row.points for row in rows)} | {sum(row.tried for row in rows)} "
-        f"| {sum(row.survived for row in rows)} | {seconds:.0f} |",
+        _total(rows, seconds),
         "",
-        f"`python -m tests.prove{minutes} --seed {options.seed} --jobs {options.jobs}` on Linux "
-        f"{platform.release().partition('-')[0]}, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}.",
+        f"`python -m tests.prove{minutes} --seed {options.seed} --jobs {options.jobs}` on {_machine()}",
     ]
     return "\n".join(lines)
+
+
+def _total(rows: Sequence[Row], seconds: float) -> str:
+    points, tried = sum(row.points for row in rows), sum(row.tried for row in rows)
+    survived = sum(row.survived for row in rows)
+    return f"| **all** | | {points} | {tried} | {survived} | {seconds:.0f} |"
+
+
+def _machine() -> str:
+    kernel = platform.release().partition("-")[0]
+    python = platform.python_version()
+    return f"Linux {kernel}, Python {python}, SQLite {sqlite3.sqlite_version}."
 
 
 def write(page: Path, table: str) -> None:

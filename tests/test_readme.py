@@ -18,8 +18,8 @@ import pytest
 
 from entrypoint.options import OPTIONS
 from entrypoint.reference import up_to_date
-from migrator.menu import COMMANDS
-from migrator.options import ENGINE_OPTIONS
+from migrator.settings.menu import COMMANDS
+from migrator.settings.options import ENGINE_OPTIONS
 from tests.conftest import ROOT
 from tests.support import logs
 from tests.support.digest import logical_digest

@@ -56,7 +56,7 @@ class Bug:
 BUGS = (
     Bug(
         "the restore is a bare file copy",
-        "migrator/restore.py",
+        "migrator/safety/restore.py",
         "        pump(source, live.conn)\n",
         "        from migrator import protection\n"
         "        with protection.allowed(), open(live.path, 'wb', 0) as target:\n"
@@ -69,7 +69,7 @@ BUGS = (
     ),
     Bug(
         "the guard runs without a journal",
-        "migrator/guard.py",
+        "migrator/connection/guard.py",
         '    connection._execute("PRAGMA synchronous=EXTRA")\n',
         '    connection._execute("PRAGMA journal_mode=OFF")\n'
         '    connection._execute("PRAGMA synchronous=OFF")\n',
@@ -79,7 +79,7 @@ BUGS = (
     ),
     Bug(
         "a migration's COMMIT commits",
-        "migrator/restrictions.py",
+        "migrator/connection/restrictions.py",
         'return sqlite3.SQLITE_IGNORE if first != "ROLLBACK" else _ROLLBACK',
         'return sqlite3.SQLITE_OK if first == "COMMIT"'
         ' else sqlite3.SQLITE_IGNORE if first != "ROLLBACK" else _ROLLBACK',
@@ -89,7 +89,7 @@ BUGS = (
     ),
     Bug(
         "the phase is not noted before the pages are published",
-        "migrator/run.py",
+        "migrator/running/run.py",
         '        enter(ctx, "publish", noted)\n',
         '        enter(ctx, "publish")\n',
         "up copy mode delete clean",
@@ -99,7 +99,7 @@ BUGS = (
     ),
     Bug(
         "the journal mode is not put back after a crash",
-        "migrator/recovery.py",
+        "migrator/safety/recovery.py",
         '        if wanted and left.way == "copy":\n',
         '        if wanted and left.way == "never":\n',
         "up copy page_size wal clean",
@@ -109,7 +109,7 @@ BUGS = (
     ),
     Bug(
         "a first install is copied into place",
-        "migrator/install.py",
+        "migrator/running/install.py",
         "        os.link(new, database, follow_symlinks=False)\n",
         "        import shutil\n"
         "        from migrator import protection\n"
@@ -121,7 +121,7 @@ BUGS = (
     ),
     Bug(
         "what cannot be tidied up fails the run",
-        "migrator/safety.py",
+        "migrator/safety/on_failure.py",
         "    with contextlib.suppress(OSError, MigratorError):\n        remove_litter(",
         "    if True:\n        remove_litter(",
         "up in-place delete clean",
@@ -130,7 +130,7 @@ BUGS = (
     ),
     Bug(
         "work files stay after a crash",
-        "migrator/recovery.py",
+        "migrator/safety/recovery.py",
         "    clean_home(layout)\n",
         "    del layout\n",
         "up copy delete clean",

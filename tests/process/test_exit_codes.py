@@ -14,7 +14,7 @@ from textwrap import dedent
 
 import pytest
 
-from migrator import state
+from migrator.storage import state
 from tests.support import others
 from tests.support.files import (
     BY_VERSION,
@@ -502,10 +502,14 @@ def test_a_registry_without_a_database_is_69_with_create_never(tmp_path):
 
 
 @Both
-@pytest.mark.parametrize("where", ["migrator.survey", "migrator.upgrade", "migrator.run"])
+@pytest.mark.parametrize(
+    "where", ["migrator.looking.survey", "migrator.running.upgrade", "migrator.running.run"]
+)
 def test_a_bug_is_70_with_its_traceback_in_one_line(run, where, database, migrations, tmp_path):
     """A crash of this program is one JSON line, exit 70, and the database is as before."""
-    name = {"migrator.run": "prepare", "migrator.upgrade": "judge"}.get(where, "look")
+    name = {"migrator.running.run": "prepare", "migrator.running.upgrade": "judge"}.get(
+        where, "look"
+    )
     before = Before.of(database)
     with planted(
         tmp_path / "site",
@@ -532,12 +536,12 @@ def test_a_bug_in_the_middle_of_a_run_is_70_and_undone(database, migrations, tmp
     with planted(
         tmp_path / "site",
         """
-        import migrator.run
+        import migrator.running.run
 
         def broken(*args, **more):
             raise ZeroDivisionError("planted")
 
-        migrator.run.proof.prove = broken
+        migrator.running.run.proof.prove = broken
         """,
     ) as env:
         result = start(run_entrypoint, database, migrations, env=env)
@@ -1239,13 +1243,13 @@ def test_a_check_that_fails_after_the_commit(run, in_use, database, migrations, 
     with planted(
         tmp_path / "site",
         """
-        import migrator.proof
+        import migrator.running.proof
         from migrator.errors import VerificationError
 
         def broken(*args):
             raise VerificationError("This is planted.", hint="Take it away.")
 
-        migrator.proof.read_back = broken
+        migrator.running.proof.read_back = broken
         """,
     ) as env:
         result = start(run, database, migrations, "--in-use", in_use, env=env)
@@ -1269,7 +1273,7 @@ def test_a_restore_that_fails_is_82(database, migrations, tmp_path):
         tmp_path / "site",
         """
         import sqlite3
-        import migrator.proof, migrator.restore
+        import migrator.running.proof, migrator.safety.restore
         from migrator.errors import VerificationError
 
         def broken(*args):
@@ -1278,8 +1282,8 @@ def test_a_restore_that_fails_is_82(database, migrations, tmp_path):
         def stuck(*args):
             raise sqlite3.OperationalError("disk I/O error")
 
-        migrator.proof.read_back = broken
-        migrator.restore._pump_back = stuck
+        migrator.running.proof.read_back = broken
+        migrator.safety.restore._pump_back = stuck
         """,
     ) as env:
         result = start(run_entrypoint, database, migrations, env=env)

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from migrator import backup as store
-from migrator import catalog, copying, files, retention, slot, space
-from migrator.backup import (
+from migrator.backups import backup as store
+from migrator.backups import catalog, retention, slot, space
+from migrator.backups.backup import (
     Backup,
     Facts,
     check_space,
@@ -46,10 +46,12 @@ from migrator.errors import (
     NotReadyError,
     UsageError,
 )
-from migrator.files import Ownership
-from migrator.layout import Layout, like_database
-from migrator.livefile import LiveFile
 from migrator.model import Applied, Settings
+from migrator.storage import copying
+from migrator.storage.layout import Layout, like_database
+from migrator.storage.livefile import LiveFile
+from migrator.system import files
+from migrator.system.files import Ownership
 from tests.support.files import make_database, opened, rows
 from tests.support.recorder import Recorder, in_child, read_only, small_disk
 

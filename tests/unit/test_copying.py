@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from migrator import copying
-from migrator.copying import (
+from migrator.errors import NotReadyError
+from migrator.storage import copying
+from migrator.storage.copying import (
     UncheckableError,
     check_structure,
     content_size,
@@ -24,10 +25,9 @@ from migrator.copying import (
     read_header,
     same_pages,
 )
-from migrator.errors import NotReadyError
-from migrator.files import Ownership
-from migrator.freelist import free_leaves
-from migrator.livefile import LiveFile, who_has_open
+from migrator.storage.freelist import free_leaves
+from migrator.storage.livefile import LiveFile, who_has_open
+from migrator.system.files import Ownership
 from tests.support.files import make_database, opened, rows
 from tests.support.others import idle_connection, leave_wal, read_transaction, write_lock
 from tests.support.recorder import in_child, small_disk

@@ -11,9 +11,9 @@ import pytest
 
 from entrypoint import options
 from entrypoint.options import ContainerSettings, RunAs, read_settings
-from migrator.arguments import Option
 from migrator.errors import UsageError
-from migrator.options import CONTAINER_VARIABLES, ENGINE_OPTIONS, KNOWN_VARIABLES
+from migrator.settings.arguments import Option
+from migrator.settings.options import CONTAINER_VARIABLES, ENGINE_OPTIONS, KNOWN_VARIABLES
 
 CONTRACT = [
     "--database",

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from migrator.guard import Guard, RefusedError, open_guard
-from migrator.record import is_disk_error
-from migrator.recording import RecordingConnection
+from migrator.connection.guard import Guard, RefusedError, open_guard
+from migrator.connection.record import is_disk_error
+from migrator.connection.recording import RecordingConnection
 from tests.support.digest import logical_digest
 
 ROOT = Path(__file__).parents[2]
@@ -1094,7 +1094,7 @@ def test_a_list_is_executed_in_one_call(guard: Guard) -> None:
 
 FORKING = """
 import ctypes, multiprocessing, os, sqlite3, sys
-from migrator.guard import open_guard
+from migrator.connection.guard import open_guard
 
 path, way, planted, journal = sys.argv[1:5]
 guard = open_guard(path)

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from migrator import files
 from migrator.errors import (
     DiskError,
     MigratorError,
     NoPermissionError,
     NotReadyError,
 )
-from migrator.files import (
+from migrator.model import Settings
+from migrator.storage.layout import Layout, clean_home, like_database, make_backup_dir, make_home
+from migrator.system import files
+from migrator.system.files import (
     Ownership,
     create_file,
     fsync_directory,
@@ -27,8 +29,6 @@ from migrator.files import (
     remove,
     write_atomic,
 )
-from migrator.layout import Layout, clean_home, like_database, make_backup_dir, make_home
-from migrator.model import Settings
 from tests.support.files import listing
 from tests.support.recorder import in_child, read_only, small_disk
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from migrator import lock, state
 from migrator.errors import LockedError, NoPermissionError, NotReadyError
-from migrator.files import Ownership
-from migrator.layout import Layout, make_home
-from migrator.lock import RunLock, probe
 from migrator.model import Settings
-from migrator.state import RunState
+from migrator.storage import lock, state
+from migrator.storage.layout import Layout, make_home
+from migrator.storage.lock import RunLock, probe
+from migrator.storage.state import RunState
+from migrator.system.files import Ownership
 from tests.support.files import listing
 from tests.support.recorder import Recorder, in_child, read_only
 from tests.support.waiting import until

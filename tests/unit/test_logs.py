@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import structlog
 
-from migrator import logs
-from migrator.logs import Forward, Log, clean, cut
+from migrator.report import logs
+from migrator.report.logs import Forward, Log, clean, cut
 
 
 class Reader:
@@ -236,7 +236,7 @@ def test_structlog_is_imported_for_a_run_only() -> None:
     import sys
 
     code = (
-        "import sys, migrator.logs; log = migrator.logs.Log();"
+        "import sys, migrator.report.logs; log = migrator.report.logs.Log();"
         "log('x', 'm.'); print('structlog' in sys.modules);"
         "log.expect_run(); log('x', 'm.'); print('structlog' in sys.modules)"
     )

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from migrator import menu, options, spelling, usage
-from migrator.arguments import Command, Option
-from migrator.commandline import readable_values, split_command
 from migrator.errors import UsageError
 from migrator.model import Settings
-from migrator.options import ENGINE_OPTIONS, engine_settings, parse_command
+from migrator.settings import menu, options, spelling, usage
+from migrator.settings.arguments import Command, Option
+from migrator.settings.commandline import readable_values, split_command
+from migrator.settings.options import ENGINE_OPTIONS, engine_settings, parse_command
 
 OPTION = {option.field: option for option in ENGINE_OPTIONS}
 
@@ -614,9 +614,9 @@ def test_importing_the_options_imports_nothing_heavy() -> None:
     import subprocess
 
     code = (
-        "import sys; import migrator.options, migrator.logs, entrypoint.options;"
+        "import sys; import migrator.settings.options, migrator.report.logs, entrypoint.options;"
         "print([m for m in ('structlog', 'asyncio', 'argparse', 'textwrap', 'json', 'sqlite3',"
-        " 'migrator.menu', 'migrator.usage') if m in sys.modules])"
+        " 'migrator.settings.menu', 'migrator.settings.usage') if m in sys.modules])"
     )
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator import registry
+from migrator.definitions import registry
 from migrator.errors import InterruptedRunError, MisfitError, UsageError
 
 CLASSES = '''

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from migrator.connection.guard import Guard, open_guard
+from migrator.connection.recording import RecordingConnection
+from migrator.connection.rows import RowGuard
 from migrator.errors import VerificationError
-from migrator.guard import Guard, open_guard
 from migrator.model import Entry
-from migrator.recording import RecordingConnection
-from migrator.rows import RowGuard
 
 ENTRY = Entry(key=(7,), version="007", name="tidy", path=Path("/m/007_tidy.sql"))
 

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from migrator import scripts, source
+from migrator.definitions import scripts, source
 from migrator.errors import InterruptedRunError, MisfitError
 from migrator.model import Entry, Script
 

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from migrator import source
+from migrator.definitions import source
 from migrator.errors import MisfitError
 
 

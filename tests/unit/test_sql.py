@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from migrator import sql
+from migrator.definitions import sql
 from migrator.model import Statement
 
 TRIGGER = """CREATE TRIGGER t AFTER INSERT ON a BEGIN

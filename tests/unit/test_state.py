@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from migrator import state
 from migrator.errors import MigratorError, MisfitError, NotReadyError
-from migrator.files import Ownership
-from migrator.state import RunState
+from migrator.storage import state
+from migrator.storage.state import RunState
+from migrator.system.files import Ownership
 from tests.support.recorder import in_child
 
 OTHER = (12345, 12345)

@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from migrator import scripts, source, template
+from migrator.definitions import scripts, source, template
 from migrator.errors import DiskError, MisfitError, NoPermissionError, UsageError
 
 

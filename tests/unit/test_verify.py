@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.verify import Structural, foreign_keys, new_orphans, structural, tables
+from migrator.connection.verify import Structural, foreign_keys, new_orphans, structural, tables
 from tests.support.digest import logical_digest
 
 

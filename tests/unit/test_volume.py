@@ -18,7 +18,6 @@ import pytest
 
 from entrypoint import mounts
 from entrypoint import volume as place
-from migrator import access, locktest
 from migrator.errors import (
     DamagedError,
     DiskError,
@@ -26,8 +25,10 @@ from migrator.errors import (
     NoPermissionError,
     NotReadyError,
 )
-from migrator.place import strays
-from migrator.wait import NotYetError
+from migrator.looking.place import strays
+from migrator.storage import locktest
+from migrator.system import access
+from migrator.system.wait import NotYetError
 from tests.support.processes import clean_environment
 
 ANONYMOUS = "/var/lib/docker/volumes/" + "ab" * 32 + "/_data"
@@ -531,7 +532,7 @@ def as_user(code: str, *args: object, uid: int = 12345, groups: str = "[]") -> d
 import json, os, pwd, sys
 from pathlib import Path
 from entrypoint import volume
-from migrator import access, wait
+from migrator.system import access, wait
 from migrator.errors import MigratorError
 database = Path(sys.argv[1])
 os.setgroups({groups}); os.setresgid({uid}, {uid}, {uid}); os.setresuid({uid}, {uid}, {uid})
@@ -691,7 +692,7 @@ LOOK = """
 "$PYTHON" - <<'END'
 from pathlib import Path
 from entrypoint import volume
-from migrator import access
+from migrator.system import access
 from migrator.errors import MigratorError
 database = Path("%s")
 try:

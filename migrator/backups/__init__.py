@@ -1,0 +1,1 @@
+"""Backups: made, named, listed, checked, pruned."""

@@ -1,0 +1,240 @@
+"""
+Which backups go, and what interrupted makers of backups left behind.
+
+Housekeeping fails no run: what cannot be removed stays, and is tried again by
+the next one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from migrator.backups.catalog import (
+    MADE_BY_RUNS,
+    Backup,
+    belongs,
+    facts_path,
+    known_backups,
+    names,
+    partial_path,
+    read_facts,
+    verify_backup,
+)
+from migrator.system.files import fsync_directory, remove, rename
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from migrator.model import Emit
+    from migrator.storage.layout import Layout
+
+
+def prune(
+    layout: Layout,
+    keep: int,
+    protect: Collection[str],
+    own: str | None,
+    emit: Emit,
+) -> None:
+    """
+    Remove what is beyond the number of backups to keep; only after a run that is verified.
+
+    With `keep` 0 the run's own backup goes, since the new state is verified,
+    and of older ones all but the newest. The last good backup of others than
+    the run's own is never removed, nor is the one that `latest` leads to:
+    repeating a restore must change nothing.
+
+    Args:
+        layout: The database's paths.
+        keep: How many finished backups to keep.
+        protect: Names that an unfinished run needs.
+        own: The name of this run's backup.
+        emit: Gets `backup.pruned` for each that went.
+    """
+    backups = known_backups(layout)
+    if keep == 0:
+        for backup in [each for each in backups if each.name == own and own not in protect]:
+            _prune_one(layout, backup, "keep", emit)
+        backups = [each for each in backups if each.name != own]
+    surplus = _surplus(backups, max(keep, 1))
+    last = _last_good(backups, own) if surplus else None
+    latest = next((each for each in backups if each.reason in MADE_BY_RUNS), None)
+    for backup in surplus:
+        if backup.name not in protect and backup not in (last, latest):
+            _prune_one(layout, backup, "keep", emit)
+
+
+def _surplus(backups: list[Backup], keep: int) -> list[Backup]:
+    """Return what is older than the newest `keep` sound ones, oldest first."""
+    sound = 0
+    surplus = []
+    for backup in backups:
+        if sound >= keep:
+            surplus.append(backup)
+        elif backup.intact:
+            sound += 1
+    return surplus[::-1]
+
+
+def _last_good(backups: list[Backup], own: str | None = None) -> Backup | None:
+    """Return the newest backup that is sound; the run's own has just been checked."""
+    for backup in backups:
+        if backup.name == own or verify_backup(backup) is None:
+            return backup
+    return None
+
+
+def make_room(layout: Layout, needed: int, protect: Collection[str], emit: Emit) -> bool:
+    """
+    Remove the oldest backups, down to the last good one, until `needed` bytes are free.
+
+    Nothing is removed where that would not be enough.
+
+    Returns:
+        Whether there is room now.
+    """
+    backups = known_backups(layout)
+    removable = _removable(backups, protect)
+    if _free(layout) + sum(backup.bytes for backup in removable) < needed:
+        return False
+    for backup in removable:
+        if _free(layout) >= needed:
+            break
+        _prune_one(layout, backup, "space", emit)
+    return _free(layout) >= needed
+
+
+def drop_oldest(layout: Layout, protect: Collection[str], emit: Emit) -> bool:
+    """Remove the oldest backup but the last good one, for a quota; say whether one went."""
+    removable = _removable(known_backups(layout), protect)
+    return bool(removable) and _prune_one(layout, removable[0], "space", emit)
+
+
+def _removable(backups: list[Backup], protect: Collection[str]) -> list[Backup]:
+    last = _last_good(backups) if backups else None
+    return [each for each in reversed(backups) if each != last and each.name not in protect]
+
+
+def _free(layout: Layout) -> int:
+    try:
+        found = os.statvfs(layout.backup_dir)
+    except OSError:
+        return 0
+    return found.f_frsize * found.f_bavail
+
+
+def _prune_one(layout: Layout, backup: Backup, reason: str, emit: Emit) -> bool:
+    if not remove_backup(layout, backup):
+        return False
+    message = {
+        "keep": f"The backup {backup.name} was removed: newer ones are kept.",
+        "space": f"The backup {backup.name} was removed to make room for a newer one.",
+    }[reason]
+    emit("backup.pruned", message, path=str(backup.path), reason=reason, bytes=backup.bytes)
+    return True
+
+
+def remove_backup(layout: Layout, backup: Backup) -> bool:
+    """
+    Remove a finished backup, durably, and say whether it is gone.
+
+    The database goes first: facts without one are known as a leftover.
+    """
+    if not remove(backup.path):
+        return False
+    with suppress(OSError):
+        fsync_directory(layout.backup_dir)
+        remove(backup.json_path)
+        fsync_directory(layout.backup_dir)
+    return True
+
+
+# -- what a crash left ----------------------------------------------------------------
+
+
+def clean(layout: Layout) -> None:
+    """
+    Finish or remove what interrupted makers and prunings left; only under the run's lock.
+
+    - unfinished files that no living process holds: removed,
+    - a database in place whose facts were about to follow: these are put in place,
+    - facts of ours whose database is gone: removed.
+
+    A `.db` without facts may be somebody's copy, and stays.
+    """
+    with suppress(OSError):
+        before = names(layout)
+        for name in before:
+            if name.endswith(".json.partial"):
+                _settle(layout.backup_dir / name[1 : -len(".json.partial")])
+        for name in names(layout):
+            path = layout.backup_dir / name
+            if name.endswith(".db.partial"):
+                _remove_unreserved(path)
+            elif name.endswith(".db.json"):
+                _remove_orphan(layout, path)
+        if before != names(layout):
+            fsync_directory(layout.backup_dir)
+
+
+def _settle(path: Path) -> None:
+    """Finish or remove one unfinished backup, unless its maker lives."""
+    facts = partial_path(facts_path(path))
+    with _claimed(facts) as free:
+        if not free:
+            return
+        if not os.path.lexists(path):
+            remove(partial_path(path))
+            remove(facts)
+            return
+        # The facts were durable before the database got its name.
+        noted = read_facts(facts, strict=False)
+        if noted is not None and path.stat().st_size == noted.bytes:
+            rename(facts, facts_path(path))
+
+
+def _remove_unreserved(partial: Path) -> None:
+    name = partial.name.removesuffix(".partial")
+    if not os.path.lexists(partial.with_name(f"{name}.json.partial")):
+        remove(partial)
+
+
+def _remove_orphan(layout: Layout, facts: Path) -> None:
+    if os.path.lexists(facts.with_suffix("")):
+        return
+    backup = read_facts(facts, strict=False)
+    if backup is not None and belongs(layout, backup):
+        remove(facts)
+
+
+@contextmanager
+def _claimed(facts: Path) -> Iterator[bool]:
+    """
+    Lock a reservation if its maker is gone, and say whether it was free.
+
+    Where the file system has no locks it counts as free: a crash loop must
+    not fill the disk.
+    """
+    try:
+        descriptor = os.open(facts, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        yield try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock a file without waiting, and say whether nobody else has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True

@@ -1,0 +1,113 @@
+"""How much room a run needs, and whether it is there before the first byte is written."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from migrator.backups.retention import make_room
+from migrator.errors import BackupError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    from migrator.model import Emit
+    from migrator.storage.layout import Layout
+
+_SLACK = 64 << 20
+_MIB = 1 << 20
+
+
+def space_needed(layout: Layout, database_bytes: int, way: str, *, backed_up: bool = False) -> int:
+    """
+    Return how many bytes a run needs in all, wherever they lie.
+
+    Way A writes a backup; way B a backup, the copy that it migrates and, while
+    that is published, a journal of the same size. What migrations add and the
+    rest of the journals is the slack: 64 MiB, less on a small volume.
+
+    Args:
+        layout: The database's paths.
+        database_bytes: Its size, a `-wal` included.
+        way: `in-place` or `copy`.
+        backed_up: Whether a backup of this state exists already.
+    """
+    return sum(_parts(layout, database_bytes, way, backed_up=backed_up)) + _slack(
+        layout.database.parent
+    )
+
+
+def _parts(
+    layout: Layout, database_bytes: int, way: str, *, backed_up: bool = False
+) -> tuple[int, int]:
+    """Split the need, the slack aside, into that of the backup directory and of the database's."""
+    backup = 0 if backed_up or not layout.database.exists() else database_bytes
+    return backup, 2 * database_bytes if way == "copy" else 0
+
+
+def _slack(directory: Path) -> int:
+    found = os.statvfs(existing(directory))
+    return min(_SLACK, found.f_frsize * found.f_blocks // 16)
+
+
+def free(directory: Path) -> int:
+    """Return how many bytes an ordinary user may still write below a directory."""
+    found = os.statvfs(existing(directory))
+    return found.f_frsize * found.f_bavail
+
+
+def existing(directory: Path) -> Path:
+    """Return the directory, or the nearest above it that exists."""
+    while not directory.exists():
+        directory = directory.parent
+    return directory
+
+
+def check_space(
+    layout: Layout,
+    database_bytes: int,
+    way: str,
+    emit: Emit,
+    *,
+    protect: Collection[str] = (),
+    backed_up: bool = False,
+) -> None:
+    """
+    Refuse a run that has no room, after the oldest backups have gone for it where that helps.
+
+    Quotas cannot be seen here; a run that meets one ends as safely, only later.
+
+    Raises:
+        BackupError: There is too little room.
+        OSError: A file system cannot be asked.
+    """
+    backup, work = _parts(layout, database_bytes, way, backed_up=backed_up)
+    home, store = existing(layout.database.parent), existing(layout.backup_dir)
+    if home.stat().st_dev == store.stat().st_dev:
+        _demand(layout, store, backup + work + _slack(home), emit, protect)
+        return
+    _demand(layout, store, backup, emit, protect)
+    needed, there = work + _slack(home), free(home)
+    if there < needed:
+        raise _no_space(home, needed, there)
+
+
+def _demand(layout: Layout, store: Path, needed: int, emit: Emit, protect: Collection[str]) -> None:
+    if free(store) >= needed or make_room(layout, needed, protect, emit):
+        return
+    raise _no_space(store, needed, free(store))
+
+
+def _no_space(directory: Path, needed: int, there: int) -> BackupError:
+    msg = (
+        f"The run needs {needed / _MIB:.1f} MiB in {str(directory)!r} ({needed} bytes), "
+        f"and {there / _MIB:.1f} MiB are free ({there} bytes)."
+    )
+    return BackupError(
+        msg,
+        hint="Enlarge the volume, delete what is not needed there, "
+        "or put the backups on another one with --backup-dir.",
+        reason="backup.no_space",
+        data={"needed_bytes": needed, "free_bytes": there},
+    )

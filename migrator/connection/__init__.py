@@ -1,0 +1,1 @@
+"""The connection that migrations are handed, and what is watched through it."""

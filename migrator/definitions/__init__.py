@@ -1,0 +1,1 @@
+"""What a migration is: files and registries, found, read and loaded."""

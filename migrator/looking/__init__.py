@@ -1,0 +1,1 @@
+"""What is true of a database and its migrations, found without writing."""

@@ -1,0 +1,218 @@
+"""
+Looking at a database without writing to it, creating anything or waiting for a lock.
+
+How SQLite behaves when it only reads (measured; docs/how-it-works.md): `mode=ro`
+creates `-wal` and `-shm` for a clean WAL database, so such a one is read as
+`immutable`; a database with a hot journal cannot be read without recovering
+it, and is reported instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from migrator.errors import DamagedError
+from migrator.looking import foreign
+from migrator.looking.foreign import ForeignHistory
+from migrator.looking.history import History
+from migrator.model import Applied
+from migrator.report.failures import of_sqlite, primary_code
+from migrator.storage import lock, state
+from migrator.storage.layout import Layout
+from migrator.storage.state import RunState
+from migrator.storage.uris import database_uri
+
+_BUSY_TIMEOUT = 0.25
+_READONLY, _CANTOPEN = 8, 14
+_BUSY = (5, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """
+    What a look found.
+
+    `history` is None where the database could not be read without writing
+    (`needs_recovery` says why) or does not exist.
+    """
+
+    exists: bool
+    bytes: int = 0
+    history: tuple[Applied, ...] | None = None
+    has_history: bool = False
+    foreign: ForeignHistory | None = None
+    unfinished: RunState | None = None
+    running: bool = False
+    needs_recovery: str | None = None
+
+
+class NeedsRecoveryError(Exception):
+    """The database can only be read after a recovery, which would write."""
+
+
+def look(layout: Layout, history: History) -> Sight:
+    """
+    Look at the database and at what an earlier run may have left.
+
+    Raises:
+        DamagedError: It is no SQLite database.
+        MisfitError: The history's table belongs to somebody else, or what an
+            interrupted run left was written by a later version.
+        NotReadyError: Another process holds a lock that keeps readers out.
+        NoPermissionError: It cannot be read.
+    """
+    running = lock.probe(layout.lock)
+    unfinished = state.read(layout.state)
+    size = _size(layout.database)
+    if size is None:
+        return Sight(exists=False, unfinished=unfinished, running=running)
+    sight = Sight(exists=True, bytes=size, unfinished=unfinished, running=running)
+    try:
+        return _read_steadily(layout.database, history, sight)
+    except NeedsRecoveryError as error:
+        return replace(sight, needs_recovery=str(error))
+    except sqlite3.Error as error:
+        # A run may have begun since its lock was looked at.
+        if primary_code(error) in _BUSY and (running or lock.probe(layout.lock)):
+            return replace(sight, running=True, needs_recovery="our own run has it")
+        raise of_sqlite(error, layout.database, "while its history was read") from error
+
+
+def _read_steadily(database: Path, history: History, sight: Sight) -> Sight:
+    """
+    Read the history, again where the file was changed meanwhile.
+
+    What is read as immutable is read without a lock: a writer in between makes
+    it a mixture of old and new pages.
+    """
+    for last in (False, False, True):
+        before = _stamp(database)
+        try:
+            with reading(database) as conn:
+                found = _read(conn, history, sight)
+        except sqlite3.DatabaseError as error:
+            if last or primary_code(error) in _BUSY or _stamp(database) == before:
+                raise
+            continue
+        if last or _stamp(database) == before:
+            return found
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def reading(database: Path) -> Iterator[sqlite3.Connection]:
+    """
+    Open a database for reading only, in the way that leaves nothing behind.
+
+    Raises:
+        NeedsRecoveryError: A hot journal, or a `-wal` without the means to read it.
+        sqlite3.Error: Anything else that SQLite says.
+    """
+    mode = "ro" if _has_live_wal(database) else None
+    conn = _open(database, mode) if mode else _open_by_journal_mode(database)
+    try:
+        yield conn
+    finally:
+        conn.close()
+
+
+def _read(conn: sqlite3.Connection, history: History, sight: Sight) -> Sight:
+    conn.execute("BEGIN")
+    has_history = history.exists(conn)
+    return replace(
+        sight,
+        has_history=has_history,
+        history=history.read(conn) if has_history else (),
+        foreign=None if has_history else foreign.find(conn, history.table),
+    )
+
+
+def _open_by_journal_mode(database: Path) -> sqlite3.Connection:
+    """
+    Open a database that has no `-wal`.
+
+    Without locks SQLite has no shared memory, and cannot open a database in
+    WAL mode; that tells the mode without creating anything. Such a one is read
+    as immutable, unless a `-wal` has come up meanwhile.
+    """
+    if not _is_wal(database):
+        return _open(database, "ro")
+    conn = _open(database, "ro&immutable=1")
+    if not _has_live_wal(database):
+        return conn
+    conn.close()
+    return _open(database, "ro")
+
+
+def _is_wal(database: Path) -> bool:
+    try:
+        _open(database, "ro&nolock=1").close()
+    except NeedsRecoveryError:
+        return False
+    except sqlite3.Error as error:
+        return primary_code(error) == _CANTOPEN
+    return False
+
+
+def _open(database: Path, mode: str) -> sqlite3.Connection:
+    uri = database_uri(database, mode)
+    conn = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
+    try:
+        conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        conn.close()
+        if primary_code(error) in (_READONLY, _CANTOPEN) and _sidecar(database) is not None:
+            name = _sidecar(database)
+            message = f"{name} was left by a process that was killed"
+            raise NeedsRecoveryError(message) from error
+        raise
+    return conn
+
+
+def _has_live_wal(database: Path) -> bool:
+    """Tell whether a `-wal` has something to read, or somebody has it open."""
+    wal, shm = (Path(f"{database}{end}") for end in ("-wal", "-shm"))
+    size = _size(wal)
+    return size is not None and (size > 0 or shm.exists())
+
+
+def _stamp(database: Path) -> tuple[int, int, int, bool] | None:
+    """Return what changes with every write to a database, `-wal` included."""
+    try:
+        found = database.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, _has_live_wal(database)
+
+
+def _sidecar(database: Path) -> str | None:
+    """Return the name of the journal that stands beside the database, if one does."""
+    for end in ("-journal", "-wal"):
+        path = Path(f"{database}{end}")
+        if _size(path):
+            return path.name
+    return None
+
+
+def _size(path: Path) -> int | None:
+    """
+    Return a regular file's size, None where there is nothing.
+
+    Raises:
+        DamagedError: Something else than a file stands there.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        what = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
+        message = f"{str(path)!r} is {what}, not a SQLite database."
+        hint = "Point `--database` (MIGRATOR_DATABASE) at a file inside that directory."
+        raise DamagedError(message, hint=hint, reason="database.not_a_file")
+    return found.st_size

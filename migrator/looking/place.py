@@ -1,0 +1,216 @@
+"""
+The place where a database lies, and the database as a file: what is true of both on any machine.
+
+What cannot pass ends at once with its own error; what can still pass is a
+`NotYetError`, for `wait_until_ready` to repeat. Looking creates and writes
+nothing: a place that is looked at stays as it was. Mounts are the
+entrypoint's business (`entrypoint.volume`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from migrator.errors import DamagedError, DiskError, MigratorError, NotReadyError
+from migrator.system import access
+from migrator.system.wait import NotYetError, wait_until_ready
+
+if TYPE_CHECKING:
+    from migrator.model import Emit, Settings
+    from migrator.storage.layout import Layout
+    from migrator.system.deadline import Deadline
+
+_GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENODEV})
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+
+
+def wait_for(
+    layout: Layout, settings: Settings, deadline: Deadline, emit: Emit, *, restoring: bool = False
+) -> None:
+    """
+    Wait until the place of the database is one that a run can work in.
+
+    Args:
+        layout: The database's paths.
+        settings: Whether a missing database is a first install.
+        deadline: The budget.
+        emit: Gets `volume.waiting` before each pause.
+        restoring: Whether a missing database is what is to be mended.
+
+    Raises:
+        NotReadyError: It is not, at the end of the budget or for ever.
+        DamagedError: Something else stands in the database's place.
+        NoPermissionError: The database may not be read or written.
+    """
+
+    def look() -> None:
+        with explained(layout.database.parent):
+            check_directory(layout.database.parent)
+            if check_file(layout.database):
+                access.require_readable(layout.database)
+            elif not restoring and not os.path.lexists(layout.state):
+                check_missing(layout.database, layout.backup_dir, settings.create)
+
+    wait_until_ready(look, deadline, emit)
+
+
+def check_directory(directory: Path) -> None:
+    """Wait for a directory that is missing, or that has no directory on its way."""
+    try:
+        found = os.stat(directory)
+    except FileNotFoundError:
+        msg = f"The directory {str(directory)!r} does not exist."
+        hint = f"Mount a volume there, or make it: `mkdir -p {quote(str(directory))}`."
+        raise NotYetError(
+            NotReadyError(msg, hint=hint, reason="volume.directory_missing")
+        ) from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise _no_directory(directory)
+
+
+def check_file(database: Path) -> bool:
+    """
+    Refuse what is no plain file with one name.
+
+    Returns:
+        Whether the database exists.
+    """
+    try:
+        found = os.stat(database)
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(found.st_mode):
+        msg = f"{str(database)!r} is a directory, where the database file should be."
+        hint = "Name the file in `--database` (MIGRATOR_DATABASE), not its directory."
+        raise DamagedError(msg, hint=hint, reason="database.is_directory")
+    if not stat.S_ISREG(found.st_mode):
+        msg = f"{str(database)!r} is {_type(found.st_mode)}, where the database file should be."
+        raise DamagedError(msg, hint="Name a regular file.", reason="database.not_a_file")
+    links = found.st_nlink - _own_links(database, found)
+    if links > 1:
+        msg = (
+            f"{str(database)!r} has {links} hard links: SQLite keeps the journal beside one name"
+            " only, and a process that opens another one damages the database."
+        )
+        hint = (
+            f"Find the others with `find / -xdev -samefile {quote(str(database))}` and remove them."
+        )
+        raise NotReadyError(msg, hint=hint, reason="database.hard_links", retryable=False)
+    return True
+
+
+def check_missing(database: Path, backup_dir: Path, create: str) -> None:
+    """Wait where a missing database is not a first install."""
+    if create == "never":
+        msg = f"{str(database)!r} does not exist, and `--create never` forbids to create it."
+        hint = (
+            "Check that the right volume is mounted; for a first install leave"
+            " `--create` (MIGRATOR_CREATE) at `auto`."
+        )
+        raise NotYetError(NotReadyError(msg, hint=hint, reason="database.missing"))
+    found = strays(database, backup_dir)
+    if found:
+        msg = (
+            f"{str(database)!r} does not exist, but {str(found[0])!r} does: a database was here,"
+            " so this is no first install."
+        )
+        hint = (
+            "Bring the database back (`migrator backups`, `migrator restore latest`), or move"
+            f" {', '.join(repr(str(path)) for path in found[:3])} away to begin anew."
+        )
+        raise NotYetError(
+            NotReadyError(
+                msg, hint=hint, reason="database.missing", data={"found": [str(p) for p in found]}
+            )
+        )
+
+
+def strays(database: Path, backup_dir: Path) -> tuple[Path, ...]:
+    """
+    Return what a database leaves behind: `-wal`, `-journal` and its finished backups.
+
+    In a backup directory that several databases share, a backup that says it is
+    another path's is not counted; beside the database the name alone decides,
+    since a volume may be mounted elsewhere each time.
+    """
+    beside = (Path(f"{database}{suffix}") for suffix in ("-wal", "-journal"))
+    shared = Path(os.path.realpath(backup_dir)).parent != database.parent
+    pattern = re.compile(rf"{re.escape(database.name)}-\d+.*\.db")
+    try:
+        names = sorted(os.listdir(backup_dir))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        names = []
+    backups = [Path(backup_dir, name) for name in names if pattern.fullmatch(name)]
+    ours = [path for path in backups if not shared or _backup_of(path) in (None, str(database))]
+    return (*(path for path in beside if os.path.lexists(path)), *ours)
+
+
+def _type(mode: int) -> str:
+    kinds = (
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    )
+    return next((name for test, name in kinds if test(mode)), "no regular file")
+
+
+def _own_links(database: Path, found: os.stat_result) -> int:
+    """Count the names in our own directory: a first install that was cut off leaves one."""
+    if found.st_nlink == 1:
+        return 0
+    ours = f"{database}.migrator"
+    with contextlib.suppress(OSError), os.scandir(ours) as entries:
+        return sum(entry.inode() == found.st_ino for entry in entries)
+    return 0
+
+
+def _backup_of(path: Path) -> str | None:
+    """Return the database that a backup says it is of, None where it does not say."""
+    import json
+
+    from migrator.backups.catalog import facts_path
+
+    with contextlib.suppress(OSError, ValueError):
+        description = json.loads(facts_path(path).read_text("utf-8"))
+        if isinstance(description, dict) and isinstance(description.get("database"), str):
+            return str(description["database"])
+    return None
+
+
+def _no_directory(directory: Path) -> NotReadyError:
+    msg = f"{str(directory)!r} is no directory, or a part of it is none."
+    hint = "Check `--database` (MIGRATOR_DATABASE)."
+    return NotReadyError(msg, hint=hint, reason="volume.no_directory", retryable=False)
+
+
+@contextlib.contextmanager
+def explained(directory: Path) -> Iterator[None]:
+    """Translate what the system says of a place that cannot be looked at."""
+    try:
+        yield
+    except NotADirectoryError as error:
+        raise _no_directory(directory) from error
+    except OSError as error:
+        raise _failure(directory, error) from error
+
+
+def _failure(directory: Path, error: OSError) -> MigratorError:
+    path = str(error.filename or directory)
+    text = f"{path!r} cannot be looked at: {error.strerror}."
+    if error.errno in _DENIED:
+        return NotYetError(access.denied(Path(path), "may not be looked at"))
+    if error.errno in _GONE:
+        hint = "The volume's server does not answer, or the mount is stale: mount it again."
+        return NotYetError(NotReadyError(text, hint=hint, reason="volume.stale"))
+    if error.errno == errno.EIO:
+        return DiskError(text, hint="Check the volume and its disk.")
+    return NotReadyError(text, hint="Check the path.", reason="volume.unusable", retryable=False)

@@ -1,0 +1,217 @@
+"""
+What is to be done: the files on one side, the history on the other.
+
+Nothing is read here but names and versions, except where the texts of applied
+migrations are compared, which is only done when something is pending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from migrator.errors import MisfitError
+from migrator.looking.foreign import ForeignHistory
+from migrator.model import Applied, Entry, Problem, Script
+
+_ORDER = ("newer", "missing", "changed", "out-of-order")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The migrations that are pending, in order, and the misfits between files and history."""
+
+    pending: tuple[Entry, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+def match(entries: Sequence[Entry], history: Collection[Applied], *, by_name: bool) -> Plan:
+    """
+    Compare the migrations given with the history.
+
+    Args:
+        entries: All migrations, in order.
+        history: All applied ones.
+        by_name: Whether the source is a registry: its order is that of
+            registration, so that nothing in it can be out of order.
+    """
+    done = {row.key for row in history}
+    known = {entry.key for entry in entries}
+    pending = tuple(entry for entry in entries if entry.key not in done)
+    problems = _unknown(entries, history, known, by_name=by_name)
+    if not by_name:
+        problems += _out_of_order(pending, history)
+    return Plan(pending, tuple(sorted(problems, key=lambda p: _ORDER.index(p.kind))))
+
+
+def changed(scripts: Sequence[Script], history: Collection[Applied]) -> tuple[Problem, ...]:
+    """Return the applied migrations whose text is not the one that was applied."""
+    recorded = {row.key: row.checksum for row in history}
+    return tuple(
+        Problem(
+            "changed",
+            script.entry.version,
+            f"{script.entry.file} was changed after it had been applied.",
+        )
+        for script in scripts
+        if recorded.get(script.entry.key) not in (None, script.checksum)
+    )
+
+
+def refuse_misfits(
+    problems: Collection[Problem],
+    accept: Collection[str],
+    *,
+    something_pending: bool,
+    newer_hint: Callable[[], str],
+) -> tuple[Problem, ...]:
+    """
+    Raise for the misfits that forbid a start, and return those to warn about.
+
+    With nothing pending only `newer` forbids it.
+
+    Raises:
+        MisfitError: The first of newer, missing, changed, out-of-order decides
+            the reason; all are listed.
+    """
+    refused = [
+        problem
+        for problem in problems
+        if problem.kind not in accept and (something_pending or problem.kind == "newer")
+    ]
+    if not refused:
+        return tuple(problems)
+    refused.sort(key=lambda problem: _ORDER.index(problem.kind))
+    first = refused[0]
+    data = {"problems": [_as_json(problem) for problem in refused], "version": first.version}
+    message = " ".join(problem.message for problem in refused)
+    hint = newer_hint() if first.kind == "newer" else _HINTS[first.kind]
+    raise MisfitError(message, hint=hint, reason=f"history.{first.kind}", data=data)
+
+
+def refuse_foreign(found: ForeignHistory | None, entries: Sequence[Entry], command: str) -> None:
+    """
+    Raise when the database has another tool's history and none of ours.
+
+    Args:
+        found: The other history.
+        entries: Our migrations, to find the one that matches its version.
+        command: How `migrator baseline VERSION` is spelled here, `{}` for the version.
+
+    Raises:
+        MisfitError: Nothing may be applied twice.
+    """
+    if found is None:
+        return
+    at = f" at version {found.version}" if found.version is not None else ""
+    message = (
+        f"The database has a migration history of {found.tool}"
+        f" (table {found.table!r}){at} and none of ours: nothing may be applied twice."
+    )
+    version = _same_version(found.version, entries)
+    last = "the last migration whose changes the database has"
+    hint = (
+        f"Take it over with `{command.format(version)}`,"
+        f" where {version} is {last}; then start again."
+    )
+    raise MisfitError(
+        message, hint=hint, reason="history.foreign", data={"version": found.version or ""}
+    )
+
+
+_HINTS = {
+    "missing": (
+        "Bring the files back, or accept it with `--accept missing` (MIGRATOR_ACCEPT=missing)."
+    ),
+    "changed": (
+        "Undo the change and put it into a new migration,"
+        " or accept it with `--accept changed` (MIGRATOR_ACCEPT=changed)."
+    ),
+    "out-of-order": (
+        "Give the new migration a version above the highest applied one,"
+        " or accept it with `--accept out-of-order` (MIGRATOR_ACCEPT=out-of-order)."
+    ),
+}
+
+
+def _unknown(
+    entries: Sequence[Entry],
+    history: Collection[Applied],
+    known: Collection[object],
+    *,
+    by_name: bool,
+) -> list[Problem]:
+    """Return the applied migrations that are not among the ones given."""
+    newer = _newer_by_name(history, known) if by_name else _newer_by_version(entries, history)
+    return [
+        _newer(row, entries) if row.key in newer else _missing(row)
+        for row in history
+        if row.key not in known
+    ]
+
+
+def _newer_by_version(entries: Sequence[Entry], history: Collection[Applied]) -> set[object]:
+    highest = max((entry.key for entry in entries), default=())
+    return {row.key for row in history if _is_number(row.key) and row.key > highest}
+
+
+def _newer_by_name(history: Collection[Applied], known: Collection[object]) -> set[object]:
+    """Return the names that were applied after the last one that we know."""
+    newer: set[object] = set()
+    for row in history:
+        newer = set() if row.key in known else newer | {row.key}
+    return newer
+
+
+def _out_of_order(pending: Sequence[Entry], history: Collection[Applied]) -> list[Problem]:
+    applied = [row for row in history if _is_number(row.key)]
+    if not applied:
+        return []
+    highest = max(applied, key=lambda row: row.key)
+    return [
+        Problem(
+            "out-of-order",
+            entry.version,
+            f"{entry.file} is pending, and lower than {highest.version}, which has been applied.",
+        )
+        for entry in pending
+        if entry.key < highest.key
+    ]
+
+
+def _newer(row: Applied, entries: Sequence[Entry]) -> Problem:
+    label = _label(row)
+    ours = entries[-1].version if entries else "none"
+    message = (
+        f"The database is newer than this image: it has {label},"
+        f" and the highest migration here is {ours}."
+    )
+    return Problem("newer", row.identity, message)
+
+
+def _missing(row: Applied) -> Problem:
+    message = f"{_label(row)} has been applied and is not among the migrations here."
+    return Problem("missing", row.identity, message)
+
+
+def _label(row: Applied) -> str:
+    return row.name if row.key == row.name else f"{row.version}_{row.name}"
+
+
+def _same_version(version: str | None, entries: Sequence[Entry]) -> str:
+    """Return our version that equals another tool's, a placeholder where none does."""
+    from migrator.definitions.source import version_key
+
+    wanted = version_key(version or "")
+    for entry in entries:
+        if wanted is not None and entry.key == wanted:
+            return entry.version
+    return "VERSION"
+
+
+def _is_number(key: object) -> bool:
+    return isinstance(key, tuple) and all(isinstance(part, int) for part in key)
+
+
+def _as_json(problem: Problem) -> dict[str, str]:
+    return {"kind": problem.kind, "version": problem.version, "message": problem.message}

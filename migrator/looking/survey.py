@@ -1,0 +1,184 @@
+"""
+What is true of a database and its migrations right now, found by looking only.
+
+Every start asks this first, and `status`, `plan` and `check` answer with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from migrator.definitions.sources import Source
+from migrator.errors import MisfitError, NotReadyError
+from migrator.looking import plan
+from migrator.looking.history import History
+from migrator.looking.look import Sight, look
+from migrator.model import Applied, Emit, Entry, Problem, Settings
+from migrator.report.hints import command
+from migrator.storage.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a look at both sides found: the database's, and the migrations'."""
+
+    sight: Sight
+    entries: tuple[Entry, ...]
+    pending: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
+    left_alone: bool = False
+    """Whether the database does not exist and is the application's to create."""
+    by_name: bool = False
+    """Whether the migrations are a registry's, which have no texts to compare."""
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether nothing is pending, and nothing of an earlier run is left to be settled."""
+        return not (self.pending or self.unsettled) or (
+            self.left_alone and self.sight.unfinished is None and not self.sight.running
+        )
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether another run is under way, or an earlier one has left something."""
+        sight = self.sight
+        return bool(sight.running or sight.unfinished or sight.needs_recovery)
+
+    @property
+    def applied(self) -> tuple[Applied, ...]:
+        """The history, empty where it could not be read."""
+        return self.sight.history or ()
+
+
+def survey(settings: Settings, layout: Layout, source: Source) -> Survey:
+    """
+    Look at the database and at the names of the migrations.
+
+    Raises:
+        MisfitError: The names are no set of migrations, or the history's table
+            belongs to somebody else.
+        DamagedError: The database is none.
+        NotReadyError: It cannot be read at the moment.
+    """
+    entries = source.entries()
+    sight = look(layout, History(settings.history_table, by_name=source.by_name))
+    matched = plan.match(entries, sight.history or (), by_name=source.by_name)
+    alone = source.by_name and not sight.exists
+    return Survey(
+        sight,
+        entries,
+        matched.pending,
+        matched.problems,
+        left_alone=alone,
+        by_name=source.by_name,
+    )
+
+
+def changed(found: Survey) -> tuple[Problem, ...]:
+    """
+    Return the applied migrations whose text is not the one that was applied.
+
+    Raises:
+        MisfitError: One of them cannot be read any more.
+    """
+    if found.by_name:
+        return ()
+    from migrator.definitions import scripts
+
+    applied = {row.key for row in found.applied}
+    read = [scripts.read(entry) for entry in found.entries if entry.key in applied]
+    return plan.changed(read, found.applied)
+
+
+def _all_misfits(settings: Settings, found: Survey) -> tuple[Problem, ...]:
+    """
+    Return the misfits that are known, with the changed texts where the others refuse already.
+
+    The first kind of several decides and all are listed, but a start that is
+    not refused for another reason compares texts later, once it has the lock.
+    """
+    refused = any(problem.kind not in settings.accept for problem in found.problems)
+    if not (found.pending and refused) or "changed" in settings.accept:
+        return found.problems
+    with contextlib.suppress(MisfitError):
+        return (*found.problems, *changed(found))
+    return found.problems
+
+
+def judge(settings: Settings, layout: Layout, found: Survey, emit: Emit) -> None:
+    """
+    Refuse what may not be started, and warn about what may.
+
+    Raises:
+        MisfitError: Files and history do not fit, or the history is another tool's.
+        NotReadyError: There is no database, and none may be created.
+    """
+    if not found.sight.exists and found.sight.unfinished is None:
+        refuse_missing(settings, layout)
+    problems = plan.refuse_misfits(
+        _all_misfits(settings, found),
+        settings.accept,
+        something_pending=bool(found.pending),
+        newer_hint=lambda: way_back(settings, layout, found.entries),
+    )
+    if found.pending:
+        line = command(settings, "baseline", "{}").replace("'{}'", "{}")
+        plan.refuse_foreign(found.sight.foreign, found.entries, line)
+    for problem in problems:
+        emit(
+            "history.misfit",
+            problem.message,
+            level="warning",
+            kind=problem.kind,
+            version=problem.version,
+        )
+
+
+def refuse_missing(settings: Settings, layout: Layout) -> None:
+    """
+    Raise where a database does not exist and may not be created.
+
+    Raises:
+        NotReadyError: `--create never`.
+    """
+    if settings.create != "never":
+        return
+    message = f"There is no database at {str(layout.database)!r}, and `--create` is 'never'."
+    hint = (
+        "Mount the volume that has it, or start with `--create auto` (MIGRATOR_CREATE=auto)"
+        " for a first install."
+    )
+    raise NotReadyError(message, hint=hint, reason="database.missing")
+
+
+def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> str:
+    """Name the newest backup that holds nothing but what is known here, as a command."""
+    from migrator.backups.catalog import list_backups
+
+    keys = {entry.key for entry in entries}
+    known = {(entry.version, entry.name) for entry in entries}
+    names = {entry.key for entry in entries if isinstance(entry.key, str)}
+    for backup in list_backups(layout):
+        rows = backup.applied
+        if all((row.version, row.name) in known or row.name in names for row in rows) and keys:
+            line = command(settings, "restore", backup.name)
+            return (
+                f"Start an image that has these migrations, or go back with `{line}`"
+                " (what was written since that backup is lost)."
+            )
+    return "Start an image that has these migrations; no backup here leads back to this image."
+
+
+def say_plan(emit: Emit, found: Survey, way: str | None) -> None:
+    """Send `plan.ready`."""
+    how = f"; the way is {way}" if way else ""
+    emit(
+        "plan.ready",
+        f"{len(found.pending)} migrations are pending,"
+        f" {len(found.applied)} have been applied{how}.",
+        pending=len(found.pending),
+        applied=len(found.applied),
+        way=way,
+    )

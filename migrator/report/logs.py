@@ -1,0 +1,346 @@
+"""
+The lines on stderr, and the forwarding of events to an application's own log.
+
+structlog renders and filters. Importing it takes longer than everything else
+that a start imports, so that happens at the first event and only here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+LOGGER = "sqlite-entrypoint"
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+_ALWAYS = "run.finished"
+"""The one event that no level filters: every run ends with it."""
+_COMMON = ("timestamp", "level", "event", "message", "logger", "run_id", "database")
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+_CLEAR = "\r\x1b[K"
+_PATIENCE_MS = 1000
+"""How long a full pipe, or a reader that has stopped, may hold a line up."""
+
+# What a terminal would obey instead of show; newline and tab stay.
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0)) if code not in (9, 10)
+}
+
+
+def cut(text: str, limit: int = 500) -> str:
+    """Shorten a text to `limit` characters, the last of them an ellipsis where some are gone."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class Log:
+    """
+    The log of a run: one line an event, JSON or for people.
+
+    Logging never fails a run: what cannot be written is dropped, what cannot
+    be rendered is replaced by what can.
+
+    Args:
+        format: `json` or `console`.
+        level: The least level that is written; `run.finished` always is.
+        database: The database's absolute path, once it is known.
+        run_id: The run's id, once it is known.
+        terminal: Whether a person watches: progress is then a bar (console).
+            None: look.
+        colors: Whether console lines are coloured. None: look.
+        fd: The descriptor to write to.
+    """
+
+    def __init__(
+        self,
+        format: str = "json",  # noqa: A002 - what it is called everywhere else
+        level: str = "info",
+        *,
+        database: str | os.PathLike[str] | None = None,
+        run_id: str | None = None,
+        terminal: bool | None = None,
+        colors: bool | None = None,
+        fd: int = 2,
+    ) -> None:
+        self.run_id = run_id
+        self.database = database
+        self.format = format
+        self.level = level
+        self._console = format == "console"
+        self._terminal = os.isatty(fd) if terminal is None else terminal
+        self._bar = self._console and self._terminal
+        self._colors = colors
+        self._sink = _Sink(fd)
+        self._loggers: dict[bool, Any] = {}
+        self._thorough = False
+
+    def expect_run(self) -> None:
+        """
+        Let structlog render from here on: there is more to come than a few lines.
+
+        Importing it takes longer than all else that a start with nothing
+        pending does; until a run begins its lines are rendered without it, to
+        the same bytes.
+        """
+        self._thorough = True
+
+    def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
+        """Write one event; `fields` are better JSON values, and are made so where they are not."""
+        level = level if level in LEVELS else "info"
+        if self._bar and event.endswith(".progress"):
+            if LEVELS[level] >= LEVELS[self.level]:
+                self._sink.draw(_progress(event, fields))
+            return
+        common = {
+            "message": message,
+            "logger": LOGGER,
+            "run_id": self.run_id,
+            "database": self.database,
+        }
+        line = {**common, **fields}
+        head = {"level": level, "event": event}
+        if not self._console and not self._thorough:
+            if event == _ALWAYS or LEVELS[level] >= LEVELS[self.level]:
+                self._write_plainly({**line, **head}, {**common, **head})
+            return
+        try:
+            self._logger(always=event == _ALWAYS).log(LEVELS[level], event, **line)
+        except Exception as error:  # noqa: BLE001 - a log line never fails a run
+            trouble = {"log_error": _trouble(error)}
+            self._write_plainly({**line, **head, **trouble}, {**common, **head, **trouble})
+
+    def _logger(self, *, always: bool) -> Any:
+        """Return the structlog logger, with or without the filter."""
+        if always not in self._loggers:
+            import structlog
+
+            least = 0 if always else LEVELS[self.level]
+            self._loggers[always] = structlog.wrap_logger(
+                self._sink,
+                processors=self._processors(),
+                wrapper_class=structlog.make_filtering_bound_logger(least),
+                context_class=dict,
+                cache_logger_on_first_use=True,
+            )
+        return self._loggers[always]
+
+    def _processors(self) -> list[Any]:
+        """Return the steps from an event to its line."""
+        from structlog import processors
+
+        renderer: Any = processors.JSONRenderer()
+        if self._console:
+            renderer = _Console(colors=self._wants_colors())
+        return [
+            processors.add_log_level,
+            processors.MaybeTimeStamper(fmt=_TIME, utc=True),
+            _ordered,
+            renderer,
+        ]
+
+    def _wants_colors(self) -> bool:
+        if self._colors is not None:
+            return self._colors
+        from migrator.settings.options import read_environment, wants_colors
+
+        return wants_colors(read_environment(), terminal=self._terminal)
+
+    def _write_plainly(self, *lines: Mapping[str, Any]) -> None:
+        """Write the first of these lines that can be rendered, without structlog."""
+        import json
+        from datetime import UTC, datetime
+
+        more = {"timestamp": datetime.now(UTC).strftime(_TIME)}
+        for line in lines:
+            try:
+                text = json.dumps(_ordered(None, "", {**line, **more}))
+            except Exception as error:  # noqa: BLE001 - a log line never fails a run
+                more.setdefault("log_error", _trouble(error))
+            else:
+                self._sink.write(text)
+                return
+
+
+def _trouble(error: Exception) -> str:
+    return f"{type(error).__name__} while this line was rendered"
+
+
+class _Sink:
+    """Whole lines, and a bar in the last one, on a descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._drawn = False
+
+    def write(self, line: str) -> None:
+        """Write a line, in place of the bar where there is one."""
+        before = _CLEAR if self._drawn else ""
+        self._drawn = False
+        _write_all(self._fd, f"{before}{line}\n".encode("utf-8", "backslashreplace"))
+
+    # structlog calls the method that is named like the level.
+    debug = info = warning = error = write
+
+    def draw(self, bar: str) -> None:
+        """Draw the bar anew, in the same line."""
+        self._drawn = True
+        _write_all(self._fd, f"{_CLEAR}{bar}".encode())
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """Write all of `data`, in one call where the system takes it; give up without a word."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            if not _writable(fd):
+                return
+        except OSError:
+            return
+
+
+def _writable(fd: int) -> bool:
+    """Wait until a non-blocking descriptor takes something again, not for ever."""
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(_PATIENCE_MS))
+
+
+def clean(value: Any) -> Any:
+    """
+    Turn a value into one that every JSON reader understands.
+
+    File names may hold bytes that are no UTF-8 (lone surrogates here), and
+    JSON has neither NaN nor infinities.
+    """
+    if isinstance(value, Mapping):
+        return {_text(key): clean(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted((clean(each) for each in value), key=repr)
+    plain = value is None or isinstance(value, int)
+    if plain or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    """Turn a value into a text that can be encoded."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    text = value if isinstance(value, str) else repr(value)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _ordered(_logger: Any, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what every line has first, and make every value plain."""
+    common = {key: clean(event[key]) for key in _COMMON}
+    return common | {_text(key): clean(each) for key, each in event.items() if key not in common}
+
+
+class _Console:
+    """
+    Lines for people: the sentence first, texts of several lines below it.
+
+    What is the same in every line of a run (`logger`, `run_id`, `database`) is
+    left out, and so are fields without a value.
+    """
+
+    def __init__(self, *, colors: bool) -> None:
+        from structlog.dev import ConsoleRenderer
+
+        self._render: Callable[..., str] = ConsoleRenderer(
+            0, colors, sort_keys=False, event_key="message"
+        )
+
+    def __call__(self, logger: Any, method: str, event: Mapping[str, Any]) -> str:
+        fields = {
+            key: _visible(value)
+            for key, value in event.items()
+            if value is not None and key not in {"logger", "run_id", "database"}
+        }
+        fields["timestamp"] = fields["timestamp"][:19] + "Z"
+        blocks = [key for key, value in fields.items() if isinstance(value, str) and "\n" in value]
+        below = "".join(_block(key, fields.pop(key)) for key in blocks if key != "message")
+        return self._render(logger, method, fields) + below
+
+
+def _visible(value: Any) -> Any:
+    """Show control characters instead of sending them to a terminal."""
+    return value.translate(_CONTROLS) if isinstance(value, str) else value
+
+
+def _block(key: str, text: str) -> str:
+    return f"\n    {key}:\n" + "\n".join(f"      {line}" for line in text.rstrip().split("\n"))
+
+
+_WIDTH = 20
+_MEGA = 1_000_000
+
+
+def _progress(event: str, fields: Mapping[str, Any]) -> str:
+    """
+    Return the text of a progress bar.
+
+    Args:
+        event: `backup.progress` or `migration.progress`.
+        fields: `bytes`, `total_bytes`, `seconds`, `version`, `name`, as far
+            as the event has them.
+    """
+    subject = event.removesuffix(".progress")
+    done, total, seconds = (fields.get(key) for key in ("bytes", "total_bytes", "seconds"))
+    if done is None:
+        name = " ".join(_visible(str(fields[key])) for key in ("version", "name") if key in fields)
+        return f"{subject}  {name}  {seconds or 0:.0f} s"
+    parts = [subject, f"{done / _MEGA:.0f} MB"]
+    if total:
+        share = min(done / total, 1.0)
+        filled = round(share * _WIDTH)
+        parts[1:] = [f"[{'#' * filled}{'.' * (_WIDTH - filled)}]", f"{share * 100:.0f} %"]
+    if seconds:
+        parts.append(f"{done / _MEGA / seconds:.0f} MB/s")
+    return "  ".join(parts)
+
+
+class Forward:
+    """
+    An `Emit` that hands events to structlog as the application configured it.
+
+    Args:
+        logger: A structlog logger, or anything with `debug`, `info`,
+            `warning` and `error`.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self.run_id: str | None = None
+        self.database: str | os.PathLike[str] | None = None
+
+    def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
+        """Hand one event on."""
+        method = getattr(self._logger, level)
+        common = {"message": message, "run_id": self.run_id, "database": clean(self.database)}
+        try:
+            method(event, **{**common, **fields})
+        except Exception:  # noqa: BLE001 - the application's log never fails a run
+            # structlog over logging refuses fields that a LogRecord has itself:
+            # `message` and `name` (logging.Logger.makeRecord).
+            with suppress(Exception):
+                method(f"{event}: {message}")
+
+
+def to_structlog(logger: Any = None) -> Forward:
+    """Return an `Emit` for the Python API; by default with the logger of our own name."""
+    if logger is None:
+        import structlog
+
+        logger = structlog.get_logger(LOGGER)
+    return Forward(logger)

@@ -1,0 +1,1 @@
+"""A run: the migrations, in place or on a copy, with their proof and their commit."""

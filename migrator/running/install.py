@@ -1,0 +1,136 @@
+"""
+A first install: built as a file of our own, verified, then linked into place.
+
+Nothing half-made ever stands at the database's path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from migrator.connection.guard import open_guard
+from migrator.errors import NotReadyError, OutcomeUnknownError
+from migrator.running import proof
+from migrator.running.inplace import GuardDesk
+from migrator.running.oncopy import CopyDesk
+from migrator.running.steps import run_batch
+from migrator.safety.context import Batch, Context
+from migrator.safety.on_failure import as_failure, forget
+from migrator.safety.phases import Report, enter, note, report, uninterrupted
+from migrator.safety.saving import housekeep
+from migrator.storage.layout import like_database
+from migrator.system.files import create_file, fsync_directory, remove
+
+
+def create(ctx: Context, batch: Batch) -> Report:
+    """
+    Create the database by the same all-or-nothing run as any other.
+
+    Raises:
+        NotReadyError: A file appeared at its path meanwhile.
+    """
+    ctx.way = "create"
+    noted = note(ctx, batch, "up", None)
+    enter(ctx, "prepare", noted)
+    with _nothing_on_failure(ctx):
+        os.close(create_file(ctx.layout.new, like_database(ctx.layout)))
+        enter(ctx, "migrate", noted)
+        if batch.transactional:
+            _in_one_transaction(ctx, batch)
+        else:
+            _one_by_one(ctx, batch)
+        _fsync(ctx.layout.new)
+        enter(ctx, "publish", noted)
+        with uninterrupted():
+            _place(ctx)
+    housekeep(ctx, None)
+    return report("created", [script.entry.identity for script in batch.scripts])
+
+
+def _in_one_transaction(ctx: Context, batch: Batch) -> None:
+    temporary = None if ctx.inline else ctx.layout.temporary
+    guard = open_guard(ctx.layout.new, temporary=temporary)
+    with contextlib.closing(guard):
+        guard.begin()
+        run_batch(ctx, batch, GuardDesk(guard))
+        with guard.engine():
+            proof.prove(ctx, batch, guard.conn, {})
+        guard.commit()
+
+
+def _one_by_one(ctx: Context, batch: Batch) -> None:
+    temporary = None if ctx.inline else ctx.layout.temporary
+    with contextlib.closing(CopyDesk(ctx.layout.new, batch, temporary)) as desk:
+        run_batch(ctx, batch, desk)
+        proof.prove(ctx, batch, desk.conn, {})
+
+
+@contextlib.contextmanager
+def _nothing_on_failure(ctx: Context) -> Iterator[None]:
+    try:
+        yield
+    except OutcomeUnknownError:
+        # What was noted of the run lets the next start settle it.
+        raise
+    except BaseException as error:
+        failure = as_failure(ctx, error)
+        forget(ctx)
+        if ctx.began:
+            ctx.emit(
+                "restore.finished",
+                "There is no database, as before this run.",
+                method="discarded",
+                identical=not os.path.lexists(ctx.layout.database) or None,
+            )
+        if failure is error or isinstance(error, KeyboardInterrupt):
+            raise
+        raise failure from error
+
+
+def _place(ctx: Context) -> None:
+    """
+    Give the finished file its name, unless something has taken it.
+
+    A link never replaces anything; where the file system has no links, a
+    rename has to do.
+    """
+    new, database = ctx.layout.new, ctx.layout.database
+    try:
+        os.link(new, database, follow_symlinks=False)
+    except FileExistsError:
+        raise _appeared(database) from None
+    except OSError:
+        if os.path.lexists(database):
+            raise _appeared(database) from None
+        os.rename(new, database)
+    try:
+        fsync_directory(database.parent)
+    except OSError as error:
+        raise _perhaps_placed(database, error) from error
+    remove(new)
+
+
+def _appeared(database: Path) -> NotReadyError:
+    message = f"A file appeared at {str(database)!r} while the database was being created."
+    hint = "Find out what else creates it, then start again."
+    return NotReadyError(message, hint=hint, reason="database.appeared")
+
+
+def _perhaps_placed(database: Path, error: OSError) -> OutcomeUnknownError:
+    message = (
+        f"The database {str(database)!r} was created, but the disk failed while its name was made"
+        f" durable: {error.strerror}."
+    )
+    hint = "Check the disk, then start again: the next start settles it by itself."
+    return OutcomeUnknownError(message, hint=hint, data={"began": True})
+
+
+def _fsync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

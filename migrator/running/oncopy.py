@@ -1,0 +1,130 @@
+"""
+Way B: migrate a copy, verify it, then publish its pages as one SQLite transaction.
+
+For migrations that cannot run in a transaction. On the copy they have SQLite's
+and Python's native behaviour; the live database sees nothing but the last step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from migrator.connection.guard import set_temporary_directory
+from migrator.connection.leftovers import close_cursors
+from migrator.connection.recording import (
+    FailedStatement,
+    Record,
+    RecordingConnection,
+    real_in_transaction,
+)
+from migrator.model import Script
+from migrator.safety.context import Batch
+from migrator.storage.uris import database_uri
+from migrator.system.files import Ownership, create_file
+
+C = TypeVar("C", bound=sqlite3.Connection)
+
+
+class CopyDesk:
+    """
+    A file of our own as the place where migrations run, each on a fresh connection.
+
+    `conn` is the engine's connection. It is another one after each migration,
+    and there is none during one: SQLite leaves WAL only for who is alone.
+    """
+
+    def __init__(self, path: Path, batch: Batch, temporary: Path | None) -> None:
+        self._path = path
+        self._batch = batch
+        self._record = Record()
+        self._temporary = temporary
+        self._conn: sqlite3.Connection | None = None
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The engine's own connection to the copy, opened where there is none."""
+        if self._conn is None:
+            self._conn = self._connect(sqlite3.Connection)
+            self._conn.isolation_level = None
+        return self._conn
+
+    @property
+    def record(self) -> Record:
+        """What the current migration did."""
+        return self._record
+
+    def engine(self) -> contextlib.AbstractContextManager[object]:
+        """Do nothing: the engine's connection is never a migration's."""
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def session(self, script: Script) -> Iterator[sqlite3.Connection]:
+        """
+        Give a migration a fresh connection, and commit what it has left open.
+
+        A script that is not transactional runs in autocommit, a transactional
+        one in a transaction of its own.
+        """
+        self.close()
+        conn = self._connect(RecordingConnection)
+        self._record = conn.record
+        section = script.sql_down if self._batch.down else script.sql_up
+        try:
+            if not script.wants_cursor:
+                conn.row_factory = sqlite3.Row
+            if section is not None:
+                conn.isolation_level = None
+                if section.transactional:
+                    conn.execute("BEGIN")
+            yield conn
+            # With a query unfinished, SQLite would keep its lock on the copy.
+            close_cursors(conn)
+            if real_in_transaction(conn):
+                sqlite3.Connection.commit(conn)
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                sqlite3.Connection.close(conn)
+
+    def failure(self, error: BaseException | None) -> FailedStatement | None:
+        """Return the statement behind an exception; nothing is refused on a copy."""
+        return self._record.blame(error) if error is not None else None
+
+    def close(self) -> None:
+        """Close the engine's connection."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def _connect(self, factory: type[C]) -> C:
+        conn: C = sqlite3.connect(database_uri(self._path), uri=True, factory=factory)
+        conn.execute("PRAGMA synchronous = OFF")
+        if self._temporary is not None:
+            set_temporary_directory(conn.execute, self._temporary)
+        return conn
+
+
+def copy_backup(backup: Path, work: Path, ownership: Ownership, journal_mode: str) -> None:
+    """
+    Make the work copy from the verified backup, in the live database's journal mode.
+
+    Raises:
+        OSError: There is no space, or the disk failed.
+    """
+    number = create_file(work, ownership)
+    with open(number, "wb") as target, backup.open("rb") as source:
+        shutil.copyfileobj(source, target, 1 << 20)
+    set_mode(work, journal_mode)
+
+
+def set_mode(path: Path, mode: str) -> str:
+    """Set the journal mode of a file of our own; returns the one it had."""
+    with contextlib.closing(sqlite3.connect(database_uri(path), uri=True)) as conn:
+        before = str(conn.execute("PRAGMA journal_mode").fetchone()[0]).lower()
+        if before != mode:
+            conn.execute(f"PRAGMA journal_mode = {mode}").fetchall()
+    return before

@@ -1,0 +1,149 @@
+"""The proof of a new state, before it is committed or published, and of an old one after."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from migrator.connection import verify
+from migrator.errors import MisfitError, VerificationError
+from migrator.safety.context import Batch, Context
+
+_ABOUT_ROWS = ("CHECK constraint failed", "NULL value in", "NUMERIC value in", "TEXT value in")
+"""
+What `quick_check` says of rows that a constraint forbids: no damage to the structure, and
+there before the run, since SQLite lets no migration write such a row.
+"""
+
+Orphans = Mapping[tuple[str, str], int]
+
+
+def before(ctx: Context, conn: sqlite3.Connection) -> Counter[tuple[str, str]]:
+    """Count the foreign key violations that are there already: reported, they do not block."""
+    found = verify.foreign_keys(conn)
+    if found:
+        tables = ", ".join(f"{table} to {parent}: {n}" for (table, parent), n in found.items())
+        ctx.emit(
+            "verify.finished",
+            f"Foreign keys were violated before this run already ({tables}); that does not block.",
+            level="warning",
+            check="foreign_key_check",
+            violations=sum(found.values()),
+        )
+    return found
+
+
+def prove(
+    ctx: Context,
+    batch: Batch,
+    conn: sqlite3.Connection,
+    orphans: Orphans,
+    renames: Iterable[tuple[str, str]] = (),
+) -> None:
+    """
+    Check the new state: foreign keys, structure, history.
+
+    Args:
+        conn: The connection on which it is visible.
+        orphans: What `before` had counted.
+        renames: Old and new name of each renamed table.
+
+    Raises:
+        VerificationError: The new state must not be kept.
+    """
+    _foreign_keys(ctx, conn, orphans, renames)
+    _structure(ctx, conn)
+    _history(ctx, batch, conn)
+    ctx.emit(
+        "verify.finished",
+        "The new state passed its verification.",
+        check=f"foreign_key_check, {_pragma(ctx)}, history",
+    )
+
+
+def read_back(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
+    """
+    Read the history again after the commit.
+
+    Raises:
+        VerificationError: It is not what was committed.
+    """
+    _history(ctx, batch, conn)
+
+
+def _foreign_keys(
+    ctx: Context,
+    conn: sqlite3.Connection,
+    orphans: Orphans,
+    renames: Iterable[tuple[str, str]],
+) -> None:
+    new = verify.new_orphans(orphans, verify.foreign_keys(conn), renames)
+    if not new:
+        return
+    tables = "; ".join(
+        f"{count} more rows of {table} refer to a row of {parent} that does not exist"
+        for (table, parent), count in new.items()
+    )
+    hint = (
+        "Foreign keys are off during the run, so that rebuilding a table does not empty its"
+        " children; mend the migration so that every reference holds at its end."
+    )
+    raise _failed(ctx, "foreign_key_check", f"{tables}.", "verify.foreign_keys", hint)
+
+
+def _structure(ctx: Context, conn: sqlite3.Connection) -> None:
+    found = verify.structural(conn, ctx.settings.verify)
+    if found.incomplete is not None:
+        message = f"SQLite could not finish {_pragma(ctx)}: {found.incomplete}."
+        ctx.emit(
+            "verify.finished",
+            message,
+            level="warning",
+            check=_pragma(ctx),
+            error=found.incomplete,
+        )
+    rows = [line for line in found.problems if line.startswith(_ABOUT_ROWS)]
+    damage = [line for line in found.problems if not line.startswith(_ABOUT_ROWS)]
+    if rows:
+        text = "; ".join(rows)[:500]
+        message = f"There are rows that their table's own constraints forbid: {text}."
+        ctx.emit("verify.finished", message, level="warning", check=_pragma(ctx), error=text)
+    if damage:
+        text = "; ".join(damage)[:500]
+        hint = "Mend the migration; the database is as it was before this run."
+        raise _failed(ctx, _pragma(ctx), text, "verify.structure", hint)
+
+
+def _history(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
+    """Compare the history with what the run was to make of it."""
+    try:
+        keys = [row.key for row in ctx.history.read(conn)]
+    except MisfitError:  # a migration has given the table another shape
+        keys = [None]
+    moved = {script.entry.key for script in batch.scripts}
+    old = {row.key for row in batch.applied}
+    expected = old - moved if batch.down else old | moved
+    if len(keys) == len(set(keys)) and set(keys) == expected:
+        return
+    text = "The history does not hold exactly the migrations that were applied."
+    hint = "No migration may write to the history's table."
+    raise _failed(ctx, "history", text, "verify.history", hint)
+
+
+def _failed(ctx: Context, check: str, text: str, reason: str, hint: str) -> VerificationError:
+    ctx.emit(
+        "verify.failed",
+        f"The new state failed {check}: {text}",
+        level="error",
+        check=check,
+        error=text,
+    )
+    message = f"The new state did not pass {check}: {text}"
+    return VerificationError(
+        message, hint=hint, reason=reason, data={"check": check, "error": text}
+    )
+
+
+def _pragma(ctx: Context) -> str:
+    return "integrity_check" if ctx.settings.verify == "full" else "quick_check"

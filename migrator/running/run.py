@@ -1,0 +1,235 @@
+"""
+The run itself, from a held lock to a new and proven database, or the old one.
+
+Everything here happens in the worker, or in the caller's process for the
+Python API. `upgrade` tells the story.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from migrator.backups.catalog import Backup
+from migrator.errors import NotReadyError, VerificationError
+from migrator.looking import plan
+from migrator.looking.survey import Survey, judge, say_plan, survey, way_back
+from migrator.model import Script
+from migrator.running import proof
+from migrator.running.inplace import GuardDesk, begin, commit
+from migrator.running.steps import run_batch
+from migrator.safety.context import Batch, Context
+from migrator.safety.live import Live, open_live, open_plain
+from migrator.safety.on_failure import explained, restored_on_failure, undone_on_failure
+from migrator.safety.phases import Report, enter, note, report, uninterrupted
+from migrator.safety.recovery import settle
+from migrator.safety.saving import housekeep, save
+from migrator.storage.copying import pump
+from migrator.storage.layout import like_database
+from migrator.storage.uris import database_uri
+
+
+def upgrade(ctx: Context) -> Report:
+    """Apply what is pending."""
+    with explained(ctx):
+        settle(ctx)
+        found = look_again(ctx)
+        if found.up_to_date:
+            say_plan(ctx.emit, found, None)
+            return report("no_database" if found.left_alone else "up_to_date")
+        batch = prepare(ctx, found)
+        if not found.sight.exists:
+            from migrator.running import install
+
+            return install.create(ctx, batch)
+        return execute(ctx, batch, "up")
+
+
+def look_again(ctx: Context) -> Survey:
+    """
+    Look under the lock: another run may have done the work meanwhile.
+
+    Raises:
+        MisfitError: Files and history do not fit.
+    """
+    found = survey(ctx.settings, ctx.layout, ctx.source)
+    if found.sight.needs_recovery:
+        open_plain(ctx).close()
+        found = survey(ctx.settings, ctx.layout, ctx.source)
+    found = replace(found, sight=replace(found.sight, running=False))
+    judge(ctx.settings, ctx.layout, found, ctx.emit)
+    return found
+
+
+def prepare(ctx: Context, found: Survey) -> Batch:
+    """
+    Read, check and import what is pending, before anything is written.
+
+    Raises:
+        MisfitError: A file cannot be parsed or imported, has been changed, or
+            requires what is not there.
+    """
+    scripts = ctx.source.scripts()
+    keys = {row.key for row in found.applied}
+    pending = {entry.key for entry in found.pending}
+    refuse_changed(ctx, found, scripts)
+    if not ctx.source.by_name:
+        from migrator.definitions.scripts import check_requires
+
+        check_requires(scripts, keys)
+    chosen = [script for script in scripts if script.entry.key in pending]
+    ctx.way = Batch(tuple(chosen), found.applied).way
+    say_plan(ctx.emit, found, ctx.way)
+    return Batch(load(ctx, chosen), found.applied)
+
+
+def refuse_changed(ctx: Context, found: Survey, scripts: Sequence[Script]) -> None:
+    """Refuse applied files whose text has been changed, or warn, as told."""
+    problems = plan.changed(scripts, found.applied)
+    plan.refuse_misfits(
+        (*found.problems, *problems),
+        ctx.settings.accept,
+        something_pending=True,
+        newer_hint=lambda: way_back(ctx.settings, ctx.layout, found.entries),
+    )
+    for problem in problems:
+        ctx.emit(
+            "history.misfit",
+            problem.message,
+            level="warning",
+            kind=problem.kind,
+            version=problem.version,
+        )
+
+
+def load(ctx: Context, scripts: Sequence[Script]) -> tuple[Script, ...]:
+    """Import migrations one by one, telling which, should one end the process."""
+    loaded: list[Script] = []
+    for script in scripts:
+        enter(ctx, f"import {script.entry.label}")
+        with ctx.rooms.room(script.entry.key):
+            loaded += ctx.source.load([script])
+    enter(ctx, "prepare")
+    return tuple(loaded)
+
+
+def execute(ctx: Context, batch: Batch, reason: str) -> Report:
+    """Run a batch on an existing database, whichever way it needs."""
+    if not batch.transactional:
+        refuse_beside_others(ctx)
+    with contextlib.closing(open_live(ctx)) as live:
+        way = _in_place if batch.transactional else _on_copy
+        saved = way(ctx, batch, live, reason)
+    housekeep(ctx, saved)
+    return report("migrated", [script.entry.identity for script in batch.scripts], saved)
+
+
+# --- way A ----------------------------------------------------------------
+
+
+def _in_place(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
+    """Back up, migrate and verify in one transaction, commit, and read back."""
+    alone = ctx.settings.in_use == "wait"
+    if not alone:
+        begin(ctx, live.guard)
+    saved = save(ctx, batch, live, reason)
+    with undone_on_failure(ctx, live, saved):
+        enter(ctx, "migrate", note(ctx, batch, reason, saved))
+        if alone:
+            begin(ctx, live.guard)
+        began = time.monotonic()
+        with live.guard.engine():
+            orphans = proof.before(ctx, live.conn)
+        renames = run_batch(ctx, batch, GuardDesk(live.guard))
+        with live.guard.engine():
+            proof.prove(ctx, batch, live.conn, orphans, renames)
+        enter(ctx, "commit")
+        # The work itself is no waiting for others: it costs nothing of that budget.
+        ctx.deadline.extend(time.monotonic() - began)
+        _commit(ctx, live)
+    with restored_on_failure(ctx, live, saved), live.guard.engine():
+        proof.read_back(ctx, batch, live.conn)
+    return saved
+
+
+def _commit(ctx: Context, live: Live) -> None:
+    with uninterrupted():
+        commit(ctx, live.guard)
+
+
+# --- way B ----------------------------------------------------------------
+
+
+def _on_copy(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
+    """Back up, migrate and verify a copy, publish its pages, and read back."""
+    saved = save(ctx, batch, live, reason)
+    with undone_on_failure(ctx, live, saved):
+        enter(ctx, "migrate", note(ctx, batch, reason, saved))
+        wanted = _migrate_copy(ctx, batch, saved)
+        noted = note(ctx, batch, reason, saved, wanted_journal_mode=wanted)
+        enter(ctx, "publish", noted)
+        with uninterrupted():
+            _publish(ctx, live, wanted)
+    with restored_on_failure(ctx, live, saved):
+        with live.guard.engine():
+            proof.read_back(ctx, batch, live.conn)
+        live.checkpoint()
+        if live.same_as(ctx.layout.work) is False:
+            message = f"{str(ctx.layout.database)!r} does not hold the pages that were published."
+            hint = "Check the volume and its disk, then start again."
+            raise VerificationError(message, hint=hint, reason="verify.published")
+        live.set_journal_mode(wanted)
+    return saved
+
+
+def refuse_beside_others(ctx: Context) -> None:
+    """
+    Refuse way B where others may write: it would overwrite what they wrote.
+
+    Raises:
+        NotReadyError: `--in-use allow`.
+    """
+    if ctx.settings.in_use == "wait":
+        return
+    message = (
+        "A pending migration cannot run in a transaction, so the run has to replace the whole"
+        f" content of {str(ctx.layout.database)!r}, which `--in-use allow` does not permit."
+    )
+    hint = "Stop what uses the database and start once with `--in-use wait`."
+    raise NotReadyError(message, hint=hint, reason="database.in_use", retryable=False)
+
+
+def _migrate_copy(ctx: Context, batch: Batch, saved: Backup) -> str:
+    """Migrate and verify the work copy; returns the journal mode that it ends in."""
+    from migrator.running.oncopy import CopyDesk, copy_backup, set_mode
+
+    owner = like_database(ctx.layout).private
+    copy_backup(saved.path, ctx.layout.work, owner, saved.journal_mode or "delete")
+    temporary = None if ctx.inline else ctx.layout.temporary
+    desk = CopyDesk(ctx.layout.work, batch, temporary)
+    with contextlib.closing(desk):
+        orphans = proof.before(ctx, desk.conn)
+        renames = run_batch(ctx, batch, desk)
+        proof.prove(ctx, batch, desk.conn, orphans, renames)
+    return set_mode(ctx.layout.work, "delete")
+
+
+def _publish(ctx: Context, live: Live, wanted: str) -> None:
+    """
+    Write the work copy's pages into the live database, as one transaction.
+
+    A WAL database cannot take another page size
+    (https://sqlite.org/pragma.html#pragma_page_size), so it leaves WAL first.
+    """
+    uri = database_uri(ctx.layout.work)
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as work, live.guard.engine():
+        if wanted != "wal" or _page_size(work) != _page_size(live.conn):
+            live.set_journal_mode("delete")
+        pump(work, live.conn)
+
+
+def _page_size(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("PRAGMA page_size").fetchone()[0])

@@ -1,0 +1,341 @@
+"""
+Running migrations one after another, whichever way makes the run atomic.
+
+A `Desk` is where they run: the guarded connection of way A, or fresh
+connections to the work copy of way B. Everything else is the same for both:
+events, checks, the row-loss guard, history rows, and what a failure is called.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from migrator.connection.recording import FailedStatement, Record, RecordingConnection
+from migrator.connection.rows import RowGuard
+from migrator.definitions.loading import describe
+from migrator.errors import (
+    REPORT,
+    DiskError,
+    MigrationFailedError,
+    MigratorError,
+    VerificationError,
+)
+from migrator.model import Entry, Script, Section
+from migrator.report.failures import is_disk_failure, primary_code
+from migrator.safety.context import Batch, Context
+
+_CUT = 500
+_TRANSACTION = ("BEGIN", "COMMIT", "END")
+
+
+class Desk(Protocol):
+    """Where migrations run."""
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The engine's own connection, on which nothing of a migration's is in force."""
+
+    def engine(self) -> AbstractContextManager[object]:
+        """Within, `conn` does what the engine says, unrecorded and unrefused."""
+
+    def session(self, script: Script) -> AbstractContextManager[sqlite3.Connection]:
+        """Within, one migration has the connection; at its end what it did stands."""
+
+    @property
+    def record(self) -> Record:
+        """What the migration of the session did."""
+
+    def failure(self, error: BaseException | None) -> FailedStatement | None:
+        """
+        Return what went wrong first in SQLite, or was refused; None for nothing.
+
+        `error` is what the migration raised, None where it returned.
+        """
+
+
+def run_batch(ctx: Context, batch: Batch, desk: Desk) -> tuple[tuple[str, str], ...]:
+    """
+    Run all migrations of a batch with their history rows; commit nothing.
+
+    Returns:
+        Old and new name of each table that was renamed, in order.
+
+    Raises:
+        MigrationFailedError: One failed.
+        VerificationError: One lost rows that it did not say it would lose, or
+            its own check failed.
+        DiskError: SQLite could not write.
+    """
+    guard = RowGuard(desk.conn, ctx.settings.row_guard, ctx.settings.history_table)
+    with desk.engine():
+        ctx.history.prepare(desk.conn)
+        seconds = guard.count_all()
+    if ctx.settings.row_guard != "off":
+        message = f"The rows of all tables were counted in {seconds:.1f} s."
+        ctx.emit("rows.counted", message, level="debug", seconds=round(seconds, 3))
+    ctx.began = True
+    renames: list[tuple[str, str]] = []
+    for script in batch.scripts:
+        _step(ctx, batch, desk, guard, script)
+        renames += desk.record.renames
+    for table, why in guard.uncounted.items():
+        message = f"The rows of {table!r} cannot be counted ({why}): a loss is not noticed."
+        ctx.emit("rows.uncounted", message, level="warning", table=table, error=why)
+    return tuple(renames)
+
+
+def _step(ctx: Context, batch: Batch, desk: Desk, guard: RowGuard, script: Script) -> None:
+    """Run one migration and write its history row."""
+    facts = {"version": script.entry.version, "name": script.entry.name}
+    verb = "Undoing" if batch.down else "Applying"
+    ctx.emit("migration.started", f"{verb} {_label(script.entry)}.", **facts)
+    started = time.monotonic()
+    try:
+        removed = _perform(ctx, batch, desk, guard, script)
+        _note(ctx, batch, desk, script, time.monotonic() - started)
+    except MigratorError as error:
+        seconds = round(time.monotonic() - started, 3)
+        if isinstance(error, MigrationFailedError | DiskError | VerificationError):
+            _say_failed(ctx, script, error, seconds)
+        raise
+    seconds = time.monotonic() - started
+    ctx.emit(
+        "migration.finished",
+        f"{_label(script.entry)} was {'undone' if batch.down else 'applied'} in {seconds:.2f} s.",
+        **facts,
+        seconds=round(seconds, 3),
+        rows_removed=removed,
+    )
+
+
+def _perform(
+    ctx: Context, batch: Batch, desk: Desk, guard: RowGuard, script: Script
+) -> dict[str, int]:
+    """Let a migration do its work, and look at what it did; returns rows said to go, per table."""
+    pid = os.getpid()
+    try:
+        with ctx.rooms.room(script.entry.key), desk.session(script) as conn:
+            if not batch.down:
+                _check(script, script.check_before, "check_before", conn)
+            _call(script, conn, down=batch.down)
+            if not batch.down:
+                _check(script, script.check_after, "check_after", conn)
+            _end_if_forked(pid, None)
+        _raise_hidden(desk)
+    except BaseException as error:
+        _end_if_forked(pid, error)
+        if isinstance(error, VerificationError) or (
+            ctx.inline and isinstance(error, KeyboardInterrupt)
+        ):
+            raise
+        failure = _failure(desk, script, error, batch)
+        if not ctx.inline:
+            # What the migration's frames hold may be all the memory that there is.
+            traceback.clear_frames(error.__traceback__)
+        raise failure from error
+    with desk.engine():
+        guard.conn = desk.conn  # on a copy it is another one after each migration
+        return guard.check(desk.record, script.entry, script.allow_row_loss)
+
+
+def _raise_hidden(desk: Desk) -> None:
+    """Raise what the migration has swallowed, where the run cannot go on after it."""
+    hidden = desk.failure(None)
+    if hidden is not None:
+        raise hidden.error
+
+
+def _end_if_forked(pid: int, error: BaseException | None) -> None:
+    """
+    End a process that a migration has forked and that has come out of the migration.
+
+    It must not go on with the run: neither undo it nor tidy up after it.
+    """
+    if os.getpid() == pid:
+        return
+    if error is not None and not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+    code = error.code if isinstance(error, SystemExit) else error is not None
+    os._exit(code if isinstance(code, int) else 1)
+
+
+def _call(script: Script, conn: sqlite3.Connection, *, down: bool) -> None:
+    section = script.sql_down if down else script.sql_up
+    function = script.down if down else script.up
+    if section is not None:
+        _run_section(section, conn)
+    elif function is None:
+        message = f"{_label(script.entry)} has not been loaded."
+        raise MigratorError(message, hint=REPORT)
+    elif script.wants_cursor:
+        function(conn.cursor())
+    else:
+        function(conn)
+
+
+def _run_section(section: Section, conn: sqlite3.Connection) -> None:
+    """
+    Execute the statements of an `.sql` file.
+
+    In a transactional section a `BEGIN` or `COMMIT` of its own changes
+    nothing: the whole run is one transaction already.
+    """
+    from migrator.definitions import sql
+
+    if not isinstance(conn, RecordingConnection):
+        message = "The connection of a migration records nothing."
+        raise MigratorError(message, hint=REPORT)
+    conn.run_statements(
+        statement
+        for statement in section.statements
+        if not (section.transactional and sql.keyword(statement.text) in _TRANSACTION)
+    )
+
+
+def _check(
+    script: Script, check: Callable[..., Any] | None, name: str, conn: sqlite3.Connection
+) -> None:
+    """Run one of a migration's own checks; whatever it raises is a failed verification."""
+    if check is None:
+        return
+    try:
+        check(conn)
+    except Exception as error:
+        text = describe(error)
+        message = f"`{name}` of {_label(script.entry)} failed: {text}."
+        data = {
+            "version": script.entry.version,
+            "name": script.entry.name,
+            "file": script.entry.file,
+            "line": _line(script, error, None, down=False),
+            "check": name,
+            "error": text,
+        }
+        hint = f"Mend the data, or the check in {script.entry.label}."
+        raise VerificationError(message, hint=hint, reason=f"verify.{name}", data=data) from error
+
+
+def _note(ctx: Context, batch: Batch, desk: Desk, script: Script, seconds: float) -> None:
+    """
+    Write a migration's history row, or take it away.
+
+    Raises:
+        VerificationError: The migration has written to the history's table itself.
+    """
+    try:
+        with desk.engine():
+            _write_history(ctx, batch, desk.conn, script, seconds)
+    except sqlite3.Error as error:
+        if primary_code(error) not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT):
+            raise
+        table = ctx.settings.history_table
+        message = (
+            f"Migration {_label(script.entry)} has changed the history's table {table!r},"
+            f" so that its own row cannot be noted there: {error}."
+        )
+        hint = f"No migration may write to {table!r}: take that out of {_label(script.entry)}."
+        data = {
+            "version": script.entry.version,
+            "name": script.entry.name,
+            "file": script.entry.file,
+            "check": "history",
+            "error": str(error),
+        }
+        raise VerificationError(message, hint=hint, reason="verify.history", data=data) from error
+
+
+def _write_history(
+    ctx: Context, batch: Batch, conn: sqlite3.Connection, script: Script, seconds: float
+) -> None:
+    if not batch.down:
+        ctx.history.record(conn, script, seconds, ctx.run_id)
+        return
+    for row in batch.applied:
+        if row.key == script.entry.key:
+            ctx.history.erase(conn, row)
+
+
+def _say_failed(ctx: Context, script: Script, error: MigratorError, seconds: float) -> None:
+    data = error.data
+    ctx.emit(
+        "migration.failed",
+        error.message,
+        level="error",
+        version=script.entry.version,
+        name=script.entry.name,
+        seconds=seconds,
+        file=data.get("file", script.entry.file),
+        line=data.get("line"),
+        statement=data.get("statement"),
+        error=data.get("error", error.message),
+    )
+
+
+# --- what a failure is called ---------------------------------------------
+
+
+def _failure(desk: Desk, script: Script, error: BaseException, batch: Batch) -> MigratorError:
+    """Turn what a migration raised into the error that ends the run."""
+    found = desk.failure(error)
+    first = found.error if found is not None else error
+    line = _line(script, error, found, down=batch.down)
+    text = _text(first)
+    where = _where(script.entry, line)
+    data = {
+        "version": script.entry.version,
+        "name": script.entry.name,
+        "file": script.entry.file,
+        "line": line,
+        "statement": found.text[:_CUT] if found is not None and found.text else None,
+        "error": text,
+    }
+    if is_disk_failure(first):
+        message = f"The disk failed while {where} ran: {text}."
+        hint = "Make space on the volume, or check its disk; the migration itself may be fine."
+        reason = "disk.full" if primary_code(first) == sqlite3.SQLITE_FULL else "disk.failed"
+        return DiskError(message, hint=hint, reason=reason, data=data)
+    doing = "could not be undone" if batch.down else "failed"
+    message = f"Migration {where} {doing}: {text.rstrip('.')}."
+    hint = getattr(first, "hint", "") or (
+        f"Mend {script.entry.label} and start again; the database is as it was before this run."
+    )
+    return MigrationFailedError(message, hint=hint, data=data)
+
+
+def _line(
+    script: Script, error: BaseException, found: FailedStatement | None, *, down: bool
+) -> int | None:
+    """Return the line of an `.sql` file's statement, or of the innermost frame in a `.py` file."""
+    if (script.sql_down if down else script.sql_up) is not None:
+        return found.line if found is not None else None
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        if script.entry.path and trace.tb_frame.f_code.co_filename == str(script.entry.path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _text(error: BaseException) -> str:
+    """Return an exception's own words, cut."""
+    if isinstance(error, sqlite3.Error):
+        return str(error)[:_CUT]
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r})"[:_CUT]
+    return describe(error)
+
+
+def _where(entry: Entry, line: int | None) -> str:
+    at = f", line {line}" if line is not None else ""
+    return f"{entry.label}{at}"
+
+
+def _label(entry: Entry) -> str:
+    return entry.label

@@ -1,0 +1,118 @@
+"""`down`: undoing migrations, as safely as they were applied."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from migrator.definitions.source import version_key
+from migrator.errors import MissingDownError, MissingFileError, NotReadyError, UsageError
+from migrator.looking.survey import Survey, say_plan, survey
+from migrator.model import Applied, Entry, Script
+from migrator.report.hints import command
+from migrator.running.run import execute, load, refuse_changed
+from migrator.safety.context import Batch, Context
+from migrator.safety.on_failure import explained
+from migrator.safety.phases import Report, report
+from migrator.safety.recovery import settle
+
+
+def down(ctx: Context, to: str | None, steps: int | None) -> Report:
+    """
+    Undo the last migrations, the last one first.
+
+    Args:
+        ctx: The run.
+        to: The version that stays applied.
+        steps: Instead: how many; the default is one.
+
+    Raises:
+        UsageError: `to` is not applied.
+        MissingFileError: A migration that is to be undone has no file.
+        MissingDownError: One has no `down`.
+    """
+    with explained(ctx):
+        settle(ctx)
+        found = look_for_writing(ctx)
+        rows = _chosen(ctx, found.applied, to, steps)
+        if not rows:
+            return report("up_to_date")
+        scripts = ctx.source.scripts()
+        chosen = [_script(row, scripts) for row in rows]
+        keys = {row.key for row in rows}
+        undone = [each for each in scripts if each.entry.key in keys]
+        refuse_changed(ctx, _without_order(found), undone)
+        ctx.way = Batch(tuple(chosen), found.applied, down=True).way
+        say_plan(ctx.emit, found, ctx.way)
+        loaded = load(ctx, chosen)
+        for script in loaded:
+            _refuse_without_down(script, loaded=True)
+        return execute(ctx, Batch(loaded, found.applied, down=True), "down")
+
+
+def _without_order(found: Survey) -> Survey:
+    """Leave out that something pending is out of order: undoing what is above it is a way out."""
+    problems = (each for each in found.problems if each.kind != "out-of-order")
+    return replace(found, problems=tuple(problems))
+
+
+def look_for_writing(ctx: Context) -> Survey:
+    """
+    Look at a database that has to exist, letting SQLite recover it first.
+
+    Raises:
+        NotReadyError: It does not exist.
+    """
+    found = survey(ctx.settings, ctx.layout, ctx.source)
+    if found.sight.needs_recovery:
+        from migrator.safety.live import open_plain
+
+        open_plain(ctx).close()
+        found = survey(ctx.settings, ctx.layout, ctx.source)
+    if not found.sight.exists:
+        message = f"There is no database at {str(ctx.layout.database)!r}."
+        hint = "Check `--database` (MIGRATOR_DATABASE) and whether its volume is mounted."
+        raise NotReadyError(message, hint=hint, reason="database.missing", retryable=False)
+    return found
+
+
+def _chosen(
+    ctx: Context, applied: Sequence[Applied], to: str | None, steps: int | None
+) -> list[Applied]:
+    """Return the rows to undo, the last applied first."""
+    newest_first = list(reversed(applied))
+    if to is None:
+        return newest_first[: steps or 1]
+    key = to if ctx.source.by_name else version_key(to)
+    for at, row in enumerate(newest_first):
+        if row.key == key:
+            return newest_first[:at]
+    message = f"Version {to!r} is not applied, so it cannot stay applied."
+    hint = f"`{command(ctx.settings, 'status')}` lists what is applied."
+    raise UsageError(message, hint=hint, data={"version": to})
+
+
+def _script(row: Applied, scripts: Sequence[Script]) -> Script:
+    for script in scripts:
+        if script.entry.key == row.key:
+            _refuse_without_down(script, loaded=False)
+            return script
+    message = f"Migration {row.identity} ({row.name}) is applied and has no file here any more."
+    hint = f"Bring its file back, or go back to the backup from before it with {_restore(row)}."
+    raise MissingFileError(message, hint=hint, data={"version": row.identity, "name": row.name})
+
+
+def _restore(migration: Applied | Entry) -> str:
+    return f"`{shlex.join(('migrator', 'restore', '--before', migration.identity))}`"
+
+
+def _refuse_without_down(script: Script, *, loaded: bool) -> None:
+    has = callable(script.down) or script.sql_down is not None
+    if has if loaded else script.has_down:
+        return
+    entry = script.entry
+    message = f"Migration {entry.label} has no `down`, so it cannot be undone."
+    hint = f"Go back to the backup from before it with {_restore(entry)}."
+    data = {"version": entry.version, "name": entry.name, "file": entry.file}
+    raise MissingDownError(message, hint=hint, data=data)

@@ -1,0 +1,105 @@
+"""One upgrade as a start needs it: look first, and do something only where that is needed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from migrator.errors import NotReadyError
+from migrator.looking.survey import Survey, judge, say_plan
+from migrator.report.outcome import Result
+from migrator.running.host import Host, check_released
+from migrator.system.deadline import Deadline
+from migrator.system.wait import NotYetError, wait_until_ready
+
+if TYPE_CHECKING:
+    from migrator.safety.context import Context
+
+
+def bring_up_to_date(host: Host) -> Result:
+    """
+    Run what is pending; with nothing pending, fork nothing and write nothing.
+
+    Raises:
+        MigratorError: One of its kinds, with its exit code.
+    """
+    found = _patient_survey(host)
+    # What a run has left, or is about to leave, is settled under the lock first.
+    if not found.unsettled:
+        judge(host.settings, host.layout, found, host.emit)
+    if found.up_to_date:
+        say_plan(host.emit, found, None)
+        return Result("no_database" if found.left_alone else "up_to_date")
+    result = host.perform(_upgrade)
+    check_released(host, result)
+    return result
+
+
+def _upgrade(ctx: Context) -> dict[str, Any]:
+    from migrator.running.run import upgrade
+
+    return upgrade(ctx)
+
+
+def _patient_survey(host: Host) -> Survey:
+    """Look, and wait within the budget while somebody's lock keeps readers out."""
+    return wait_until_ready(
+        lambda: _survey(host), host.deadline, host.emit, ready="The database can be read."
+    )
+
+
+def _survey(host: Host) -> Survey:
+    try:
+        return host.survey()
+    except NotReadyError as error:
+        if error.reason != "database.in_use":
+            raise
+        from migrator.safety.live import in_use
+
+        hint = "It keeps readers out: let it finish, or allow more time with `--wait-timeout`."
+        raise in_use(host.layout.database, hint) from error
+
+
+def wait_for_others(host: Host) -> Result:
+    """
+    Write nothing, and wait until another run has brought the database up to date.
+
+    While a run is under way the time is the lock's, not the volume's.
+
+    Raises:
+        NotReadyError: Nobody did, in time.
+    """
+    watched = Deadline(host.settings.lock_timeout)
+    running_at: float | None = None
+
+    def look() -> Result:
+        nonlocal running_at
+        found = _survey(host)
+        if not found.unsettled:
+            judge(host.settings, host.layout, found, host.emit)
+        if found.up_to_date and found.sight.exists:
+            return Result("up_to_date")
+        if found.up_to_date and found.left_alone:
+            return Result("no_database")
+        now = time.monotonic()
+        if running_at is not None:
+            host.deadline.extend(now - running_at)
+        running_at = now if found.sight.running and not watched.expired else None
+        if running_at is not None and host.deadline.remaining() < _A_LOOK:
+            host.deadline.extend(_A_LOOK)
+        raise NotYetError(_still_pending(host, found))
+
+    return wait_until_ready(look, host.deadline, host.emit)
+
+
+_A_LOOK = 1.0
+"""Seconds that are left for another look, at least, while a run is under way."""
+
+
+def _still_pending(host: Host, found: Survey) -> NotReadyError:
+    message = (
+        f"{len(found.pending)} migrations are pending in {str(host.layout.database)!r},"
+        " and `--migrate wait` leaves them to another run."
+    )
+    hint = "Start the one that migrates (`--migrate run`), or allow more with `--wait-timeout`."
+    return NotReadyError(message, hint=hint, reason="migrations.pending")

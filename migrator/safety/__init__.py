@@ -1,0 +1,1 @@
+"""As before, whatever happens: the database held alone, recovery, restoring a backup."""

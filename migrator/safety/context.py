@@ -1,0 +1,69 @@
+"""What the steps of one run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from migrator.definitions.sources import Source
+from migrator.looking.history import History
+from migrator.model import Applied, Emit, Script, Settings
+from migrator.storage.layout import Layout
+from migrator.system.deadline import Deadline
+from migrator.system.surroundings import Rooms
+
+
+@dataclass(slots=True)
+class Context:
+    """
+    One run on one database.
+
+    `inline` says that it happens in its caller's process (the Python API):
+    there the database's file is never opened but by SQLite, because closing
+    any other descriptor of it would drop the locks of the caller's own
+    connections. `began` becomes true with the first migration, `down` or
+    restore.
+    """
+
+    settings: Settings
+    layout: Layout
+    source: Source
+    emit: Emit
+    run_id: str
+    deadline: Deadline
+    inline: bool = False
+    began: bool = False
+    phase: str = ""
+    way: str = "in-place"
+    history: History = field(init=False)
+    rooms: Rooms = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive the history's kind from the source, and whose process this is."""
+        self.rooms = Rooms(worker=not self.inline)
+        self.history = History(self.settings.history_table, by_name=self.source.by_name)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """
+    The migrations of one run, loaded, in the order in which they run.
+
+    `applied` is the history before it; `down` undoes instead of applying.
+    """
+
+    scripts: tuple[Script, ...]
+    applied: tuple[Applied, ...]
+    down: bool = False
+
+    @property
+    def transactional(self) -> bool:
+        """Whether all of them can run in one transaction."""
+        return all(
+            script.down_transactional if self.down else script.transactional
+            for script in self.scripts
+        )
+
+    @property
+    def way(self) -> str:
+        """The way to be atomic: `in-place`, or `copy` where one transaction is impossible."""
+        return "in-place" if self.transactional else "copy"

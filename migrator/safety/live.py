@@ -1,0 +1,188 @@
+"""
+The live database, held alone: by SQLite's lock against applications.
+
+Two locks, two jobs: the run's own lock keeps other runs away, also while
+there is no database; this one keeps out everybody who uses SQLite.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from migrator.connection.guard import Guard, open_guard
+from migrator.errors import NotReadyError
+from migrator.report.failures import is_busy, of_sqlite
+from migrator.safety.context import Context
+from migrator.storage.livefile import LiveFile, who_has_open
+from migrator.storage.uris import database_uri
+from migrator.system import protection
+from migrator.system.wait import NotYetError, wait_until_ready
+
+T = TypeVar("T")
+
+_MOST_NAMED = 5
+
+
+@dataclass(slots=True)
+class Live:
+    """
+    The live database under this run's lock.
+
+    `raw` is a descriptor of its file that was opened before SQLite opened it
+    and is closed after; None where the file may not be opened but by SQLite
+    (the Python API), or where others may write (`--in-use allow`).
+    """
+
+    path: Path
+    guard: Guard
+    raw: LiveFile | None
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The guarded connection."""
+        return self.guard.conn
+
+    def close(self) -> None:
+        """Give the database back, in the order that keeps SQLite's locks until then."""
+        self.guard.close()
+        if self.raw is not None:
+            self.raw.close()
+
+    def same_as(self, backup: Path) -> bool | None:
+        """Tell whether the database's pages are a backup's; None where nobody can know."""
+        return None if self.raw is None else self.raw.same_as(backup)
+
+    def journal_mode(self) -> str:
+        """Return the journal mode in force."""
+        with self.guard.engine():
+            return str(self.conn.execute("PRAGMA journal_mode").fetchone()[0]).lower()
+
+    def set_journal_mode(self, mode: str) -> None:
+        """
+        Set the journal mode and look at the answer: the pragma does not raise when it fails.
+
+        Raises:
+            NotReadyError: SQLite kept the old mode.
+        """
+        with self.guard.engine():
+            answer = self.conn.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0]
+        if str(answer).lower() != mode.lower():
+            message = (
+                f"The journal mode of {str(self.path)!r} could not be set to {mode!r};"
+                f" it is still {answer!r}."
+            )
+            hint = "Stop whatever uses the database; the next start sets it."
+            raise NotReadyError(message, hint=hint, reason="database.in_use")
+
+    def checkpoint(self) -> None:
+        """Move what is committed in the `-wal` into the database's file."""
+        with self.guard.engine():
+            self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def open_live(ctx: Context) -> Live:
+    """
+    Open the database for this run, waiting within its budget until that is possible.
+
+    Alone, unless `--in-use allow` was said: then beside others, with no lock yet.
+
+    Raises:
+        NotReadyError: Somebody else still used it at the end of the budget.
+        DamagedError: It is no SQLite database.
+    """
+    return _waiting(ctx, lambda: _open_once(ctx))
+
+
+def open_plain(ctx: Context) -> sqlite3.Connection:
+    """
+    Open the database for writing like any other program would, which recovers it.
+
+    Raises:
+        NotReadyError: Somebody else still had it locked at the end of the budget.
+    """
+    return _waiting(ctx, lambda: _open_plain_once(ctx.layout.database))
+
+
+def _open_plain_once(path: Path) -> sqlite3.Connection:
+    conn = sqlite3.connect(database_uri(path), uri=True, timeout=0.2, isolation_level=None)
+    try:
+        conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _open_once(ctx: Context) -> Live:
+    path = ctx.layout.database
+    alone = ctx.settings.in_use == "wait"
+    raw = None
+    if alone and not ctx.inline:
+        with protection.allowed():
+            raw = LiveFile.open(path)
+    try:
+        _require_unopened(raw)
+        # SQLite keeps one directory for temporary files in the whole process.
+        temporary = None if ctx.inline else ctx.layout.temporary
+        guard = open_guard(path, exclusive=alone, temporary=temporary)
+    except BaseException:
+        if raw is not None:
+            raw.close()
+        raise
+    live = Live(path, guard, raw)
+    try:
+        if alone:
+            live.checkpoint()
+    except BaseException:
+        live.close()
+        raise
+    return live
+
+
+def _require_unopened(raw: LiveFile | None) -> None:
+    """Raise where another process has the file open, idle as it may be."""
+    if raw is not None and raw.lease_free() is False:
+        raise in_use(raw.path)
+
+
+def _waiting(ctx: Context, attempt: Callable[[], T]) -> T:
+    def once() -> T:
+        try:
+            return attempt()
+        except sqlite3.Error as error:
+            if is_busy(error):
+                raise in_use(ctx.layout.database) from error
+            raise of_sqlite(error, ctx.layout.database, "when it was opened") from error
+
+    return wait_until_ready(once, ctx.deadline, ctx.emit, ready="The database is free.")
+
+
+def in_use(path: Path, hint: str = "", doing: str = "") -> NotYetError:
+    """Say that somebody uses the database, and who, as far as that can be seen."""
+    users = who_has_open(path)
+    if users:
+        named = ", ".join(f"process {pid} ({name})" for pid, name in users[:_MOST_NAMED])
+        who = f"{named} has it open"
+    else:
+        who = (
+            "it is locked, or open in a process that cannot be seen from here"
+            " (another container, or another user's)"
+        )
+    cause = NotReadyError(
+        f"The database {str(path)!r} is in use{doing}: {who}.",
+        hint=hint or _HINT,
+        reason="database.in_use",
+        data={"users": [{"pid": pid, "command": name} for pid, name in users[:_MOST_NAMED]]},
+    )
+    return NotYetError(cause)
+
+
+_HINT = (
+    "Stop it before the upgrade (docker compose stop; in Kubernetes `strategy: Recreate`),"
+    " allow more time with `--wait-timeout`,"
+    " or migrate beside readers with `--in-use allow` (MIGRATOR_IN_USE=allow)."
+)

@@ -1,0 +1,206 @@
+"""What becomes of the database when a run fails, from each point of it: as before, and proven."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+
+from migrator.backups import backup
+from migrator.backups.catalog import Backup
+from migrator.errors import DiskError, MigratorError, OutcomeUnknownError, RestoreError
+from migrator.report.failures import of_sqlite, of_system
+from migrator.report.hints import command
+from migrator.report.outcome import as_bug
+from migrator.safety.context import Context
+from migrator.safety.live import Live
+from migrator.safety.recovery import remove_litter, remove_work_files
+from migrator.storage import state
+
+
+@contextlib.contextmanager
+def cleared_on_failure(ctx: Context) -> Iterator[None]:
+    """Leave nothing behind where the run ends before the first migration."""
+    try:
+        yield
+    except BaseException:
+        forget(ctx)
+        raise
+
+
+@contextlib.contextmanager
+def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]:
+    """
+    Undo the run when anything fails, and prove that the database is as before.
+
+    Raises:
+        OutcomeUnknownError: The disk failed at the commit, and goes on failing.
+    """
+    try:
+        yield
+    except BaseException as error:
+        failure = as_failure(ctx, error)
+        try:
+            _undo(ctx, live, saved)
+        except (sqlite3.Error, OSError) as second:
+            raise _not_undone(ctx, failure, second) from error
+        if is_full(failure) and saved.run_id == ctx.run_id:
+            backup.remove_backup(ctx.layout, saved)
+        forget(ctx)
+        if failure is error or isinstance(error, KeyboardInterrupt):
+            raise
+        raise failure from error
+
+
+def _undo(ctx: Context, live: Live, saved: Backup) -> None:
+    """Roll back, and compare the database with the backup where nobody else can write."""
+    live.guard.rollback()
+    remove_work_files(ctx.layout)
+    if ctx.settings.in_use == "wait":
+        live.checkpoint()
+        if saved.journal_mode and live.journal_mode() != saved.journal_mode:
+            live.set_journal_mode(saved.journal_mode)
+    identical = live.same_as(saved.path)
+    if identical is False:
+        put_back(ctx, live, saved)
+        return
+    if not ctx.began:
+        return
+    ctx.emit(
+        "restore.finished",
+        "The database is as it was before this run.",
+        method="rollback" if ctx.way == "in-place" else "discarded",
+        identical=identical,
+    )
+
+
+def _not_undone(ctx: Context, failure: MigratorError, second: Exception) -> MigratorError:
+    """
+    Return the error for a rollback that the disk did not allow.
+
+    Nothing is lost by it: the journal is on the disk, and whoever opens the
+    database next rolls back, or finds the commit complete.
+    """
+    message = (
+        f"The disk failed while the run on {str(ctx.layout.database)!r} was being undone"
+        f" ({second}), after this: {failure.message}"
+    )
+    hint = "Check the disk, then start again: the next start settles it by itself."
+    if ctx.phase in ("commit", "publish"):
+        return OutcomeUnknownError(message, hint=hint, data=failure.data)
+    return DiskError(message, hint=hint, data={**failure.data, "outcome": "failed_restored"})
+
+
+@contextlib.contextmanager
+def restored_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]:
+    """Put the backup back when a check after the commit fails, before anybody has seen that."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # The commit stands; what is left of the run, the next one settles.
+        raise
+    except BaseException as error:
+        failure = as_failure(ctx, error)
+        if ctx.settings.in_use != "wait":
+            raise _released(ctx, failure, saved) from error
+        if isinstance(failure, DiskError):
+            raise _unverified(ctx, failure) from error
+        put_back(ctx, live, saved)
+        forget(ctx)
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def _unverified(ctx: Context, failure: MigratorError) -> OutcomeUnknownError:
+    """
+    Return the error for a commit that the disk kept from being looked at.
+
+    Nothing speaks against the new state, and a disk that fails is none to write
+    the old one back to; what was noted of the run lets the next start settle it.
+    """
+    with contextlib.suppress(OSError):
+        remove_work_files(ctx.layout)
+    message = (
+        f"The run on {str(ctx.layout.database)!r} had committed when the disk failed:"
+        f" {failure.message}"
+    )
+    hint = "Check the disk and its space, then start again: the next start settles it by itself."
+    return OutcomeUnknownError(message, hint=hint, data=failure.data)
+
+
+def put_back(ctx: Context, live: Live, saved: Backup) -> None:
+    """Write a backup's pages back while the database has not been released."""
+    from migrator.safety import restore
+
+    restore.keep_failed(ctx, live)
+    restore.write_back(ctx, live, saved)
+
+
+def _released(ctx: Context, failure: MigratorError, saved: Backup) -> RestoreError:
+    message = f"A check failed after the commit, with others using the database: {failure.message}"
+    hint = (
+        "Nothing is overwritten any more by itself. To go back:"
+        f" `{command(ctx.settings, 'restore', saved.name)}`."
+    )
+    data = {"backup": str(saved.path)}
+    return RestoreError(message, hint=hint, reason="verify.after_release", data=data)
+
+
+def forget(ctx: Context) -> None:
+    """
+    Remove what only the running of the run needed; housekeeping fails no run.
+
+    Where a copy of the database could not be removed, the note stays, so that
+    the next start tries again instead of finding nothing to do.
+    """
+    with contextlib.suppress(OSError, MigratorError):
+        remove_litter(ctx.layout)
+        if not _copy_is_left(ctx):
+            state.clear(ctx.layout.state)
+
+
+def _copy_is_left(ctx: Context) -> bool:
+    """Tell whether a copy is there still; a restore's note must go all the same."""
+    if not any(os.path.lexists(path) for path in (ctx.layout.work, ctx.layout.new)):
+        return False
+    left = state.read(ctx.layout.state)
+    return left is not None and left.phase != "restore"
+
+
+def as_failure(ctx: Context, error: BaseException) -> MigratorError:
+    """Return the error that ends the run for whatever was raised in it."""
+    failure = _translated(ctx, error)
+    failure.data.setdefault("began", ctx.began)
+    return failure
+
+
+def _translated(ctx: Context, error: BaseException) -> MigratorError:
+    if isinstance(error, MigratorError):
+        return error
+    doing = f"in the phase {ctx.phase!r}"
+    if isinstance(error, sqlite3.Error):
+        return of_sqlite(error, ctx.layout.database, doing)
+    if isinstance(error, OSError):
+        return of_system(error, doing)
+    return as_bug(error, f" {doing}")
+
+
+@contextlib.contextmanager
+def explained(ctx: Context) -> Iterator[None]:
+    """Give every exception of the run the form in which it is reported."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        failure = as_failure(ctx, error)
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def is_full(error: MigratorError) -> bool:
+    """Tell whether a run failed for want of space."""
+    return error.reason in ("disk.full", "backup.no_space")

@@ -1,0 +1,80 @@
+"""The phases of a run: told to the parent process, and noted on the volume for the next start."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from migrator.backups.catalog import Backup
+from migrator.report.failures import of_system
+from migrator.safety.context import Batch, Context
+from migrator.storage import state
+from migrator.storage.layout import like_database
+
+Report = dict[str, Any]
+"""What a worker reports, as JSON values."""
+
+
+def enter(ctx: Context, phase: str, noted: state.RunState | None = None) -> None:
+    """
+    Enter a phase: tell the parent process, and note it on the volume where told.
+
+    Raises:
+        DiskError: It cannot be noted.
+        NoPermissionError: Nor may it.
+    """
+    ctx.phase = phase
+    if not ctx.inline:
+        ctx.emit("phase", phase, phase=phase)
+    if noted is None:
+        return
+    noted = replace(noted, phase=phase, since=state.now())
+    try:
+        state.write(ctx.layout.state, noted, like_database(ctx.layout))
+    except OSError as error:
+        raise of_system(error, "while the run's state was noted") from error
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep SIGTERM, SIGINT and SIGHUP waiting for the end of a commit."""
+    stops = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def note(
+    ctx: Context, batch: Batch, reason: str, saved: Backup | None, **extra: Any
+) -> state.RunState:
+    """Return what is noted of the run in `state.json`, but for the phase."""
+    if batch.down:
+        # As the history spells them, which is what recovery compares them with.
+        keys = {script.entry.key for script in batch.scripts}
+        extra["undone"] = [row.identity for row in batch.applied if row.key in keys]
+    return state.RunState(
+        run_id=ctx.run_id,
+        phase="prepare",
+        since=state.now(),
+        reason=reason,
+        way=ctx.way,
+        database=str(ctx.layout.database),
+        backup=saved.name if saved is not None else None,
+        journal_mode=saved.journal_mode if saved is not None else None,
+        extra=extra,
+    )
+
+
+def report(outcome: str, changed: Sequence[str] = (), saved: Backup | None = None) -> Report:
+    """Return what the worker reports, as JSON values."""
+    return {
+        "outcome": outcome,
+        "applied": len(changed),
+        "changed": list(changed),
+        "backup": str(saved.path) if saved is not None else None,
+    }

@@ -1,0 +1,93 @@
+"""The backup that a run stands on, and what is kept of backups afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Collection, Sequence
+
+from migrator.backups import backup
+from migrator.backups.catalog import Backup
+from migrator.errors import MigratorError
+from migrator.model import Applied
+from migrator.safety.context import Batch, Context
+from migrator.safety.live import Live
+from migrator.safety.on_failure import cleared_on_failure, forget
+from migrator.safety.phases import enter, note
+from migrator.storage.uris import database_uri
+
+
+def save(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
+    """
+    Have a verified backup of the database as it is: the newest one, if that is it.
+
+    Raises:
+        BackupError: It could not be made, or there is no space for the run.
+        DamagedError: The database is damaged.
+    """
+    enter(ctx, "backup")
+    with cleared_on_failure(ctx):
+        same = backup.same_state(ctx.layout, live.raw) if live.raw is not None else None
+        size = ctx.layout.database.stat().st_size
+        kept = {same.name} if same is not None else set()
+        backup.check_space(
+            ctx.layout, size, batch.way, ctx.emit, protect=kept, backed_up=same is not None
+        )
+        # Only now: with no space left, even this note could not be written.
+        enter(ctx, "backup", note(ctx, batch, reason, None))
+        facts = facts_of(ctx, live, batch.applied, reason)
+        if same is not None:
+            return backup.reuse(ctx.layout, same, facts, ctx.emit)
+        return make_backup(ctx, live, facts)
+
+
+def make_backup(
+    ctx: Context, live: Live, facts: backup.Facts, protect: Collection[str] = ()
+) -> Backup:
+    """
+    Copy the database into a new backup; beside others through a connection of its own.
+
+    `protect` names backups that must not go to make room for it.
+    """
+    full = ctx.settings.verify
+    if ctx.settings.in_use == "wait":
+        with live.guard.engine():
+            return backup.make(
+                live.conn,
+                ctx.layout,
+                facts,
+                ctx.emit,
+                live=live.raw,
+                structural=full,
+                dedupe=live.raw is None,
+                protect=protect,
+            )
+    # The write transaction is open already; SQLite would wait for its end for
+    # ever on the same connection, and reads the state before it on another.
+    with contextlib.closing(sqlite3.connect(database_uri(live.path), uri=True)) as source:
+        return backup.make(source, ctx.layout, facts, ctx.emit, structural=full, dedupe=True)
+
+
+def facts_of(ctx: Context, live: Live, applied: Sequence[Applied], reason: str) -> backup.Facts:
+    """Return what is noted beside a backup of the database as it is."""
+    return backup.Facts(
+        reason=reason,
+        run_id=ctx.run_id,
+        version=applied[-1].identity if applied else None,
+        applied=tuple(applied),
+        journal_mode=live.journal_mode(),
+    )
+
+
+def housekeep(ctx: Context, saved: Backup | None, protect: Collection[str] = ()) -> None:
+    """
+    Tidy up after a run that is done, and prune the backups; fails no run.
+
+    What the run has noted goes last: until then whoever settles it, should it
+    be ended here, finds that it was committed.
+    """
+    enter(ctx, "prune")
+    own = saved.name if saved is not None else None
+    with contextlib.suppress(OSError, MigratorError):
+        backup.prune(ctx.layout, ctx.settings.backup_keep, protect, own, ctx.emit)
+    forget(ctx)

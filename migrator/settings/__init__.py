@@ -1,0 +1,1 @@
+"""What the flags and variables mean: one table of options, and its parsers."""
