@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
 import subprocess
 import tarfile
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,13 +43,32 @@ def docker(*args: str | Path, stdin: str | None = None, timeout: float = 300) ->
     return done.stdout.strip()
 
 
+@contextmanager
+def one_builder() -> Iterator[None]:
+    """
+    Let nobody else on this machine build meanwhile.
+
+    Of two builds of one image at once, the classic builder fails one with "layer does not exist".
+    """
+    path = Path(tempfile.gettempdir()) / f"sqlite-entrypoint-build-{os.getuid()}.lock"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def build(directory: Path, tag: str, *options: str) -> str:
-    """Build an image from a directory, with the classic builder, and return its tag."""
+    """
+    Build an image from a directory, with the classic builder, and return its id.
+
+    The tag is for Dockerfiles and compose files that name it. Somebody else on this machine may
+    give it to another image while the tests run; the id stays this one's.
+    """
     env = {**os.environ, "DOCKER_BUILDKIT": "0"}
-    command = ["docker", "build", "--tag", tag, *options, str(directory)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    command = ["docker", "build", "--quiet", "--tag", tag, *options, str(directory)]
+    with one_builder():
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return tag
+    return done.stdout.split()[-1]
 
 
 @dataclass(frozen=True)
