@@ -14,8 +14,9 @@ from migrator.report.failures import of_sqlite, of_system
 from migrator.report.hints import command
 from migrator.report.outcome import as_bug
 from migrator.safety.context import Context
+from migrator.safety.litter import remove_litter, remove_work_files
 from migrator.safety.live import Live
-from migrator.safety.recovery import remove_litter, remove_work_files
+from migrator.safety.writeback import keep_failed, write_back
 from migrator.storage import state
 
 
@@ -132,10 +133,8 @@ def _unverified(ctx: Context, failure: MigratorError) -> OutcomeUnknownError:
 
 def put_back(ctx: Context, live: Live, saved: Backup) -> None:
     """Write a backup's pages back while the database has not been released."""
-    from migrator.safety import restore
-
-    restore.keep_failed(ctx, live)
-    restore.write_back(ctx, live, saved)
+    keep_failed(ctx, live)
+    write_back(ctx, live, saved)
 
 
 def _released(ctx: Context, failure: MigratorError, saved: Backup) -> RestoreError:

@@ -8,14 +8,15 @@ Never by anything else: no guess from files that happen to lie about, and no
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from migrator.backups import backup
-from migrator.errors import RestoreError
+from migrator.errors import DamagedError, RestoreError, UsageError
 from migrator.safety.context import Context
-from migrator.safety.live import open_plain
+from migrator.safety.litter import remove_litter
+from migrator.safety.live import open_live, open_plain
+from migrator.safety.writeback import move_in, refuse_damaged, write_back
 from migrator.storage import state
-from migrator.storage.layout import Layout, clean_home
 from migrator.storage.state import RunState
 
 
@@ -80,9 +81,7 @@ def give_up(ctx: Context, error: RestoreError) -> None:
 
 def _settle(ctx: Context, left: RunState) -> str:
     if left.phase == "restore":
-        from migrator.safety import restore
-
-        restore.resume(ctx, left)
+        _resume(ctx, left)
         return "restored"
     if left.phase in ("prepare", "backup") or not ctx.layout.database.exists():
         return "discarded"
@@ -109,12 +108,27 @@ def _was_committed(ctx: Context, left: RunState) -> bool:
     return committed
 
 
-def remove_litter(layout: Layout) -> None:
-    """Remove work files and unfinished backups; what is finished stays."""
-    remove_work_files(layout)
-    backup.clean(layout)
+def _resume(ctx: Context, left: RunState) -> None:
+    """
+    Finish a restore that was interrupted; doing it again from the start is the same.
 
-
-def remove_work_files(layout: Layout) -> None:
-    """Remove the run's own copies of the database, with their journals."""
-    clean_home(layout)
+    Raises:
+        RestoreError: Its backup is gone or damaged.
+    """
+    ctx.settings = replace(ctx.settings, in_use="wait")
+    try:
+        chosen = backup.find(ctx.layout, left.backup or "")
+        refuse_damaged(ctx, chosen)
+    except (UsageError, DamagedError) as error:
+        message = f"The interrupted restore cannot be finished: {error.message}"
+        raise RestoreError(message, hint=error.hint) from error
+    if not ctx.layout.database.exists():
+        move_in(ctx, chosen)
+        return
+    try:
+        live = open_live(ctx)
+    except DamagedError:
+        move_in(ctx, chosen)
+        return
+    with contextlib.closing(live):
+        write_back(ctx, live, chosen, reason=left.reason)

@@ -14,7 +14,7 @@ from typing import Any
 from migrator.errors import UsageError
 from migrator.model import Settings
 from migrator.settings import values
-from migrator.settings.arguments import Option, Parsed
+from migrator.settings.arguments import Option
 from migrator.settings.commandline import flags, readable_values
 from migrator.settings.variables import Ignored
 from migrator.settings.variables import check_variables as _check_variables
@@ -30,7 +30,6 @@ __all__ = [
     "log_settings",
     "migrations_source",
     "option_value",
-    "parse_command",
     "read_environment",
     "stderr_is_terminal",
     "wants_colors",
@@ -213,19 +212,6 @@ def check_variables(environ: Mapping[str, str]) -> tuple[Ignored, ...]:
         UsageError: A variable that is set is one slip away from one of ours.
     """
     return _check_variables(environ, KNOWN_VARIABLES)
-
-
-def parse_command(argv: Sequence[str]) -> Parsed:
-    """
-    Read the command line of `migrator`; see `migrator.settings.menu.parse`.
-
-    Raises:
-        UsageError: The command line is wrong.
-    """
-    # The entrypoint has no commands and imports this module at every start.
-    from migrator.settings.menu import parse
-
-    return parse(argv)
 
 
 def option_value(option: Option, texts: Mapping[str, str], environ: Mapping[str, str]) -> Any:

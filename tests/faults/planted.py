@@ -56,9 +56,8 @@ class Bug:
 BUGS = (
     Bug(
         "the restore is a bare file copy",
-        "migrator/safety/restore.py",
+        "migrator/safety/writeback.py",
         "        pump(source, live.conn)\n",
-        "        from migrator import protection\n"
         "        with protection.allowed(), open(live.path, 'wb', 0) as target:\n"
         "            data = chosen.path.read_bytes()\n"
         "            for at in range(0, len(data), 1024):\n"
@@ -112,7 +111,7 @@ BUGS = (
         "migrator/running/install.py",
         "        os.link(new, database, follow_symlinks=False)\n",
         "        import shutil\n"
-        "        from migrator import protection\n"
+        "        from migrator.system import protection\n"
         "        with protection.allowed(), new.open('rb') as a, database.open('wb', 0) as b:\n"
         "            shutil.copyfileobj(a, b, 1024)\n",
         "install in-place",
@@ -130,7 +129,7 @@ BUGS = (
     ),
     Bug(
         "work files stay after a crash",
-        "migrator/safety/recovery.py",
+        "migrator/safety/litter.py",
         "    clean_home(layout)\n",
         "    del layout\n",
         "up copy delete clean",

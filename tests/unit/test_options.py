@@ -17,7 +17,7 @@ from migrator.model import Settings
 from migrator.settings import menu, options, spelling, usage
 from migrator.settings.arguments import Command, Option
 from migrator.settings.commandline import readable_values, split_command
-from migrator.settings.options import ENGINE_OPTIONS, engine_settings, parse_command
+from migrator.settings.options import ENGINE_OPTIONS, engine_settings
 
 OPTION = {option.field: option for option in ENGINE_OPTIONS}
 
@@ -400,7 +400,7 @@ def test_help_and_version_are_recognised_among_options_only() -> None:
 )
 def test_a_command_has_its_arguments(words: str, expected: dict[str, Any]) -> None:
     """Every option and argument of a command is there, given or not."""
-    parsed = parse_command(words.split())
+    parsed = menu.parse(words.split())
     assert parsed.command is not None
     assert expected == parsed.arguments
 
@@ -408,7 +408,7 @@ def test_a_command_has_its_arguments(words: str, expected: dict[str, Any]) -> No
 def test_options_stand_before_and_after_the_command_and_its_arguments() -> None:
     """Where an option stands makes no difference, and the last of two wins."""
     words = ["--database", "a", "new", "--verify=full", "x", "--migrations", "m", "--database=b"]
-    parsed = parse_command(words)
+    parsed = menu.parse(words)
     assert parsed.values == {"verify": "full", "migrations": "m", "database": "b"}
     assert parsed.given == ("--verify", "full", "--migrations", "m", "--database", "b")
     assert parsed.arguments == {"name": "x", "sql": False}
@@ -443,7 +443,7 @@ def test_options_stand_before_and_after_the_command_and_its_arguments() -> None:
 def test_a_wrong_command_line_is_refused(words: list[str], said: str) -> None:
     """Every mistake ends with 64 and says what it is and what to write."""
     with pytest.raises(UsageError) as caught:
-        parse_command(words)
+        menu.parse(words)
     assert said in caught.value.message
     assert any(word in caught.value.hint for word in ("commands", "migrator", "Write", "Give"))
 
@@ -451,19 +451,19 @@ def test_a_wrong_command_line_is_refused(words: list[str], said: str) -> None:
 def test_an_unknown_command_is_answered_with_what_there_is() -> None:
     """The hint has the command that may have been meant, and all of them."""
     with pytest.raises(UsageError) as caught:
-        parse_command(["stauts"])
+        menu.parse(["stauts"])
     assert "Did you mean `migrator status`?" in caught.value.hint
     assert all(command.name in caught.value.hint for command in menu.COMMANDS)
 
 
 def test_help_is_given_before_the_arguments_are_judged() -> None:
     """`migrator restore --help` needs no backup, `migrator --help` no command."""
-    parsed = parse_command(["restore", "--help"])
+    parsed = menu.parse(["restore", "--help"])
     assert parsed.help
     assert parsed.command is not None
     assert parsed.command.name == "restore"
-    assert parse_command(["--help"]).command is None
-    assert parse_command(["--version"]).version
+    assert menu.parse(["--help"]).command is None
+    assert menu.parse(["--version"]).version
 
 
 @pytest.mark.parametrize("command", menu.COMMANDS, ids=lambda command: command.name)
@@ -471,7 +471,7 @@ def test_each_command_has_an_example_that_parses(command: Command) -> None:
     """The example of every command is a command line that this program takes."""
     program, *words = command.example.split()
     assert program == "migrator"
-    assert parse_command(words).command == command
+    assert menu.parse(words).command == command
     assert f"  {command.example}\n" in usage.command_help(command)
     assert f"Usage: migrator {command.usage}" in usage.command_help(command)
 

@@ -1,0 +1,214 @@
+"""
+Writing a backup back: its pages as one SQLite transaction, or a file in the place of none.
+
+Never a file copied over a database: a `-wal` left beside it would be played
+into the old pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from migrator.backups import backup
+from migrator.backups.catalog import Backup
+from migrator.errors import (
+    DamagedError,
+    MigratorError,
+    RestoreError,
+)
+from migrator.report.hints import command
+from migrator.safety.context import Context
+from migrator.safety.live import Live, open_live
+from migrator.safety.phases import enter
+from migrator.storage import state
+from migrator.storage.copying import pump, uri
+from migrator.storage.layout import like_database
+from migrator.storage.state import RunState
+from migrator.system import protection
+from migrator.system.files import (
+    Ownership,
+    create_file,
+    fsync_directory,
+    make_directory,
+    remove,
+    sidecars,
+)
+
+
+def write_back(ctx: Context, live: Live, chosen: Backup, *, reason: str = "undo") -> None:
+    """
+    Write a backup's pages into the database, which nobody else has, and compare.
+
+    `reason` is `restore` where that is what was asked for, and `undo` where a
+    failed run is taken back.
+
+    Raises:
+        RestoreError: The pages could not be written, or are not the backup's.
+    """
+    intent = noted(ctx, chosen, reason)
+    if reason == "restore":
+        # Where this cannot be noted, nothing has been touched.
+        enter(ctx, "restore", intent)
+    ctx.began = True
+    with person_needed(ctx, chosen):
+        if reason != "restore":
+            enter(ctx, "restore", intent)
+        mode = chosen.journal_mode or live.journal_mode()
+        with live.guard.engine():
+            _pump_back(live, chosen)
+        enter(ctx, "restored")
+        live.checkpoint()
+        live.set_journal_mode(mode)
+        identical = live.same_as(chosen.path)
+        if identical is False:
+            message = f"{str(live.path)!r} does not hold the pages of {chosen.name!r}."
+            raise RestoreError(message, hint="Check the volume and its disk.")
+    ctx.emit(
+        "restore.finished",
+        f"The database was restored from {chosen.name}.",
+        method="backup",
+        identical=identical,
+        path=str(chosen.path),
+    )
+
+
+def _pump_back(live: Live, chosen: Backup) -> None:
+    source = sqlite3.connect(uri(chosen.path, "mode=ro&immutable=1"), uri=True)
+    with contextlib.closing(source):
+        if _page_size(source) != _page_size(live.conn):
+            # A WAL database takes no other page size. Otherwise it stays in WAL: the mode
+            # is not part of the transaction, and a crash would show the old rows without it.
+            live.conn.execute("PRAGMA journal_mode = DELETE").fetchall()
+        pump(source, live.conn)
+
+
+def _page_size(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("PRAGMA page_size").fetchone()[0])
+
+
+@contextlib.contextmanager
+def person_needed(ctx: Context, chosen: Backup) -> Iterator[None]:
+    """Turn whatever goes wrong while pages are written back into the call for a person."""
+    try:
+        yield
+    except (MigratorError, sqlite3.Error, OSError) as error:
+        text = error.message if isinstance(error, MigratorError) else str(error)
+        ctx.emit(
+            "restore.failed",
+            f"The backup could not be put back: {text}",
+            level="error",
+            method="backup",
+            identical=False,
+            error=text,
+        )
+        text = text.rstrip(".")
+        message = f"The database {str(ctx.layout.database)!r} could not be restored: {text}."
+        hint = (
+            f"The backup is {str(chosen.path)!r}. Mend what is wrong with the volume,"
+            f" then run `{command(ctx.settings, 'restore', chosen.name)}`."
+        )
+        raise RestoreError(message, hint=hint, data={"backup": str(chosen.path)}) from error
+
+
+def move_in(ctx: Context, chosen: Backup) -> None:
+    """
+    Rename a verified copy of a backup to the database's path.
+
+    What stood there goes with its sidecars, which belong to nothing any more;
+    done again after a crash, this ends the same.
+    """
+    owner = like_database(ctx.layout)
+    _copy(chosen.path, ctx.layout.new, owner)
+    for sidecar in sidecars(ctx.layout.database):
+        remove(sidecar)
+    os.rename(ctx.layout.new, ctx.layout.database)
+    fsync_directory(ctx.layout.database.parent)
+    if chosen.journal_mode and chosen.journal_mode != "delete":
+        with contextlib.closing(open_live(ctx)) as live:
+            live.set_journal_mode(chosen.journal_mode)
+    ctx.emit(
+        "restore.finished",
+        f"The database was restored from {chosen.name}.",
+        method="backup",
+        identical=True,
+        path=str(chosen.path),
+    )
+
+
+def _copy(source: Path, target: Path, owner: Ownership) -> None:
+    remove(target)
+    number = create_file(target, owner)
+    with open(number, "wb") as file, source.open("rb") as original:
+        shutil.copyfileobj(original, file, 1 << 20)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def keep_failed(ctx: Context, live: Live | None = None) -> None:
+    """
+    Keep one replaced database for inspection, where there is space.
+
+    While SQLite has the database open in this process it is read through the
+    descriptor that was opened before; closing another one would drop SQLite's
+    locks (https://sqlite.org/howtocorrupt.html, 2.2).
+    """
+    with contextlib.suppress(OSError, MigratorError):
+        make_directory(ctx.layout.failed, like_database(ctx.layout).private)
+        for old in os.listdir(ctx.layout.failed):
+            remove(ctx.layout.failed / old)
+        if live is not None:
+            _keep_open_one(ctx, live)
+            return
+        for path in (ctx.layout.database, *sidecars(ctx.layout.database)):
+            if path.exists():
+                _keep(ctx, path)
+
+
+def _keep_open_one(ctx: Context, live: Live) -> None:
+    if live.raw is None:
+        return
+    owner = like_database(ctx.layout).private
+    number = create_file(ctx.layout.failed / live.path.name, owner)
+    with open(number, "wb") as file:
+        offset = 0
+        while chunk := os.pread(live.raw.descriptor, 1 << 20, offset):
+            file.write(chunk)
+            offset += len(chunk)
+
+
+def _keep(ctx: Context, path: Path) -> None:
+    # SQLite does not have it open here: it is no database.
+    with protection.allowed():
+        _copy(path, ctx.layout.failed / path.name, like_database(ctx.layout).private)
+
+
+def noted(ctx: Context, chosen: Backup, reason: str = "restore") -> RunState:
+    """Return what is noted of a restore, so that the next start can finish it."""
+    return RunState(
+        run_id=ctx.run_id,
+        phase="restore",
+        since=state.now(),
+        reason=reason,
+        database=str(ctx.layout.database),
+        backup=chosen.name,
+        journal_mode=chosen.journal_mode,
+    )
+
+
+def refuse_damaged(ctx: Context, chosen: Backup) -> None:
+    """
+    Check a backup against its checksum before anything is done with it.
+
+    Raises:
+        DamagedError: It does not hold what was backed up.
+    """
+    trouble = backup.verify_backup(chosen)
+    if trouble is None:
+        return
+    hint = f"Take another one; `{command(ctx.settings, 'backups')}` lists them."
+    raise DamagedError(trouble, hint=hint, reason="backup.damaged")
