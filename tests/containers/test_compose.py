@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from tests.containers.conftest import CHECKOUT, IMAGE
+from tests.containers.engine import one_builder
 from tests.support.machine import tool
 from tests.support.waiting import until
 
@@ -28,15 +30,17 @@ class Project:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run docker-compose, under a port that the machine gives."""
-        return subprocess.run(
-            [tool("docker-compose"), "-p", self.name, "-f", "compose.example.yml", *words],
-            cwd=self.directory,
-            env={**os.environ, "BASE": IMAGE, "PORT": "0", "DOCKER_BUILDKIT": "0"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        builds = "build" in words or "--build" in words
+        with one_builder() if builds else nullcontext():
+            return subprocess.run(
+                [tool("docker-compose"), "-p", self.name, "-f", "compose.example.yml", *words],
+                cwd=self.directory,
+                env={**os.environ, "BASE": IMAGE, "PORT": "0", "DOCKER_BUILDKIT": "0"},
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
 
     def one_off(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the application's service with another command."""
