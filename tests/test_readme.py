@@ -39,7 +39,7 @@ FIRST = (
     "python3 -m venv .venv && .venv/bin/pip install -e '.[test]'"
     " && .venv/bin/python examples/app/demo.py"
 )
-SECOND = ".venv/bin/pytest"
+SECOND = ".venv/bin/pytest -n auto"
 THIRD = ".venv/bin/python examples/app/demo.py --fail"
 
 FOREIGN_FLAGS = {
