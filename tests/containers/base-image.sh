@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
 # Makes a stand-in for an official Debian image where no registry can be reached:
-# `base-image.sh debian:trixie-slim` (or any other release, `debian:bookworm-slim`).
+# `base-image.sh debian:trixie-slim`, any other release (`debian:bookworm-slim`), or the same for
+# another machine by its name on Docker Hub (`arm64v8/debian:trixie-slim`; arm64.sh is how that is
+# emulated).
 #
 # Debian's official image is a debootstrap `minbase` as well. Nothing is done where the engine has
 # an image of that name or can pull it. Needs root and `debootstrap`.
 set -euo pipefail
 
 tag=${1:?which image: debian:RELEASE-slim}
-release=${tag#debian:}
+release=${tag#*debian:}
 release=${release%-slim}
+case $tag in
+  arm64v8/*) architecture=arm64 ;;
+  *) architecture=$(dpkg --print-architecture) ;;
+esac
 
 # A machine that has its own certificate authority in between tells pip of it here, in the
 # stand-in, and not in the Dockerfile that users build.
@@ -23,13 +29,14 @@ build() {
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   root=$work/root
-  debootstrap --variant=minbase "$release" "$root" ${DEBIAN_MIRROR:-} >"$work/log" 2>&1 || {
+  debootstrap --arch="$architecture" --variant=minbase "$release" "$root" ${DEBIAN_MIRROR:-} \
+    >"$work/log" 2>&1 || {
     tail -n 30 "$work/log" >&2
     return 1
   }
   rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
   trust_this_machine
-  tar -C "$root" -c . | docker import \
+  tar -C "$root" -c . | docker import --platform "linux/$architecture" \
     --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
     --change 'CMD ["bash"]' - "$tag" >/dev/null
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.conftest import CHECKOUT, IMAGE
+from tests.containers.conftest import BUILD, CHECKOUT
 from tests.containers.engine import one_builder
 from tests.support.machine import tool
 from tests.support.waiting import until
@@ -35,7 +35,7 @@ class Project:
             return subprocess.run(
                 [tool("docker-compose"), "-p", self.name, "-f", "compose.example.yml", *words],
                 cwd=self.directory,
-                env={**os.environ, "BASE": IMAGE, "PORT": "0", "DOCKER_BUILDKIT": "0"},
+                env={**os.environ, "BASE": BUILD, "PORT": "0", "DOCKER_BUILDKIT": "0"},
                 capture_output=True,
                 text=True,
                 timeout=300,

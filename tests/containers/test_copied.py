@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from testcontainers.core.container import DockerContainer
 
-from tests.containers.conftest import BUILD, CHECKOUT, IMAGE
+from tests.containers.conftest import BUILD, CHECKOUT
 from tests.containers.engine import Volume, build, docker, run, started
 from tests.support.files import history, rows
 from tests.support.machine import tool
@@ -116,9 +116,9 @@ def test_library_example(image: str, volume: Volume, tmp_path: Path) -> None:
     """
     The example in Python makes its database, serves its page, and is healthy.
 
-    Our own image, whose PATH has a `python3`, stands in for Docker's `python`.
+    The build stage, a Debian with a `python3`, stands in for Docker's `python`.
     """
-    options = ("--file", str(CHECKOUT / "examples/python/Dockerfile"), f"--build-arg=BASE={IMAGE}")
+    options = ("--file", str(CHECKOUT / "examples/python/Dockerfile"), f"--build-arg=BASE={BUILD}")
     library = build(CHECKOUT, "library", *options)
     container = DockerContainer(library).with_volume_mapping(volume.name, "/data", "rw")
     with container.with_exposed_ports(8000) as running:
