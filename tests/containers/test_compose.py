@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.conftest import BUILD, CHECKOUT
-from tests.containers.engine import one_builder
+from tests.containers.engine import docker, one_builder
 from tests.support.machine import tool
 from tests.support.waiting import until
 
@@ -63,14 +63,17 @@ def project(image: str, tmp_path: Path) -> Iterator[Project]:
     """Return a project, removed with its volume in the end."""
     directory = tmp_path / "project"
     directory.mkdir()
-    for name in ("compose.example.yml", ".dockerignore"):
-        shutil.copy(CHECKOUT / name, directory)
+    shutil.copy(CHECKOUT / ".dockerignore", directory)
     for name in ("examples", "migrations"):
         shutil.copytree(CHECKOUT / name, directory / name)
     (directory / "migrations").chmod(0o755)
     project = Project(directory)
+    compose = (CHECKOUT / "compose.example.yml").read_text()
+    ours = compose.replace("image: library\n", f"image: {project.name}\n")  # two at once build it
+    (directory / "compose.example.yml").write_text(ours)
     yield project
     project.run("--profile", "one-off", "down", "--volumes", "--remove-orphans")
+    docker("image", "rm", "--force", project.name)
 
 
 def test_way_out_while_a_start_is_refused(project: Project) -> None:
