@@ -1273,7 +1273,7 @@ def test_a_restore_that_fails_is_82(database, migrations, tmp_path):
         tmp_path / "site",
         """
         import sqlite3
-        import migrator.running.proof, migrator.safety.restore
+        import migrator.running.proof, migrator.safety.writeback
         from migrator.errors import VerificationError
 
         def broken(*args):
@@ -1283,7 +1283,7 @@ def test_a_restore_that_fails_is_82(database, migrations, tmp_path):
             raise sqlite3.OperationalError("disk I/O error")
 
         migrator.running.proof.read_back = broken
-        migrator.safety.restore._pump_back = stuck
+        migrator.safety.writeback._pump_back = stuck
         """,
     ) as env:
         result = start(run_entrypoint, database, migrations, env=env)
