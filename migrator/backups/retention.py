@@ -196,6 +196,8 @@ def _settle(path: Path) -> None:
         noted = read_facts(facts, strict=False)
         if noted is not None and path.stat().st_size == noted.bytes:
             rename(facts, facts_path(path))
+            # Where a crash has left both names of one file, renaming did nothing.
+            remove(facts)
 
 
 def _remove_unreserved(partial: Path) -> None:

@@ -78,11 +78,13 @@ class Slot:
         """
         Give both files their names, durably.
 
-        The facts are durable before the database has its name, and get theirs
-        last, so that a crash in between is finished by `clean`.
+        The facts are durable before the database has its name, with the name that
+        they have until then, and get theirs last, so that a crash in between is
+        finished by `clean`.
         """
         write_all(self.descriptor, bytes(backup.encoded()))
         os.fsync(self.descriptor)
+        fsync_directory(self.path.parent)
         rename(self.partial, self.path)
         try:
             rename(self.facts, backup.json_path)

@@ -22,7 +22,7 @@ from migrator.safety.on_failure import as_failure, forget
 from migrator.safety.phases import Report, enter, note, report, uninterrupted
 from migrator.safety.saving import housekeep
 from migrator.storage.layout import like_database
-from migrator.system.files import create_file, fsync_directory, remove
+from migrator.system.files import create_file, fsync_directory
 
 
 def create(ctx: Context, batch: Batch) -> Report:
@@ -95,7 +95,8 @@ def _place(ctx: Context) -> None:
     Give the finished file its name, unless something has taken it.
 
     A link never replaces anything; where the file system has no links, a
-    rename has to do.
+    rename has to do. The other name goes with the work files, durably, before
+    the end of the run is noted.
     """
     new, database = ctx.layout.new, ctx.layout.database
     try:
@@ -110,7 +111,6 @@ def _place(ctx: Context) -> None:
         fsync_directory(database.parent)
     except OSError as error:
         raise _perhaps_placed(database, error) from error
-    remove(new)
 
 
 def _appeared(database: Path) -> NotReadyError:

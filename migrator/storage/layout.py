@@ -202,13 +202,15 @@ def clean_home(layout: Layout) -> None:
     """
     Delete what an interrupted run left in our directory; only under the lock.
 
-    The lock, the state and the directory of failed databases stay.
+    The lock, the state and the directory of failed databases stay. It is made
+    durable, since a state whose end is would not let the next start look again.
     """
     try:
         with os.scandir(layout.home) as found:
             names = [e.name for e in found if not e.is_dir(follow_symlinks=False)]
     except OSError:
         return
-    for name in names:
-        if name not in _KEPT:
-            remove(layout.home / name)
+    removed = [remove(layout.home / name) for name in names if name not in _KEPT]
+    if any(removed):
+        with suppress(OSError):
+            fsync_directory(layout.home)

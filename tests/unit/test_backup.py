@@ -206,7 +206,7 @@ def test_progress_is_told_every_second(layout: Layout, monkeypatch: pytest.Monke
 def test_a_backup_is_on_disk_before_it_has_its_name(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Contents of both files first, then the names, the facts' last, then the directory."""
+    """Contents of both files and the facts' first name, then the names, the facts' last."""
     back_up(layout)
     steps: list[tuple[str, str]] = []
     real_fsync, real_rename = os.fsync, os.rename
@@ -226,6 +226,7 @@ def test_a_backup_is_on_disk_before_it_has_its_name(
     assert steps == [
         ("fsync", ".db"),
         ("fsync", ".json"),
+        ("fsync", "directory"),
         ("rename", ".db"),
         ("rename", ".json"),
         ("fsync", "directory"),
@@ -551,6 +552,15 @@ def test_a_crash_between_the_two_names_loses_nothing(
     clean(layout)
     (found,) = list_backups(layout)
     assert verify_backup(found) is None
+
+
+def test_both_names_of_a_half_done_rename_become_one(layout: Layout) -> None:
+    """Renaming one name of a file to another of its names does nothing, and is made up for."""
+    made = back_up(layout)
+    unfinished = catalog.partial_path(made.json_path)
+    os.link(made.json_path, unfinished)
+    clean(layout)
+    assert left(layout) == pair(made)
 
 
 def test_a_crash_while_pruning_leaves_no_litter_for_long(layout: Layout, tmp_path: Path) -> None:
