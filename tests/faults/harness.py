@@ -191,7 +191,13 @@ class Stage:
         """Run without a fault: what it ends in is new."""
         fresh(self._template, self.volume)
         self.shim.arm(Fault(0, "count"))
-        done = self._run(self.scene.command, faulty=True)
+        self._learn(self._run(self.scene.command, faulty=True))
+        calls = self.shim.calls()
+        assert calls
+        return calls
+
+    def _learn(self, done: Done) -> None:
+        """Take what an undisturbed run has led to as new."""
         self.code = done.code
         self.new = self._look(self.volume)
         if self.scene.fails:
@@ -200,12 +206,9 @@ class Stage:
         else:
             assert done.code == 0, done.stderr
             assert self.new != self.old
-        calls = self.shim.calls()
-        assert calls
         self.ends = {self.new}
         if self.scene.after is not None:
             self.ends.add(self.old)
-        return calls
 
     def use(self, packages: Path) -> None:
         """Go on with other packages, whose calls are counted anew; what is new stays."""

@@ -1,0 +1,95 @@
+"""Bugs that only a power cut shows: syncs left out of a copy of the packages."""
+
+from __future__ import annotations
+
+from tests.faults.planted import Bug
+
+
+def _bug(name: str, file: str, old: str, new: str, scene: str, *operations: str) -> Bug:
+    """Describe a bug; where it takes a start to show, after which operations, late in the run."""
+    return Bug(name, file, old, new, scene, (), operations, late=bool(operations))
+
+
+BUGS = (
+    _bug(
+        "the backup is not synced",
+        "migrator/storage/copying.py",
+        "            os.fsync(descriptor)\n            return os.fstat(descriptor).st_size\n",
+        "            return os.fstat(descriptor).st_size\n",
+        "up in-place delete clean",
+    ),
+    _bug(
+        "the names of the backup are not synced",
+        "migrator/backups/slot.py",
+        "            remove(self.path)\n            raise\n        fsync_directory(self.path.parent)\n",
+        "            remove(self.path)\n            raise\n",
+        "up in-place delete clean",
+    ),
+    _bug(
+        "the guard runs with synchronous=OFF",
+        "migrator/connection/guard.py",
+        "PRAGMA synchronous=EXTRA",
+        "PRAGMA synchronous=OFF",
+        "up in-place delete clean",
+    ),
+    _bug(
+        "the pages are published without a sync",
+        "migrator/running/run.py",
+        "        pump(work, live.conn)\n",
+        "        live.conn.execute('PRAGMA synchronous=OFF')\n        pump(work, live.conn)\n",
+        "up copy delete clean",
+    ),
+    _bug(
+        "a restore is written back without a sync",
+        "migrator/safety/writeback.py",
+        "        pump(source, live.conn)\n",
+        "        live.conn.execute('PRAGMA synchronous=OFF')\n        pump(source, live.conn)\n",
+        "restore delete clean",
+    ),
+    _bug(
+        "a first install is linked into place without a sync",
+        "migrator/running/install.py",
+        "        _fsync(ctx.layout.new)\n",
+        "",
+        "install copy",
+    ),
+    _bug(
+        "the name of a first install is not synced",
+        "migrator/running/install.py",
+        "        fsync_directory(database.parent)\n",
+        "        pass\n",
+        "install in-place",
+    ),
+    _bug(
+        "what is noted of the run is not synced",
+        "migrator/system/files.py",
+        "            os.fsync(descriptor)\n        finally:\n            os.close(descriptor)\n        rename(",
+        "        finally:\n            os.close(descriptor)\n        rename(",
+        "up in-place delete clean",
+        "rename app.db.migrator/.state.json.tmp",
+    ),
+    _bug(
+        "the name of what is noted of the run is not synced",
+        "migrator/system/files.py",
+        "        remove(temporary)\n        raise\n    fsync_directory(path.parent)\n",
+        "        remove(temporary)\n        raise\n",
+        "up copy mode delete clean",
+        "remove app.db-journal",
+    ),
+    _bug(
+        "the facts' own name is not synced before the backup's",
+        "migrator/backups/slot.py",
+        "        os.fsync(self.descriptor)\n        fsync_directory(self.path.parent)\n",
+        "        os.fsync(self.descriptor)\n",
+        "up in-place delete clean",
+        "rename backups/.app.db",
+    ),
+    _bug(
+        "the end of the work files is not synced before that of the run",
+        "migrator/storage/layout.py",
+        "            fsync_directory(layout.home)\n",
+        "            pass\n",
+        "install copy",
+        "remove app.db.migrator/state.json",
+    ),
+)
