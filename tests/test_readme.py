@@ -46,6 +46,7 @@ FOREIGN_FLAGS = {
     "--rm", "--entrypoint", "--no-cache-dir", "--no-deps", "--read-only", "--cap-drop",
     "--security-opt", "--user", "--from", "--check", "--write", "--help", "--version", "--fail",
     "--platform", "--env", "--port", "--build-arg", "--network", "--format",
+    "--minutes", "--only", "--seed", "--jobs",
 }  # fmt: skip
 """Flags on the pages that are docker's, pip's, or those of scripts of this repository."""
 
