@@ -1,38 +1,35 @@
-/* Says how large a SQLite database is, from its header (https://sqlite.org/fileformat.html). */
+/* Lists the notes in the database that MIGRATOR_DATABASE names, and ends. */
 
+#include <sqlite3.h>
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
-static unsigned long
-number(const unsigned char *at, int bytes)
+static int
+show(sqlite3 *database)
 {
-    unsigned long value = 0;
-    for (int i = 0; i < bytes; i++) {
-        value = value << 8 | at[i];
+    sqlite3_stmt *notes;
+    const char *query = "SELECT id, text FROM notes ORDER BY id";
+    if (sqlite3_prepare_v2(database, query, -1, &notes, NULL) != SQLITE_OK) {
+        return SQLITE_ERROR;
     }
-    return value;
+    while (sqlite3_step(notes) == SQLITE_ROW) {
+        printf("%d %s\n", sqlite3_column_int(notes, 0), sqlite3_column_text(notes, 1));
+    }
+    return sqlite3_finalize(notes);
 }
 
 int
-main(int argc, char **argv)
+main(void)
 {
-    unsigned char header[100];
-    if (argc != 2) {
-        fprintf(stderr, "usage: %s DATABASE\n", argv[0]);
-        return 64;
+    const char *path = getenv("MIGRATOR_DATABASE");
+    sqlite3 *database = NULL;
+    int code = sqlite3_open_v2(path ? path : "", &database, SQLITE_OPEN_READONLY, NULL);
+    if (code == SQLITE_OK) {
+        code = show(database);
     }
-    FILE *file = fopen(argv[1], "rb");
-    if (file == NULL || fread(header, sizeof header, 1, file) != 1) {
-        perror(argv[1]);
-        return 66;
+    if (code != SQLITE_OK) {
+        fprintf(stderr, "%s: %s\n", path ? path : "MIGRATOR_DATABASE", sqlite3_errmsg(database));
     }
-    fclose(file);
-    if (memcmp(header, "SQLite format 3", 16) != 0) {
-        fprintf(stderr, "%s is no SQLite database\n", argv[1]);
-        return 65;
-    }
-    unsigned long size = number(header + 16, 2);
-    size = size == 1 ? 65536 : size;
-    printf("%lu pages of %lu bytes\n", number(header + 28, 4), size);
-    return 0;
+    sqlite3_close(database);
+    return code == SQLITE_OK ? 0 : 1;
 }

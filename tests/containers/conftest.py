@@ -12,7 +12,7 @@ import pytest
 
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")  # its reaper is an image to pull
 
-from tests.containers.engine import Volume, build
+from tests.containers.engine import Volume, build, docker
 from tests.support.files import write_migrations
 from tests.support.machine import tool
 
@@ -79,6 +79,48 @@ def build_stage(base: str) -> str:
 def image(build_stage: str) -> str:
     """Return the image, built from the checkout as a user builds it."""
     return build(CHECKOUT, IMAGE)
+
+
+@pytest.fixture(scope="session")
+def stand_in(build_stage: str) -> Callable[[str], str]:
+    """Return a function that has an official image: the real one, or where that fails a stand-in."""
+
+    def stand_in(tag: str) -> str:
+        for command in (["inspect", tag], ["pull", "--quiet", tag]):
+            found = subprocess.run(["docker", "image", *command], capture_output=True, check=False)
+            if found.returncode == 0:
+                return tag
+        target = tag.partition(":")[0]
+        return build(HERE / "stand-ins", f"sqlite-entrypoint-{target}", f"--target={target}")
+
+    return stand_in
+
+
+@pytest.fixture(scope="session")
+def library_base(stand_in: Callable[[str], str]) -> str:
+    """Return what the example in Python starts from."""
+    return stand_in("python:3.13-slim")
+
+
+@pytest.fixture(scope="session")
+def library(image: str, library_base: str) -> str:
+    """Return the image of the example in Python, which the manifests run."""
+    options = ("--file", str(CHECKOUT / "examples/python/Dockerfile"))
+    return build(CHECKOUT, "library", *options, f"--build-arg=BASE={library_base}")
+
+
+@pytest.fixture(scope="session")
+def tools(build_stage: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with `docker-compose` (version 2) and `kubectl`, from Debian 13."""
+    directory = tmp_path_factory.mktemp("tools")
+    made = build(HERE / "stand-ins", "sqlite-entrypoint-tools", "--target=tools")
+    container = docker("create", made)
+    try:
+        for path in ("/usr/libexec/docker/cli-plugins/docker-compose", "/usr/bin/kubectl"):
+            docker("cp", f"{container}:{path}", directory)
+    finally:
+        docker("rm", container)
+    return directory
 
 
 @pytest.fixture(scope="session")

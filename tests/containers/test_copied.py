@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from testcontainers.core.container import DockerContainer
 
-from tests.containers.conftest import BUILD, CHECKOUT
 from tests.containers.engine import Volume, build, docker, run, started
-from tests.support.files import history, rows
+from tests.support.files import history
 from tests.support.machine import tool
-from tests.support.waiting import until
 
 
 @pytest.fixture(scope="session")
@@ -110,38 +106,3 @@ def test_puid_and_pgid(app_image: str, used_volume: Volume, add_email: str) -> N
     done = run(app_image, "/app/probe", volumes=[used_volume.mount, add_email], options=words)
     assert (done.code, done.facts("user")) == (0, ["65532:65532"])
     assert done.facts("pid") == ["1"]
-
-
-def test_library_example(image: str, volume: Volume, tmp_path: Path) -> None:
-    """
-    The example in Python makes its database, serves its page, and is healthy.
-
-    The build stage, a Debian with a `python3`, stands in for Docker's `python`.
-    """
-    options = ("--file", str(CHECKOUT / "examples/python/Dockerfile"), f"--build-arg=BASE={BUILD}")
-    library = build(CHECKOUT, "library", *options)
-    container = DockerContainer(library).with_volume_mapping(volume.name, "/data", "rw")
-    with container.with_exposed_ports(8000) as running:
-        address = f"http://{running.get_container_host_ip()}:{running.get_exposed_port(8000)}/"
-
-        def answer() -> str | None:
-            try:
-                with urllib.request.urlopen(address + "health", timeout=5) as response:
-                    return str(response.read().decode())
-            except OSError:
-                return None
-
-        assert '"status": "ok"' in until(answer, "no answer", 60)
-        check = ["docker", "exec", running.get_wrapped_container().id]
-        check += ["/opt/sqlite-entrypoint/bin/migrator", "check", "--database", "/data/app.db"]
-        done = subprocess.run([*check, "--migrations", "/app/migrations"], check=False)
-    assert done.returncode == 0
-    assert rows(volume.copy_to(tmp_path), "SELECT count(*) FROM migrations") == [(9,)]
-
-
-def test_scratch_example(image: str, build_stage: str, volume: Volume) -> None:
-    """The example on `scratch`: a static program that reads what was made before it started."""
-    example = build(CHECKOUT / "examples/scratch", "page-size", f"--build-arg=COMPILER={BUILD}")
-    done = run(example, volumes=[volume.mount])
-    assert (done.code, done.finished["outcome"]) == (0, "created")
-    assert "pages of 4096 bytes" in done.stdout
