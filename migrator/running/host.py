@@ -75,9 +75,15 @@ class Host:
             self.source = self.source.known(self._read_registry(self.source))
         return self.source
 
-    def perform(self, action: Action) -> Result:
+    def perform(
+        self, action: Action, done_already: Callable[[], Result | None] = lambda: None
+    ) -> Result:
         """
         Do one piece of work under the lock, in a worker.
+
+        Args:
+            action: The work.
+            done_already: Asked under the lock: where it has a result, no worker is needed.
 
         Raises:
             LockedError: Another run held the lock for too long.
@@ -94,6 +100,9 @@ class Host:
         self.deadline.extend(lock.waited)
         self.signals.note_only()
         try:
+            done = done_already()
+            if done is not None:
+                return done
             lock_self_test(self.layout.lock)
             ending = self._work(action, lock)
             return self._conclude(ending, lock)

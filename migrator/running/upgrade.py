@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from migrator.errors import NotReadyError
+from migrator.errors import MigratorError, NotReadyError
 from migrator.looking.survey import Survey, judge, say_plan
 from migrator.report.outcome import Result
 from migrator.running.host import Host, check_released
@@ -28,11 +29,33 @@ def bring_up_to_date(host: Host) -> Result:
     if not found.unsettled:
         judge(host.settings, host.layout, found, host.emit)
     if found.up_to_date:
-        say_plan(host.emit, found, None)
-        return Result("no_database" if found.left_alone else "up_to_date")
-    result = host.perform(_upgrade)
+        return _nothing_to_do(host, found)
+    result = host.perform(_upgrade, lambda: _look_again(host))
     check_released(host, result)
     return result
+
+
+def _look_again(host: Host) -> Result | None:
+    """
+    Look once more under the lock: who had it before may have done the work.
+
+    What cannot be seen from here is left to the worker, which may recover the
+    database.
+    """
+    try:
+        found = host.survey()
+    except MigratorError:
+        return None
+    found = replace(found, sight=replace(found.sight, running=False))
+    if not found.up_to_date:
+        return None
+    judge(host.settings, host.layout, found, host.emit)
+    return _nothing_to_do(host, found)
+
+
+def _nothing_to_do(host: Host, found: Survey) -> Result:
+    say_plan(host.emit, found, None)
+    return Result("no_database" if found.left_alone else "up_to_date")
 
 
 def _upgrade(ctx: Context) -> dict[str, Any]:

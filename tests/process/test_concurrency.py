@@ -16,6 +16,7 @@ from tests.support import logs, others
 from tests.support.aside import backups, pending
 from tests.support.digest import logical_digest
 from tests.support.files import history, opened, rows, tables, write_migrations
+from tests.support.machine import tool
 from tests.support.processes import (
     clean_environment,
     command,
@@ -178,6 +179,36 @@ def test_nothing_pending_beside_an_application(wal, database, migrations, tmp_pa
     ids = [number for (number,) in rows(database, "SELECT id FROM heartbeat ORDER BY id")]
     assert list(range(1, len(ids) + 1)) == ids
     assert [("ok",)] == rows(database, "PRAGMA integrity_check")
+
+
+def test_nothing_left_after_the_lock_forks_nothing(database, tmp_path):
+    """A start that waited for the lock looks again before it makes a worker, and needs none."""
+    go = tmp_path / "go"
+    migrations = write_migrations(tmp_path / "m", {"001_held.py": HELD.format(go=str(go))})
+    given = ("--database", database, "--migrations", migrations)
+    trace = tmp_path / "trace"
+    traced = (tool("strace"), "-f", "-qq", "-e", "trace=clone,clone3,fork,vfork,execve")
+    with ExitStack() as stack:
+        first = stack.enter_context(running("entrypoint", *given, directory=tmp_path))
+        first.wait_for("migration.started")
+        second = stack.enter_context(
+            running(
+                *("entrypoint", *given, "--", "/bin/echo", "application"),
+                directory=tmp_path,
+                prefix=(*traced, "-e", "signal=none", "-o", trace),
+            )
+        )
+        second.wait_for("lock.waiting")
+        go.touch()
+        assert "migrated" == first.finish().finished["outcome"]
+        result = second.finish()
+
+    assert 0 == result.code, result.stderr
+    assert "application\n" == result.stdout
+    assert "up_to_date" == result.finished["outcome"]
+    assert (0, 1) == tuple(result.one("plan.ready")[key] for key in ("pending", "applied"))
+    calls = [line for line in trace.read_text().splitlines() if " = -1" not in line]
+    assert ["execve", "execve"] == [line.split("(")[0].split()[-1] for line in calls], calls
 
 
 def test_wait_beside_a_runner(database, tmp_path):

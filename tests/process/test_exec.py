@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.support.digest import logical_digest
-from tests.support.files import history, make_database, opened, rows, write_migrations
+from tests.support.files import history, make_database, opened, rows, tables, write_migrations
+from tests.support.machine import tool
 from tests.support.processes import (
     clean_environment,
     command,
@@ -23,7 +24,7 @@ from tests.support.processes import (
     running,
     without_coverage,
 )
-from tests.support.scene import SCHEMA, UP, Scene
+from tests.support.scene import SCHEMA, UP, Scene, wait_for_end
 
 SHOW = """
 import ctypes, os, sys
@@ -365,6 +366,42 @@ def test_a_stop_reaches_the_worker_that_is_another_user(shared, other_user):
     shared.before = None
     with opened(shared.database) as conn:
         assert conn.execute("SELECT name FROM sqlite_schema WHERE name = 'made'").fetchall() == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
+def test_without_the_capability_to_kill_the_worker_ends_as_well(shared, other_user, number):
+    """`--cap-drop ALL` takes CAP_KILL: during the run the parent acts as the worker's user."""
+    uid, gid = other_user
+    text = """
+        import os, signal, time
+
+        def up(conn):
+            conn.execute("CREATE TABLE half (id)")
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            print("begun")
+            while "PAUSE" in os.environ:
+                time.sleep(1)
+        """
+    write_migrations(shared.migrations, {"002_long.py": text})
+    for path in (shared.database, shared.database.parent):
+        os.chown(path, uid, gid)
+    words = (*shared.options, "--run-as", "keep", "--", "/bin/echo")
+    prefix = (tool("setpriv"), "--bounding-set=-kill", "--inh-caps=-kill")
+    more = {"directory": shared.directory, "env": {"PAUSE": "1"}, "prefix": prefix}
+    with running("entrypoint", *words, **more) as process:
+        process.wait_for("migration.output")
+        (worker,) = process.children()
+        process.send(number)
+        process.process.wait(60)
+        wait_for_end(worker)
+    expected = 128 + number if number == signal.SIGTERM else -number
+    assert process.process.returncode == expected
+    assert not shared.locked()
+    assert tables(shared.database) == {"items"}
+    found, _ = show_as(shared, "--run-as", "keep")
+    assert found["ids"][0] == (0, 0, 0)
+    assert history(shared.database) == ["001", "002"]
 
 
 @pytest.mark.root
