@@ -21,17 +21,15 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.harness import Done, HungError, Stage, Verdict, arguments, run
+from tests.faults.harness import Done, Verdict, arguments, run
 from tests.faults.harness import State as Contents
 from tests.faults.scenes import SCENES, fresh
-from tests.faults.shim import Call, Fault
 from tests.powercut.disk import SHARED_MEMORY, Disk, State, outcomes
+from tests.powercut.questions import Afterwards
 from tests.powercut.recording import Operation, Recorder, recorder
 from tests.support.processes import PACKAGES
 from tests.support.proof import Effort, Row, Stopwatch
 
-KILLED = Fault(0, "all-before")
-"""To the questions of tests/faults a power cut is a kill."""
 DATABASE = frozenset({"app.db", "app.db-wal", "app.db-journal", "app.db-shm"})
 _ORDER = re.compile(rb'"(since|run_id|created_at)": "[^"]*"')
 
@@ -78,7 +76,7 @@ class Findings:
     seconds: float = 0.0
 
 
-class Scenery(Stage):
+class Scenery(Afterwards):
     """
     A scene whose operations are recorded, and the four questions about its states.
 
@@ -102,11 +100,9 @@ class Scenery(Stage):
         words = arguments(command, self.database, self.migrations)
         return run(words, self.recorder.env if faulty else {}, self.packages)
 
-    def _rehearse(self) -> list[Call]:
-        self._learn(self._record())
-        made = set(self._finished(self.volume)) - set(self.earlier)
-        self._saves = bool(made) and not self.scene.fails
-        return []
+    def rehearse(self) -> Done:
+        """Record a run that nothing disturbs."""
+        return self._record()
 
     def use(self, packages: Path) -> None:
         """Record other packages; what is new stays."""
@@ -153,42 +149,16 @@ class Scenery(Stage):
 
     def ask(self, cut: Cut) -> Verdict:
         """Ask what needs no start: the database, and the backups."""
-        verdict = Verdict(self.scene.name, KILLED, fired=True, at=cut.what)
         self._cut = cut.state
         try:
-            self._ask_database(verdict)
-            self._ask_backups(verdict)
-            self._ask_way_back(verdict)
-        except (sqlite3.Error, AssertionError, ValueError, OSError) as error:
-            verdict.problems.append(f"{type(error).__name__}: {error}")
+            return self.judge(cut.what, said=cut.said)
         finally:
             self._cut = None
-        if cut.said and verdict.state != "new" and not verdict.problems:
-            verdict.problems.append("success was said, and the database is old")
-        return verdict
-
-    def _ask_way_back(self, verdict: Verdict) -> None:
-        """Where the database is new, the backup of the old one is there."""
-        saved = self._finished(self.volume).values()
-        if (
-            self._saves
-            and verdict.state == "new"
-            and self.old.digest not in {each.digest for each in saved}
-        ):
-            verdict.problems.append("the database is new, and there is no backup of the old one")
 
     def start(self, cut: Cut) -> Verdict:
         """Ask what the next start makes of it."""
-        verdict = Verdict(self.scene.name, KILLED, fired=True, at=cut.what)
         cut.state.write(self.volume)
-        self._found = frozenset(cut.state.files)
-        try:
-            self._next(verdict, KILLED)
-        except HungError:
-            verdict.problems.append("hung")
-        except (sqlite3.Error, AssertionError, ValueError, OSError) as error:
-            verdict.problems.append(f"{type(error).__name__}: {error}")
-        return verdict
+        return self.go_on(cut.what)
 
     def kind(self, cut: Cut, verdict: Verdict) -> bytes:
         """
@@ -230,12 +200,6 @@ class Scenery(Stage):
             except (sqlite3.Error, OSError, ValueError) as error:
                 self._backups[key] = error
         return _given(self._backups[key])
-
-    def _allowed(self, fault: Fault, log: str) -> set[str]:
-        # SQLite does not make it durable that they are gone, and takes them as they are;
-        # whoever reads a `-wal` makes a `-shm`.
-        kept = {"app.db-shm", "app.db-wal"} & self._found
-        return super()._allowed(fault, log) | kept | ({"app.db-shm"} if kept else set())
 
 
 def _given(answer):
@@ -337,8 +301,9 @@ def rows(effort: Effort) -> Iterator[Row]:
     names, size = list(SCENES), Size()
     if effort.seconds is not None:
         random.Random(effort.seed).shuffle(names)  # noqa: S311 - nothing secret
-        names = names[: max(1, int(effort.jobs * effort.seconds / A_SCENE))]
-        size = Size(6, 24, 1, seconds=effort.jobs * effort.seconds / len(names))
+        turns = max(1, int(effort.seconds / A_SCENE))
+        names = names[: effort.jobs * turns]
+        size = Size(6, 24, 1, seconds=effort.share(turns))
     with ProcessPoolExecutor(effort.jobs) as pool:
         jobs = [
             pool.submit(_examined, name, effort.directory / f"{n}", library, size, effort.seed)
