@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log = _open_log(words, environ)
     try:
         signals = Signals.install()
+        log.give_up_when(signals.came)
         parsed = options.parse_arguments(words)
         if parsed.help or parsed.version:
             return _inform(parsed)

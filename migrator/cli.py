@@ -40,6 +40,7 @@ def main(
     log = _early_log(words, environ)
     try:
         signals = Signals.install()
+        log.give_up_when(signals.came)
         parsed = menu.parse(words)
         if parsed.help or parsed.version or parsed.command is None:
             return _inform(parsed)
@@ -71,6 +72,7 @@ def _dispatch(
     log.database = str(layout.database)
     if name not in _RUNS:
         log = _quiet(log, settings)
+        log.give_up_when(signals.came)
     deadline = Deadline(settings.wait_timeout)
     host = Host(
         settings,

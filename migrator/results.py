@@ -12,7 +12,14 @@ from migrator.backups import backup
 from migrator.backups.catalog import Backup
 from migrator.connection import verify
 from migrator.definitions.sources import DirectorySource
-from migrator.errors import DamagedError, LockedError, MigratorError, MisfitError, NotReadyError
+from migrator.errors import (
+    DamagedError,
+    InterruptedRunError,
+    LockedError,
+    MigratorError,
+    MisfitError,
+    NotReadyError,
+)
 from migrator.looking import plan
 from migrator.looking.look import NeedsRecoveryError, reading
 from migrator.looking.plan import Plan
@@ -32,6 +39,8 @@ def status(host: Host, *, as_json: bool) -> Answer:
     try:
         found = host.survey()
         problems = _problems(found)
+    except InterruptedRunError:
+        raise
     except MigratorError as error:
         problems = [Problem(error.reason, "", error.message)]
     facts = _status(host, found, problems)

@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from migrator.errors import InterruptedRunError
+from migrator.report.sink import LastWord, Sink
+
 LOGGER = "sqlite-entrypoint"
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -20,9 +23,6 @@ _ALWAYS = "run.finished"
 """The one event that no level filters: every run ends with it."""
 _COMMON = ("timestamp", "level", "event", "message", "logger", "run_id", "database")
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
-_CLEAR = "\r\x1b[K"
-_PATIENCE_MS = 1000
-"""How long a full pipe, or a reader that has stopped, may hold a line up."""
 
 # What a terminal would obey instead of show; newline and tab stay.
 _CONTROLS = {
@@ -72,9 +72,18 @@ class Log:
         self._terminal = os.isatty(fd) if terminal is None else terminal
         self._bar = self._console and self._terminal
         self._colors = colors
-        self._sink = _Sink(fd)
+        self._sink = Sink(fd)
         self._loggers: dict[bool, Any] = {}
         self._thorough = False
+
+    def give_up_when(self, stopping: Callable[[], bool]) -> None:
+        """
+        Drop lines that nobody reads once this process is to end.
+
+        A reader that has stopped reading is otherwise waited for, and then no
+        signal would be obeyed.
+        """
+        self._sink.stopping = stopping
 
     def expect_run(self) -> None:
         """
@@ -107,6 +116,9 @@ class Log:
             return
         try:
             self._logger(always=event == _ALWAYS).log(LEVELS[level], event, **line)
+        except InterruptedRunError:
+            # A signal came in the middle of it: that ends the run, not the line.
+            raise
         except Exception as error:  # noqa: BLE001 - a log line never fails a run
             trouble = {"log_error": _trouble(error)}
             self._write_plainly({**line, **head, **trouble}, {**common, **head, **trouble})
@@ -118,7 +130,7 @@ class Log:
 
             least = 0 if always else LEVELS[self.level]
             self._loggers[always] = structlog.wrap_logger(
-                self._sink,
+                LastWord(self._sink) if always else self._sink,
                 processors=self._processors(),
                 wrapper_class=structlog.make_filtering_bound_logger(least),
                 context_class=dict,
@@ -156,59 +168,17 @@ class Log:
         for line in lines:
             try:
                 text = json.dumps(_ordered(None, "", {**line, **more}))
+            except InterruptedRunError:
+                raise
             except Exception as error:  # noqa: BLE001 - a log line never fails a run
                 more.setdefault("log_error", _trouble(error))
             else:
-                self._sink.write(text)
+                self._sink.write(text, last=line["event"] == _ALWAYS)
                 return
 
 
 def _trouble(error: Exception) -> str:
     return f"{type(error).__name__} while this line was rendered"
-
-
-class _Sink:
-    """Whole lines, and a bar in the last one, on a descriptor."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._drawn = False
-
-    def write(self, line: str) -> None:
-        """Write a line, in place of the bar where there is one."""
-        before = _CLEAR if self._drawn else ""
-        self._drawn = False
-        _write_all(self._fd, f"{before}{line}\n".encode("utf-8", "backslashreplace"))
-
-    # structlog calls the method that is named like the level.
-    debug = info = warning = error = write
-
-    def draw(self, bar: str) -> None:
-        """Draw the bar anew, in the same line."""
-        self._drawn = True
-        _write_all(self._fd, f"{_CLEAR}{bar}".encode())
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    """Write all of `data`, in one call where the system takes it; give up without a word."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(fd, rest) :]
-        except BlockingIOError:
-            if not _writable(fd):
-                return
-        except OSError:
-            return
-
-
-def _writable(fd: int) -> bool:
-    """Wait until a non-blocking descriptor takes something again, not for ever."""
-    import select
-
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(_PATIENCE_MS))
 
 
 def clean(value: Any) -> Any:

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrator.errors import LockedError, MigratorError, NotReadyError
+from migrator.errors import InterruptedRunError, LockedError, MigratorError, NotReadyError
 from migrator.storage.layout import like_database, make_home
 from migrator.system.files import (
     create_file,
@@ -247,6 +247,8 @@ def _holder(layout: Layout) -> str:
 
     try:
         noted = state.read(layout.state)
+    except InterruptedRunError:
+        raise
     except MigratorError:
         return ""
     if noted is None:

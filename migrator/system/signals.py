@@ -37,6 +37,7 @@ class Signals:
     def __init__(self) -> None:
         self.received: int | None = None
         self.facts: dict[str, object] = {}
+        self._came = False
         self._deferring = 0
         self.wakeup, self._wakeup_end = -1, -1
 
@@ -86,12 +87,17 @@ class Signals:
             os.read(self.wakeup, 4096)
         return True
 
+    def came(self) -> bool:
+        """Tell whether one has ever come."""
+        return self._came
+
     def check(self) -> None:
         """Raise for a signal that came while signals were only noted."""
         if self.received is not None:
             raise self._interruption(self.received)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._came = True
         first = self.received is None
         self.received = self.received or number
         if not self._deferring and first:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
+import select
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +20,7 @@ import pytest
 from tests.support import others
 from tests.support.files import history, opened, rows
 from tests.support.machine import tool
-from tests.support.processes import Result, Running, running
+from tests.support.processes import Result, Running, clean_environment, command, end, running
 from tests.support.scene import UP, Scene, is_alive, wait_for_end
 from tests.support.waiting import until
 
@@ -290,6 +293,63 @@ def test_a_stop_blocked_by_who_started_us_is_unblocked(tmp_path):
     with scene.running("--", "/bin/echo", env={"PAUSE": "1"}, prefix=prefix) as process:
         wait_for_second(process)
         assert_stopped(scene, process, signal.SIGTERM, "001", "002", outcome="failed_restored")
+
+
+TALKING = {
+    "001_talks.py": UP + "    conn.execute('CREATE TABLE made (id)')\n"
+    "    while 'PAUSE' in os.environ:\n        print('A line. ' * 20)\n"
+}
+
+
+@contextmanager
+def unread(scene: Scene, module: str, phase: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Have a run under way whose stderr nobody reads any more: full at once, or in a migration."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096 if phase == "start" else 65536)
+    if phase == "start":
+        os.write(writing, b"x" * 4096)
+    words = ("up", *scene.options) if module == "migrator" else (*scene.options, "--", "/bin/echo")
+    env = clean_environment({"PAUSE": "1"})
+    process = subprocess.Popen(command(module, words), stderr=writing, env=env)
+    try:
+        room = select.poll()
+        room.register(writing, select.POLLOUT)
+        until(lambda: not room.poll(0), "The pipe never became full.")
+        if phase == "migration":
+            until(scene.locked, "The run never began.")
+        time.sleep(0.5)
+        yield process
+    finally:
+        end(process)  # type: ignore[arg-type]
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize("phase", ["start", "migration"])
+@pytest.mark.parametrize("module", ["entrypoint", "migrator"])
+def test_a_stop_is_obeyed_where_nobody_reads_the_log(tmp_path, module, phase):
+    """A log driver that hangs fills the pipe of stderr: the lines are lost, the stop is not."""
+    scene = Scene.make(tmp_path, TALKING)
+    with unread(scene, module, phase) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+    scene.assert_as_before("001")
+    scene.assert_goes_on("001")
+
+
+def test_a_slow_reader_gets_every_line(tmp_path):
+    """Without a stop a full pipe is waited for, and no line is lost or torn."""
+    scene = Scene.make(tmp_path, {"001_talks.py": UP + "    for n in range(2000): print(n)\n"})
+    args = command("entrypoint", (*scene.options, "--", "/bin/echo"))
+    with subprocess.Popen(args, stderr=subprocess.PIPE, env=clean_environment()) as process:
+        assert process.stderr is not None
+        time.sleep(1)
+        events = [json.loads(line) for line in process.stderr]
+    assert process.returncode == 0
+    assert [event["text"] for event in events if event["event"] == "migration.output"] == [
+        str(number) for number in range(2000)
+    ]
+    assert [event["event"] for event in events][-2:] == ["run.finished", "app.exec"]
 
 
 # --- the commit -----------------------------------------------------------------

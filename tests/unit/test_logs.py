@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import structlog
 
-from migrator.report import logs
-from migrator.report.logs import Forward, Log, clean, cut
+from migrator.errors import InterruptedRunError
+from migrator.report import sink
+from migrator.report.logs import Forward, Log, clean, cut, to_structlog
 
 
 class Reader:
@@ -215,9 +216,45 @@ def test_a_reader_that_has_stopped_does_not_hold_the_run_up(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody reads a full pipe: after a moment the line is dropped."""
-    monkeypatch.setattr(logs, "_PATIENCE_MS", 10)
+    monkeypatch.setattr(sink, "_PATIENCE", 0.01)
     os.set_blocking(reader.writing, False)
     Log(fd=reader.writing)("x", "Something happened.", text="a" * 200_000)
+
+
+def test_a_stop_does_not_wait_for_a_reader_that_has_stopped(reader: Reader) -> None:
+    """What is cut off by it does not spoil the line that is written once somebody reads again."""
+    log = Log(fd=reader.writing)
+    stopping = threading.Event()
+    log.give_up_when(stopping.is_set)
+    thread = threading.Thread(target=lambda: log("x", "Too long.", text="a" * 200_000))
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive()
+    stopping.set()
+    thread.join()
+    log("x", "Dropped.")
+    left = os.read(reader.reading, 1 << 20)
+    log("run.finished", "The end.")
+    lines = (left.decode() + reader.text()).splitlines()
+    assert len(lines) == 2
+    assert json.loads(lines[1])["message"] == "The end."
+
+
+def test_a_signal_in_the_middle_of_a_line_ends_the_run(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logging never fails a run, but a stop that comes during it is no failure of the log."""
+
+    def stopped(*_arguments: object) -> int:
+        raise InterruptedRunError(15, "The run was ended by SIGTERM.")
+
+    for thorough in (False, True):
+        log = Log(fd=reader.writing)
+        if thorough:
+            log.expect_run()
+        monkeypatch.setattr(os, "write", stopped)
+        with pytest.raises(InterruptedRunError):
+            log("x", "Something happened.")
 
 
 def test_nobody_on_the_other_end_fails_nothing() -> None:
@@ -409,7 +446,7 @@ def test_a_log_that_fails_does_not_fail_the_run() -> None:
 def test_the_default_is_structlog_as_the_application_configured_it() -> None:
     """Without a logger of its own the application's structlog gets our events."""
     with structlog.testing.capture_logs() as events:
-        logs.to_structlog()("x", "Something happened.", level="warning", pending=1)
+        to_structlog()("x", "Something happened.", level="warning", pending=1)
     assert events == [
         {
             "event": "x",
