@@ -14,7 +14,8 @@ import pytest
 
 from tests.faults.planted import Bug
 from tests.powercut.planted import BUGS
-from tests.powercut.replay import SMALL, Scenery, Size, examine
+from tests.powercut.replay import SMALL, Size, examine
+from tests.powercut.scenery import Scenery
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(0)]
 
