@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 from migrator import errors
 from migrator.errors import MigratorError
 from migrator.model import Emit
+from migrator.system import descendants
 from migrator.system.signals import Signals
 
 GRACE = 1.5
@@ -36,7 +37,6 @@ ALIVE = 10.0
 _TEXT = 500
 _DRAIN = 0.5
 _BOUNDARIES = ("migration.started", "migration.finished", "migration.failed")
-_REAP = 5.0
 _CHUNK = 8192
 """How much is read before the parent looks at its signals again: output may have no end."""
 _LONGEST_LINE = 4096
@@ -118,8 +118,8 @@ def supervise(
     """
     report, report_end = _pipe()
     output, output_end = _pipe()
-    before = _children()
-    _subreaper(on=True)
+    before = descendants.children()
+    descendants.subreaper(on=True)
     _flush()
     parent = os.getpid()
     try:
@@ -132,7 +132,7 @@ def supervise(
             os.close(output_end)
             watch = _Watch(pid, emit, Ending())
             _wait(watch, signals, report, output)
-            _reap_leftovers(before)
+            descendants.end_leftovers(before)
             _drain(watch, report, output)
             watch.ending.signum = signals.received
             watch.ending.seconds = round(time.monotonic() - watch.started_at, 3)
@@ -140,7 +140,7 @@ def supervise(
     finally:
         os.close(report)
         os.close(output)
-        _subreaper(on=False)
+        descendants.subreaper(on=False)
 
 
 # --- in the child ---------------------------------------------------------
@@ -159,6 +159,7 @@ def _child(
     try:
         for number in theirs:
             os.close(number)
+        descendants.mark()
         _detach(output)
         signal.set_wakeup_fd(-1)
         for number in (*Signals.HANDLED, signal.SIGCHLD):
@@ -254,7 +255,9 @@ def _die_with(parent: int) -> None:
     A change of credentials clears the wish, so this comes after it; a parent
     that ended before is noticed by its process number.
     """
-    _prctl(1, signal.SIGKILL)
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(70)
 
@@ -436,46 +439,6 @@ def _pipe() -> tuple[int, int]:
     for number in ends:
         os.close(number)
     return above[0], above[1]
-
-
-def _children() -> set[int]:
-    """Return the process numbers of this process's children."""
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return set()
-    own = os.getpid()
-    return {int(name) for name in names if name.isdigit() and _parent_of(name) == own}
-
-
-def _parent_of(pid: str) -> int | None:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-def _reap_leftovers(before: set[int]) -> None:
-    """Kill what the worker left behind: as the subreaper, its orphans are our children."""
-    deadline = time.monotonic() + _REAP
-    while (left := _children() - before) and time.monotonic() < deadline:
-        for pid in left:
-            _kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-        time.sleep(0.001)
-
-
-def _subreaper(*, on: bool) -> None:
-    """Become, or cease to be, the parent of descendants that lose theirs (prctl(2))."""
-    _prctl(36, int(on))
-
-
-def _prctl(option: int, value: int) -> None:
-    import ctypes
-
-    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def _flush() -> None:

@@ -462,3 +462,38 @@ def test_as_process_1_a_worker_that_leaves_daemons_behind_is_tidied_up_after(tmp
     assert number == 1
     assert count <= 3
     assert rows(scene.database, "SELECT name FROM items WHERE id = 1") == [("ONE",)]
+
+
+@pytest.mark.root
+def test_as_process_1_what_others_started_in_the_container_is_left_alone(tmp_path):
+    """An orphan of a `docker exec` comes to process 1 as well; only the worker's own are killed."""
+    go = tmp_path / "go"
+    code = f"""
+    if os.fork() == 0:
+        os.setsid()
+        os.execve("/bin/sleep", ["sleep", "3333"], {{}})
+    print("begun")
+    while not os.path.exists({str(go)!r}):
+        time.sleep(0.01)
+"""
+    scene = Scene.make(tmp_path, {"001_waits.py": UP + code})
+    show = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
+    words = (*scene.options, "--", "/bin/sh", "-c", show)
+    with running("entrypoint", *words, directory=tmp_path, prefix=isolated()) as process:
+        process.wait_for("migration.output")
+        first = descendant(process.pid)
+        inside = (tool("nsenter"), "--target", str(first), "--pid", "--mount", "--")
+        orphan = "sleep 4444 > /dev/null 2>&1 & echo begun"
+        assert subprocess.run([*inside, "/bin/sh", "-c", orphan], check=False).returncode == 0
+        until(lambda: has_child(first, "4444"), "The orphan did not come to process 1.")
+        go.touch()
+        result = process.finish()
+    assert result.code == 0, result.stderr
+    assert "sleep 4444" in result.stdout
+    assert "sleep 3333" not in result.stdout
+
+
+def has_child(parent: int, text: str) -> bool:
+    """Tell whether a process has a child with a text in its command line."""
+    names = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return any(text in Path(f"/proc/{name}/cmdline").read_text() for name in names)

@@ -1,0 +1,103 @@
+"""
+What a worker leaves behind, told from what other programs leave behind.
+
+As the subreaper this process becomes the parent of every descendant of the
+worker that loses its own; as PID 1 of a container also of what `docker exec`
+has started. Only the former may be killed. The worker therefore bears a mark
+that its descendants inherit whatever they do (fork, exec, a session of their
+own, an emptied environment): a resource limit that no kernel since Linux 2.4
+applies any more (`RLIMIT_LOCKS`, getrlimit(2)), and that can be read of every
+process (proc_pid_limits(5)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+_RLIMIT_LOCKS = 10
+_LINE = b"Max file locks"
+_MARK = 0x736C6974
+_REAP = 5.0
+"""Seconds that may pass until all of them have ended."""
+
+
+def mark() -> None:
+    """Mark this process and all that will descend from it."""
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):
+        hard = resource.getrlimit(_RLIMIT_LOCKS)[1]
+        resource.setrlimit(_RLIMIT_LOCKS, (_mark_below(hard), hard))
+
+
+def subreaper(*, on: bool) -> None:
+    """Become, or cease to be, the parent of descendants that lose theirs (prctl(2))."""
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(36, int(on), 0, 0, 0)
+
+
+def children() -> set[int]:
+    """Return the process numbers of this process's children."""
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return set()
+    own = os.getpid()
+    return {int(name) for name in names if name.isdigit() and _parent_of(name) == own}
+
+
+def end_leftovers(before: set[int]) -> None:
+    """
+    Kill and collect what a worker that has ended left behind.
+
+    Args:
+        before: Children that this process had before the worker.
+    """
+    marked = _expected_mark()
+    deadline = time.monotonic() + _REAP
+    while time.monotonic() < deadline:
+        adopted = children() - before
+        ours = {pid for pid in adopted if _locks_limit(pid) in (marked, None)}
+        for pid in ours:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in adopted:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        if not ours:
+            return
+        time.sleep(0.001)
+
+
+def _expected_mark() -> bytes:
+    """Return the mark as it reads in another process's limits."""
+    import resource
+
+    hard = resource.getrlimit(_RLIMIT_LOCKS)[1]
+    return str(_mark_below(hard)).encode()
+
+
+def _mark_below(hard: int) -> int:
+    """Return the mark, which can be no more than the hard limit (-1 is none)."""
+    return _MARK if hard < 0 or hard > _MARK else max(hard - 1, 0)
+
+
+def _locks_limit(pid: int) -> bytes | None:
+    """Return a process's soft limit as the kernel writes it, None where it cannot be read."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/limits", "rb") as lines:
+        for line in lines:
+            if line.startswith(_LINE):
+                return line.removeprefix(_LINE).split()[0]
+    return None
+
+
+def _parent_of(pid: str) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
