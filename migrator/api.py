@@ -25,6 +25,7 @@ from migrator.model import Settings
 from migrator.report.logs import Forward, to_structlog
 from migrator.report.outcome import Result, new_run_id, say_failed, say_finished
 from migrator.safety.context import Context
+from migrator.settings.options import read_given
 from migrator.storage.layout import Layout
 from migrator.storage.lock import RunLock
 from migrator.system.deadline import Deadline
@@ -83,6 +84,7 @@ class MigrationRunner:
 
     Raises:
         TypeError: An unknown option.
+        UsageError: A value that its flag would not take either, `:memory:` among them.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class MigrationRunner:
         self.migrations_dir = migrations_dir
         self.migrations: list[Any] = []
         directory = "" if migrations_dir is None else os.fspath(migrations_dir)
-        self._settings = _settings(Path(db_path), directory, in_use, options)
+        self._settings = _settings(db_path, directory, in_use, options)
 
     def add_migration(self, migration: Any) -> None:
         """
@@ -246,15 +248,13 @@ def _forward(layout: Layout) -> Forward:
     return forward
 
 
-def _settings(database: Path, migrations: str, in_use: InUse, options: dict[str, Any]) -> Settings:
-    """Return the settings of a runner, with the paths in them made paths."""
-    for name in ("backup_dir",):
-        if options.get(name) is not None:
-            options[name] = Path(options[name])
-    if "accept" in options:
-        options["accept"] = frozenset(options["accept"])
-    settings = Settings(database=database, migrations=migrations, in_use=in_use)
-    return replace(settings, **options)
+def _settings(
+    database: str | os.PathLike[str], migrations: str, in_use: InUse, options: dict[str, Any]
+) -> Settings:
+    """Return the settings of a runner, each value judged as on a command line."""
+    given = {"database": database, "in_use": in_use, **options}
+    read = {name: read_given(name, value) for name, value in given.items()}
+    return replace(Settings(read["database"], migrations), **read)
 
 
 def _say(text: str, *, verbose: bool) -> None:

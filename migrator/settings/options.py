@@ -31,6 +31,7 @@ __all__ = [
     "migrations_source",
     "option_value",
     "read_environment",
+    "read_given",
     "stderr_is_terminal",
     "wants_colors",
 ]
@@ -229,6 +230,32 @@ def option_value(option: Option, texts: Mapping[str, str], environ: Mapping[str,
     variable = option.variable or ""
     text = environ.get(variable, "")
     return option.read(text, variable) if text else option.default
+
+
+def read_given(name: str, value: Any) -> Any:
+    """
+    Read a value that code gives as its flag would be: what is allowed there is allowed here.
+
+    Args:
+        name: The field; one that no option has is left to who takes it.
+        value: The value, or the text that its flag takes.
+
+    Raises:
+        UsageError: It is no value of this option.
+    """
+    option = next((each for each in ENGINE_OPTIONS if each.field == name), None)
+    if option is None or value is None or (option.default is not None and value == option.default):
+        return value
+    return option.read(_as_text(value), name)
+
+
+def _as_text(value: Any) -> str:
+    """Return what a value is on a command line."""
+    if isinstance(value, set | frozenset | list | tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, float):
+        return f"{min(value, values.LONGEST):f}"
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
 def engine_settings(

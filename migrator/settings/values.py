@@ -21,7 +21,7 @@ _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _SCHEME = re.compile(r"(?:(file|sqlite3):|([A-Za-z][A-Za-z0-9+.\-]*)://)", re.IGNORECASE)
 
 _TABLE_LENGTH = 200
-_LONGEST = 1e9
+LONGEST = 1e9
 """Thirty years in seconds: what is longer overflows some clock and means 'for ever'."""
 _DIGITS = 18
 """Digits of the greatest count: more of them mean 'all', and Python refuses to read 5000."""
@@ -68,7 +68,7 @@ def seconds(text: str) -> float:
     if not _SECONDS.fullmatch(text):
         msg = "which is no decimal number without a unit"
         raise BadValueError(msg)
-    return min(float(text), _LONGEST)
+    return min(float(text), LONGEST)
 
 
 def count(text: str) -> int:

@@ -19,6 +19,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from migrator import Migration, MigrationRunner, errors
+from migrator.errors import UsageError
 from tests.support.digest import logical_digest
 from tests.support.files import (
     SEEDS,
@@ -222,6 +223,51 @@ def test_an_unknown_option_is_a_type_error(volume):
     """A slip in an option's name is found when the runner is made."""
     with pytest.raises(TypeError):
         MigrationRunner(volume / "app.db", "migrations", lock_timeuot=1)
+
+
+BAD_VALUES = {
+    "in_use": "alow",
+    "row_guard": "of",
+    "verify": "complete",
+    "create": "no",
+    "backup_keep": -1,
+    "lock_timeout": -0.5,
+    "wait_timeout": "soon",
+    "history_table": "two words",
+    "accept": ["newer", "older"],
+}
+
+
+@pytest.mark.parametrize("name", BAD_VALUES)
+def test_a_bad_value_is_refused_when_the_runner_is_made(volume, name):
+    """A slip in a value would otherwise switch a guard off without a word."""
+    with pytest.raises(UsageError, match=f"^{name} is "):
+        MigrationRunner(volume / "app.db", "migrations", **{name: BAD_VALUES[name]})
+
+
+@pytest.mark.parametrize("name", [":memory:", "file:app.db", "sqlite:///app.db"])
+def test_what_is_no_path_is_refused_when_the_runner_is_made(volume, monkeypatch, name):
+    """A file called `:memory:` is nobody's database."""
+    monkeypatch.chdir(volume)
+    with pytest.raises(UsageError, match="database is "):
+        MigrationRunner(name, "migrations")
+    assert [] == os.listdir(volume)
+
+
+def test_values_are_given_as_values_or_as_a_command_line_has_them(database, migrations):
+    """Numbers, sets and paths, or the texts that their flags take."""
+    runner = MigrationRunner(
+        str(database),
+        migrations,
+        in_use="wait",
+        backup_dir=str(database.parent / "kept"),
+        backup_keep="3",
+        accept={"newer"},
+        lock_timeout=float("inf"),
+        wait_timeout=0.00001,
+    )
+    assert 2 == runner.run_pending_migrations(verbose=False)
+    assert (database.parent / "kept").is_dir()
 
 
 # --- migrations registered in code ----------------------------------------------
