@@ -14,6 +14,7 @@ from migrator.errors import (
     NoPermissionError,
     NotReadyError,
 )
+from migrator.system.files import A_LITTLE, has_room
 
 _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL = 5, 6, 8, 10, 11, 13
 _PERM, _CANTOPEN, _AUTH, _NOTADB = 3, 14, 23, 26
@@ -37,6 +38,17 @@ def is_disk_failure(error: BaseException) -> bool:
     return primary_code(error) in (_IOERR, _FULL)
 
 
+def is_out_of_room(error: BaseException, directory: Path) -> bool:
+    """
+    Tell whether a disk, or a quota, was full.
+
+    Of a quota SQLite says "disk I/O error", and where it cannot make a journal or
+    a `-shm` "unable to open database file": only trying to write tells the reason.
+    """
+    code = primary_code(error)
+    return code == _FULL or (code in (_IOERR, _CANTOPEN) and not has_room(directory, A_LITTLE))
+
+
 def of_sqlite(error: sqlite3.Error, database: Path, doing: str) -> MigratorError:
     """
     Translate an error of SQLite that came outside of a migration.
@@ -58,10 +70,10 @@ def of_sqlite(error: sqlite3.Error, database: Path, doing: str) -> MigratorError
         return NotReadyError(
             text, hint="Stop whatever uses the database.", reason="database.in_use"
         )
-    if code in (_IOERR, _FULL):
-        reason = "disk.full" if code == _FULL else "disk.failed"
-        hint = "Make space on the volume." if code == _FULL else "Check the volume and its disk."
-        return DiskError(text, hint=hint, reason=reason)
+    if is_out_of_room(error, database.parent):
+        return DiskError(text, hint="Make space on the volume.", reason="disk.full")
+    if code == _IOERR:
+        return DiskError(text, hint="Check the volume and its disk.", reason="disk.failed")
     if code in (_PERM, _CANTOPEN, _READONLY, _AUTH):
         hint = "Check the owner and the mode of the database, its directory and its sidecars."
         return NoPermissionError(text, hint=hint)

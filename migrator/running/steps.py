@@ -28,7 +28,7 @@ from migrator.errors import (
     VerificationError,
 )
 from migrator.model import Entry, Script, Section
-from migrator.report.failures import is_disk_failure, primary_code
+from migrator.report.failures import is_disk_failure, is_out_of_room, primary_code
 from migrator.safety.context import Batch, Context
 
 _CUT = 500
@@ -135,7 +135,7 @@ def _perform(
             ctx.inline and isinstance(error, KeyboardInterrupt)
         ):
             raise
-        failure = _failure(desk, script, error, batch)
+        failure = _failure(ctx, desk, script, error, batch)
         if not ctx.inline:
             # What the migration's frames hold may be all the memory that there is.
             traceback.clear_frames(error.__traceback__)
@@ -281,7 +281,9 @@ def _say_failed(ctx: Context, script: Script, error: MigratorError, seconds: flo
 # --- what a failure is called ---------------------------------------------
 
 
-def _failure(desk: Desk, script: Script, error: BaseException, batch: Batch) -> MigratorError:
+def _failure(
+    ctx: Context, desk: Desk, script: Script, error: BaseException, batch: Batch
+) -> MigratorError:
     """Turn what a migration raised into the error that ends the run."""
     found = desk.failure(error)
     first = found.error if found is not None else error
@@ -296,10 +298,11 @@ def _failure(desk: Desk, script: Script, error: BaseException, batch: Batch) -> 
         "statement": found.text[:_CUT] if found is not None and found.text else None,
         "error": text,
     }
-    if is_disk_failure(first):
+    full = is_out_of_room(first, ctx.layout.database.parent)
+    if full or is_disk_failure(first):
         message = f"The disk failed while {where} ran: {text}."
         hint = "Make space on the volume, or check its disk; the migration itself may be fine."
-        reason = "disk.full" if primary_code(first) == sqlite3.SQLITE_FULL else "disk.failed"
+        reason = "disk.full" if full else "disk.failed"
         return DiskError(message, hint=hint, reason=reason, data=data)
     doing = "could not be undone" if batch.down else "failed"
     message = f"Migration {where} {doing}: {text.rstrip('.')}."

@@ -18,6 +18,7 @@ from migrator.safety.litter import remove_litter, remove_work_files
 from migrator.safety.live import Live
 from migrator.safety.writeback import keep_failed, write_back
 from migrator.storage import state
+from migrator.system.files import has_room
 
 
 @contextlib.contextmanager
@@ -46,7 +47,7 @@ def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]
             _undo(ctx, live, saved)
         except (sqlite3.Error, OSError) as second:
             raise _not_undone(ctx, failure, second) from error
-        if is_full(failure) and saved.run_id == ctx.run_id:
+        if _in_the_way(ctx, failure, saved):
             backup.remove_backup(ctx.layout, saved)
         forget(ctx)
         if failure is error or isinstance(error, KeyboardInterrupt):
@@ -54,15 +55,17 @@ def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]
         raise failure from error
 
 
+def _in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
+    """Tell whether this run's own backup takes the room that the application may need."""
+    if saved.run_id != ctx.run_id or not isinstance(failure, DiskError):
+        return False
+    return is_full(failure) or not has_room(ctx.layout.home, saved.bytes)
+
+
 def _undo(ctx: Context, live: Live, saved: Backup) -> None:
     """Roll back, and compare the database with the backup where nobody else can write."""
-    live.guard.rollback()
-    remove_work_files(ctx.layout)
-    if ctx.settings.in_use == "wait":
-        live.checkpoint()
-        if saved.journal_mode and live.journal_mode() != saved.journal_mode:
-            live.set_journal_mode(saved.journal_mode)
-    identical = live.same_as(saved.path)
+    _roll_back_in_any_room(ctx, live, saved)
+    identical = live.same_as(saved.path) if saved.path.exists() else None
     if identical is False:
         put_back(ctx, live, saved)
         return
@@ -74,6 +77,35 @@ def _undo(ctx: Context, live: Live, saved: Backup) -> None:
         method="rollback" if ctx.way == "in-place" else "discarded",
         identical=identical,
     )
+
+
+def _roll_back_in_any_room(ctx: Context, live: Live, saved: Backup) -> None:
+    """
+    Roll back, on a full disk without the run's own backup if need be.
+
+    Where every write takes a new block (btrfs), rolling back takes room as well,
+    for us and for whoever opens the database next.
+    """
+    try:
+        _roll_back(ctx, live, saved)
+    except (sqlite3.Error, OSError):
+        if saved.run_id != ctx.run_id or has_room(ctx.layout.home, saved.bytes):
+            raise
+        remove_work_files(ctx.layout)
+        backup.remove_backup(ctx.layout, saved)
+        _roll_back(ctx, live, saved)
+
+
+def _roll_back(ctx: Context, live: Live, saved: Backup) -> None:
+    live.guard.rollback()
+    remove_work_files(ctx.layout)
+    if ctx.settings.in_use == "wait":
+        live.checkpoint()
+        if saved.journal_mode and live.journal_mode() != saved.journal_mode:
+            live.set_journal_mode(saved.journal_mode)
+    with live.guard.engine():
+        # SQLite refuses to read while a rollback is not complete.
+        live.conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
 
 def _not_undone(ctx: Context, failure: MigratorError, second: Exception) -> MigratorError:

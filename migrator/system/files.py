@@ -35,6 +35,8 @@ _NO_DIRECTORY_FSYNC = (
     errno.EPERM,
 )
 FULL = (errno.ENOSPC, errno.EDQUOT)
+A_LITTLE = 1 << 16
+"""Bytes without which SQLite cannot even open a database in WAL mode."""
 _SIDECARS = ("-wal", "-shm", "-journal")
 
 
@@ -317,3 +319,21 @@ def remove_database(path: Path) -> None:
     for sidecar in sidecars(path):
         remove(sidecar)
     remove(path)
+
+
+def has_room(directory: Path, size: int) -> bool:
+    """
+    Tell whether so many bytes can be written to a directory, by trying, since a quota is invisible.
+
+    Nothing stays of it, whatever happens: the file has no name. What cannot be
+    tried counts as room.
+    """
+    try:
+        descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error.errno not in FULL
+    return True

@@ -1,0 +1,75 @@
+"""Bugs that only a full disk shows, planted into a copy of the packages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.faults.planted import Bug
+
+
+@dataclass(frozen=True, slots=True)
+class FullBug:
+    """
+    A bug, and where it shows.
+
+    Args:
+        bug: The bug; its scene is one of tests/disks.
+        kind: On which kind of disk.
+        rooms: With how many KiB left, the likeliest first.
+    """
+
+    bug: Bug
+    kind: str
+    rooms: tuple[int, ...]
+
+
+def _bug(name: str, file: str, old: str, new: str, scene: str) -> Bug:
+    return Bug(name, file, old, new, scene, (), ())
+
+
+BUGS = (
+    FullBug(
+        _bug(
+            "a run that failed for want of space keeps its own backup",
+            "migrator/safety/on_failure.py",
+            "        if _in_the_way(ctx, failure, saved):\n",
+            "        if False:\n",
+            "up in-place wal",
+        ),
+        "ext4",
+        (1800,),
+    ),
+    FullBug(
+        _bug(
+            "the room that a rollback takes on btrfs is not made",
+            "migrator/safety/on_failure.py",
+            "        if saved.run_id != ctx.run_id or has_room(",
+            "        if True or has_room(",
+            "up in-place delete",
+        ),
+        "btrfs quota",
+        (1000,),
+    ),
+    FullBug(
+        _bug(
+            "the last good backup goes as well",
+            "migrator/backups/retention.py",
+            "if each != last and each.name not in protect]",
+            "if each.name not in protect]",
+            "up in-place delete crowded",
+        ),
+        "ext4",
+        (700,),
+    ),
+    FullBug(
+        _bug(
+            "the unfinished copy of a failed run stays",
+            "migrator/safety/litter.py",
+            "    clean_home(layout)\n",
+            "    del layout\n",
+            "up copy delete",
+        ),
+        "ext4",
+        (2200,),
+    ),
+)

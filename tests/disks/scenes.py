@@ -1,0 +1,170 @@
+"""What is run on full disks: databases of a few hundred KiB, and migrations that grow them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.disks.small import fill
+from tests.faults.scenes import Scene
+from tests.support.files import make_database, opened, write_migrations
+
+SIZE, GROWTH = 200 << 10, 1600 << 10
+"""Bytes of the database, and what the migrations add: more than the slack of a 16 MiB disk."""
+APPLICATION_WRITES = "UPDATE users SET name = name WHERE id = 1"
+"""What the application does to its database, and what leaves it as it is."""
+
+_BASE = f"""
+    CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL, filler BLOB);
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)
+        INSERT INTO users SELECT i, 'user ' || i, zeroblob({SIZE} / 50) FROM n;
+    """
+_CHANGE = {
+    "001_add_email.py": '''
+        """Addresses of users, written as people write migrations: with commits in between."""
+
+        def up(conn):
+            conn.execute("ALTER TABLE users ADD COLUMN email TEXT")
+            conn.commit()
+            with conn:
+                conn.execute("UPDATE users SET email = lower(name) || '@example.org'")
+
+        def down(conn):
+            conn.execute("ALTER TABLE users DROP COLUMN email")
+        '''
+}
+_GROW = {
+    "002_grow.sql": f"""
+        -- migrate:up transaction:{{transaction}}
+        CREATE TABLE grown (id INTEGER PRIMARY KEY, data BLOB);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 64)
+            INSERT INTO grown SELECT i, zeroblob({GROWTH} / 64) FROM n;
+        UPDATE users SET name = upper(name);
+
+        -- migrate:down transaction:{{transaction}}
+        UPDATE users SET name = lower(name);
+        CREATE TABLE more AS SELECT * FROM grown;
+        DROP TABLE grown;
+        """
+}
+_SWALLOW = {
+    "002_swallow.py": f'''
+        """Goes on whatever SQLite says, as a few migrations do."""
+
+        transactional = {{flag}}
+
+        def up(conn):
+            conn.execute("CREATE TABLE grown (id INTEGER PRIMARY KEY, data BLOB)")
+            for number in range(64):
+                try:
+                    conn.execute("INSERT INTO grown VALUES (?, zeroblob({GROWTH} / 64))", (number,))
+                except Exception:
+                    pass
+            conn.execute("UPDATE users SET name = upper(name)")
+        '''
+}
+_MEANWHILE = {
+    "000_meanwhile.py": '''
+        """Somebody else fills the disk meanwhile, as far as a file beside the migrations says."""
+
+        {fill}
+
+        def up(conn):
+            if os.path.exists({order!r}):
+                ballast, room = open({order!r}).read().splitlines()
+                fill(ballast, int(room))
+        '''
+}
+_CREATE = {"000_create.sql": _BASE}
+
+
+@dataclass(frozen=True, slots=True)
+class DiskScene(Scene):
+    """
+    A scene on a disk of limited size.
+
+    Args:
+        meanwhile: Whether the disk fills up only during the run, after space was found enough.
+        crowd: How many earlier backups there are.
+    """
+
+    meanwhile: bool = False
+    crowd: int = 0
+
+    def build(self, volume: Path, migrations: Path, packages: Path) -> None:
+        """Make the volume and the migrations as they are before the run."""
+        from tests.faults.harness import arguments, run
+
+        volume.mkdir()
+        write_migrations(migrations, _written(self.files, order_of(migrations)))
+        if not self.journal:
+            return
+        database = volume / "app.db"
+        make_database(database, _BASE, wal=self.journal == "wal")
+        for number in range(self.crowd):
+            earlier = write_migrations(
+                migrations.with_name("earlier"),
+                {f"000.{number}_earlier.sql": f"CREATE TABLE earlier_{number} (id INTEGER);"},
+            )
+            done = run(arguments(("entrypoint",), database, earlier), {}, packages)
+            assert done.code == 0, done.stderr
+        if self.crowd:
+            write_migrations(
+                migrations, {each.name: each.read_text() for each in earlier.glob("*.sql")}
+            )
+        if self.prepared:
+            done = run(arguments(("entrypoint",), database, migrations), {}, packages)
+            assert done.code == 0, done.stderr
+        with opened(database) as conn:
+            conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+
+
+def order_of(migrations: Path) -> Path:
+    """Return the file that tells a migration how far to fill the disk."""
+    return migrations.with_name("order")
+
+
+def _written(files: Mapping[str, str], order: Path) -> dict[str, str]:
+    source = "import ctypes\nimport os\n\n" + inspect.getsource(fill)
+    indented = source.replace("\n", "\n        ")
+    return {
+        name: text.replace("{fill}", indented).replace("{order!r}", repr(str(order)))
+        for name, text in files.items()
+    }
+
+
+def _files(transaction: str) -> dict[str, str]:
+    grow = {name: text.format(transaction=transaction) for name, text in _GROW.items()}
+    return {**_CHANGE, **grow}
+
+
+def _scenes() -> list[DiskScene]:
+    ways = {"in-place": _files("true"), "copy": _files("false")}
+    scenes = []
+    for way, files in ways.items():
+        for journal in ("delete", "wal"):
+            up = DiskScene(f"up {way} {journal}", files, journal=journal)
+            scenes.append(up)
+            full = {**_MEANWHILE, **files}
+            scenes.append(replace(up, name=f"{up.name} meanwhile", files=full, meanwhile=True))
+        scenes.append(DiskScene(f"install {way}", {**_CREATE, **files}))
+        command = ("migrator", "down", "--to", "001")
+        scenes.append(DiskScene(f"down {way} wal", files, command, "wal", prepared=True))
+        flag = str(way == "in-place")
+        swallow = {name: text.replace("{flag}", flag) for name, text in _SWALLOW.items()}
+        name = f"up {way} delete swallowing"
+        scenes.append(DiskScene(name, {**_CHANGE, **swallow}, journal="delete"))
+    scenes.append(
+        DiskScene("up in-place delete crowded", ways["in-place"], journal="delete", crowd=3)
+    )
+    for journal in ("delete", "wal"):
+        command = ("migrator", "restore", "latest")
+        scenes.append(
+            DiskScene(f"restore {journal}", ways["in-place"], command, journal, prepared=True)
+        )
+    return scenes
+
+
+SCENES = {scene.name: scene for scene in _scenes()}

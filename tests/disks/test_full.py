@@ -1,0 +1,83 @@
+"""
+Full disks: a few sizes of a few scenes, and the bugs that the harness must find.
+
+The whole of it is `python -m tests.prove --only full`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.disks.full import STEP, Narrow, border, borders
+from tests.disks.planted import BUGS, FullBug
+from tests.disks.scenes import SCENES
+from tests.disks.small import KIB, KINDS, Kind, missing, small_disk
+
+pytestmark = [pytest.mark.faults, pytest.mark.root, pytest.mark.timeout(0)]
+
+
+def of(name: str) -> Kind:
+    """Return a kind of disk, and skip the test where this machine cannot have it, CI aside."""
+    lack = missing(KINDS[name])
+    if lack and os.environ.get("CI"):
+        pytest.fail(f"needs {lack}")
+    if lack:
+        pytest.skip(f"needs {lack}")
+    return KINDS[name]
+
+
+@pytest.mark.parametrize(
+    ("scene", "kind", "room"),
+    [
+        ("up in-place wal", "ext4", 1800),
+        ("restore delete", "ext4", 1000),
+        ("up in-place delete meanwhile", "xfs", 200),
+        ("up copy delete meanwhile", "btrfs", 700),
+        ("up copy delete", "btrfs quota", 500),
+    ],
+)
+def test_a_full_disk_leaves_old_or_new(scene: str, kind: str, room: int, tmp_path: Path) -> None:
+    """With too little room the database is old, and usable, and the next start with room is new."""
+    with small_disk(of(kind), tmp_path / "disk") as disk:
+        verdict = Narrow(SCENES[scene], disk, tmp_path / "aside").try_with(room, starts=1)
+    assert verdict.code in (73, 74)
+    assert [] == verdict.problems
+
+
+@pytest.mark.parametrize("planted", BUGS, ids=[each.bug.name for each in BUGS])
+def test_a_planted_bug_is_found(planted: FullBug, tmp_path: Path) -> None:
+    """The harness finds this bug on the disk that it is for."""
+    with small_disk(of(planted.kind), tmp_path / "disk") as disk:
+        stage = Narrow(SCENES[planted.bug.scene], disk, tmp_path / "aside")
+        stage.packages = planted.bug.plant(tmp_path / "packages")
+        found = [stage.try_with(room, starts=1).problems for room in planted.rooms]
+    assert any(found)
+
+
+def test_where_the_end_changes_is_found() -> None:
+    """Between two sizes with different ends, every change is narrowed down to a block."""
+    ends = {0: "old", 400: "old", 800: "new"}
+
+    def look(room: int) -> str:
+        return ends.setdefault(room, "old" if room < 500 else "new")
+
+    assert [(496, 500)] == borders(ends, look)
+
+
+def test_exactly_so_much_is_left(tmp_path: Path) -> None:
+    """A disk of which so many KiB are left takes them, and no block more."""
+    with small_disk(of("ext4"), tmp_path / "disk") as disk:
+        disk.leave(40 * KIB)
+        with pytest.raises(OSError, match="No space left"):
+            os.posix_fallocate(os.open(disk.home / "file", os.O_CREAT | os.O_RDWR), 0, 44 * KIB)
+        (disk.home / "file").unlink()
+        (disk.home / "file").write_bytes(bytes(40 * KIB))
+
+
+def test_border() -> None:
+    """The border is the least size, in blocks, for which a condition holds no more."""
+    assert 72 == border(0, 512, lambda room: room < 70)
+    assert STEP == border(0, 512, lambda room: room < 1)
