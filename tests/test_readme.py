@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from entrypoint.options import OPTIONS
 from entrypoint.reference import up_to_date
@@ -46,9 +47,10 @@ FOREIGN_FLAGS = {
     "--rm", "--entrypoint", "--no-cache-dir", "--no-deps", "--read-only", "--cap-drop",
     "--security-opt", "--user", "--from", "--check", "--write", "--help", "--version", "--fail",
     "--platform", "--env", "--port", "--build-arg", "--network", "--format",
-    "--minutes", "--only", "--seed", "--jobs",
+    "--minutes", "--only", "--seed", "--jobs", "--replicas", "--force", "--for", "--container",
+    "--selector",
 }  # fmt: skip
-"""Flags on the pages that are docker's, pip's, or those of scripts of this repository."""
+"""Flags on the pages that are docker's, kubectl's, pip's, or those of scripts of this repository."""
 
 VOLATILE = {"timestamp", "run_id", "seconds", "bytes", "path", "name", "database"}
 
@@ -175,6 +177,60 @@ def test_what_does_not_exist_yet_is_said():
     assert "not on PyPI yet" in section
     for line in ("MIGRATOR_DATABASE", "MIGRATOR_MIGRATIONS", "ENTRYPOINT"):
         assert f"`{line}`" in section
+
+
+# --- what is cut out of a file that is tested by itself ------------------------
+
+
+def holds(whole: object, part: object) -> bool:
+    """Tell whether one YAML value has all that the other one says, further keys and items aside."""
+    if isinstance(whole, dict) and isinstance(part, dict):
+        return all(key in whole and holds(whole[key], value) for key, value in part.items())
+    if isinstance(whole, list) and isinstance(part, list):
+        return all(any(holds(each, value) for each in whole) for value in part)
+    return type(whole) is type(part) and whole == part
+
+
+def in_order(whole: list[str], part: list[str]) -> bool:
+    """Tell whether lines stand in a text in this order, others between them aside."""
+    rest = iter(whole)
+    return all(line in rest for line in part)
+
+
+def dockerfile(name: str) -> list[str]:
+    """Return the lines of an example with the ARG lines' defaults put in."""
+    found = text(ROOT / "examples" / name / "Dockerfile")
+    for variable, default in re.findall(r"^ARG (\w+)=(.*)$", found, re.MULTILINE):
+        found = found.replace(f"${{{variable}}}", default)
+    return found.splitlines()
+
+
+def test_its_dockerfiles_are_the_examples_shortened():
+    """Every line stands in the example, in this order."""
+    shown = blocks(README, "dockerfile")
+    assert len(shown) == 2
+    for name, code in zip(("node", "wheel"), shown, strict=True):
+        assert in_order(dockerfile(name), [line for line in code.splitlines() if line]), name
+
+
+def test_its_yaml_is_the_files_shortened():
+    """Every key and value of the three ways stands in compose.example.yml or in the Deployment."""
+    shown = [yaml.safe_load(code) for code in blocks(README, "yaml")]
+    compose = yaml.safe_load(text(ROOT / "compose.example.yml"))
+    deployment = yaml.safe_load(text(ROOT / "deploy/kubernetes/deployment.yaml"))
+    assert len(shown) == 3
+    for whole, part in zip((compose, deployment, compose), shown, strict=True):
+        assert holds(whole, part), part
+
+
+def test_a_cut_that_says_something_else_is_noticed():
+    """A value, an item or a line that the file does not have makes it no cut."""
+    whole = {"a": {"b": [1, {"c": "x"}]}, "d": True}
+    assert holds(whole, {"a": {"b": [{"c": "x"}]}})
+    for part in ({"a": {"b": [2]}}, {"a": {"b": [{"c": "y"}]}}, {"d": 1}, {"e": None}, {"a": []}):
+        assert not holds(whole, part)
+    assert in_order(["a", "b", "c"], ["a", "c"])
+    assert not in_order(["a", "b", "c"], ["c", "a"])
 
 
 # --- what can be run of it ----------------------------------------------------

@@ -1,20 +1,26 @@
-"""compose.example.yml as it is, run by docker-compose."""
+"""compose.example.yml as it is, run by Docker Compose 2 and by docker-compose 1.29."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.containers.conftest import BUILD, CHECKOUT
+from tests.containers.conftest import CHECKOUT
 from tests.containers.engine import docker, one_builder
+from tests.support import logs
+from tests.support.logs import Event
 from tests.support.machine import tool
 from tests.support.waiting import until
 
@@ -24,50 +30,90 @@ BROKEN = "CREATE TABLE half (x);\nINSERT INTO nowhere VALUES (1);\n"
 class Project:
     """A compose project of its own, on a copy of the checkout's files."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, program: str | Path, base: str, directory: Path) -> None:
         self.directory = directory
+        self.migrations = directory / "migrations"
         self.name = f"test{uuid.uuid4().hex[:8]}"
+        self._program = program
+        self._env = {"BASE": base, "PORT": "0", "PLAIN_PORT": "0", "DOCKER_BUILDKIT": "0"}
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run docker-compose, under a port that the machine gives."""
-        builds = "build" in words or "--build" in words
-        with one_builder() if builds else nullcontext():
+        """Run the program, under ports that the machine gives."""
+        with one_builder() if "--build" in words else nullcontext():
             return subprocess.run(
-                [tool("docker-compose"), "-p", self.name, "-f", "compose.example.yml", *words],
+                [self._program, "-p", self.name, "-f", "compose.example.yml", *words],
                 cwd=self.directory,
-                env={**os.environ, "BASE": BUILD, "PORT": "0", "DOCKER_BUILDKIT": "0"},
+                env={**os.environ, **self._env},
                 capture_output=True,
                 text=True,
                 timeout=300,
                 check=False,
             )
 
+    def up(self, service: str) -> subprocess.CompletedProcess[str]:
+        """Start a service as the file's header says."""
+        return self.run("--profile", "one-off", "up", "--build", "--detach", service)
+
     def one_off(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the application's service with another command."""
         return self.run("run", "--rm", "-T", "app", *words)
 
-    def build_and_start(self) -> int:
-        """Build the image with the migrations as they are now, and return how a start ends."""
-        built = self.run("build", "app")
-        assert built.returncode == 0, built.stdout + built.stderr
-        return self.one_off("python3", "-c", "").returncode
+    def container(self, service: str) -> dict[str, Any]:
+        """Return what the engine knows of the service's container, or nothing where there is none."""
+        found = self.run("--profile", "one-off", "ps", "--all", "--quiet", service).stdout.split()
+        return dict(json.loads(docker("inspect", found[0]))[0]) if found else {}
 
-    def healthy(self, service: str) -> bool | None:
-        """Tell whether the service serves its pages."""
-        code = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8000/health').read())"
-        return self.run("exec", "-T", service, "python3", "-c", code).returncode == 0 or None
+    def state(self, service: str) -> dict[str, Any]:
+        """Return how the service's container is."""
+        return dict(self.container(service).get("State", {}))
+
+    def log_of_a_loop(self, service: str) -> list[Event]:
+        """Wait until the service has been restarted more than once, and return its log."""
+        restarts = "RestartCount"
+        until(lambda: self.container(service)[restarts] >= 2, "no restart", 90)
+        command = ["docker", "logs", self.container(service)["Id"]]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return logs.split(done.stderr)[0]
+
+    def health(self, service: str) -> dict[str, object] | None:
+        """Return what the application answers, or None where it does not yet."""
+        port = self.run("--profile", "one-off", "port", service, "8000").stdout.strip()
+        try:
+            with urllib.request.urlopen(f"http://{port}/health", timeout=5) as response:
+                answer: dict[str, object] = json.load(response)
+        except (OSError, ValueError):
+            return None
+        return answer
+
+    def serves(self, service: str) -> None:
+        """Wait until the application answers from outside."""
+        until(lambda: self.health(service), "it does not answer", 90)
+
+    def applied(self) -> int:
+        """Return how many migrations the database has."""
+        status = self.one_off("migrator", "status", "--json")
+        assert status.returncode == 0, status.stderr
+        return len(json.loads(status.stdout)["applied"])
+
+
+@pytest.fixture(params=["1.29", "2"])
+def program(request: pytest.FixtureRequest, tools: Path) -> str | Path:
+    """Return each generation of the program."""
+    return tools / "docker-compose" if request.param == "2" else tool("docker-compose")
 
 
 @pytest.fixture
-def project(image: str, tmp_path: Path) -> Iterator[Project]:
+def project(
+    program: str | Path, image: str, library_base: str, tmp_path: Path
+) -> Iterator[Project]:
     """Return a project, removed with its volume in the end."""
     directory = tmp_path / "project"
     directory.mkdir()
     shutil.copy(CHECKOUT / ".dockerignore", directory)
     for name in ("examples", "migrations"):
         shutil.copytree(CHECKOUT / name, directory / name)
-    (directory / "migrations").chmod(0o755)
-    project = Project(directory)
+    project = Project(program, library_base, directory)
+    project.migrations.chmod(0o755)
     compose = (CHECKOUT / "compose.example.yml").read_text()
     ours = compose.replace("image: library\n", f"image: {project.name}\n")  # two at once build it
     (directory / "compose.example.yml").write_text(ours)
@@ -76,48 +122,85 @@ def project(image: str, tmp_path: Path) -> Iterator[Project]:
     docker("image", "rm", "--force", project.name)
 
 
-def test_way_out_while_a_start_is_refused(project: Project) -> None:
-    """Of a rolled-back image a start is refused; `run --rm app migrator restore latest` works."""
-    newest = project.directory / "migrations/009_compact.sql"
+def test_way_out_of_a_refused_start(project: Project) -> None:
+    """
+    The older image on a newer database is refused and restarted, again and again.
+
+    Meanwhile `status` answers, the command that the log names works word by word, and then the
+    application comes up by itself.
+    """
+    newest = project.migrations / "009_compact.sql"
     text = newest.read_text()
     newest.unlink()
-    assert project.build_and_start() == 0
+    assert project.up("app").returncode == 0
+    project.serves("app")
     newest.write_text(text)
-    assert project.build_and_start() == 0
+    assert project.up("app").returncode == 0
+    project.serves("app")
+    assert project.applied() == 9
     newest.unlink()
-    assert project.build_and_start() == 78
-    restored = project.one_off("migrator", "restore", "latest")
-    status = json.loads(project.one_off("migrator", "status", "--json").stdout)
+    project.up("app")
+    events = project.log_of_a_loop("app")
+    refused = next(event for event in events if event["event"] == "run.finished")
+    assert (refused["exit_code"], refused["reason"]) == (78, "history.newer")
+    assert project.applied() == 9
+
+    (command,) = re.findall(r"`(migrator [^`]+)`", str(refused["hint"]))
+    restored = project.one_off(*shlex.split(command))
     assert restored.returncode == 0, restored.stderr
-    assert (8, [], []) == (len(status["applied"]), status["pending"], status["problems"])
-    assert project.one_off("python3", "-c", "").returncode == 0
+    project.serves("app")
+    assert project.applied() == 8
+
+
+@pytest.mark.parametrize("program", ["2"], indirect=True)
+def test_restore_latest_while_a_migration_fails(project: Project) -> None:
+    """Of an image whose migration fails, `restore latest` leads to the state before the last run."""
+    newest = project.migrations / "009_compact.sql"
+    text = newest.read_text()
+    newest.unlink()
+    assert project.up("app").returncode == 0
+    project.serves("app")
+    newest.write_text(text)
+    (project.migrations / "010_broken.sql").write_text(BROKEN)
+    project.up("app")
+    events = project.log_of_a_loop("app")
+    assert {80} == {event["exit_code"] for event in events if event["event"] == "run.finished"}
+    restored = project.one_off("migrator", "restore", "latest")
+    assert restored.returncode == 0, restored.stderr
+    assert project.applied() == 8
+    (project.migrations / "010_broken.sql").unlink()
+    assert project.up("app").returncode == 0
+    project.serves("app")
+    assert project.applied() == 9
+
+
+def test_both_ways_at_once(project: Project) -> None:
+    """The whole file comes up on one volume: ports differ, and one of the two migrates."""
+    up = project.run("--profile", "one-off", "up", "--build", "--detach")
+    assert up.returncode == 0, up.stderr
+    project.serves("app")
+    project.serves("plain")
+    assert project.state("migrate")["ExitCode"] == 0
+    assert project.applied() == 9
+    until(lambda: health(project) != "starting", "no check", 90)
+    assert health(project) == "healthy"
 
 
 def test_service_that_runs_before(project: Project) -> None:
-    """The application of the second profile starts once the migration service has succeeded."""
-    assert project.run("build", "app").returncode == 0
-    up = project.run("--profile", "one-off", "up", "--detach", "plain")
-    until(lambda: project.healthy("plain"), "it does not answer", 60)
-    ended = project.run("--profile", "one-off", "ps", "--all")
-    assert up.returncode == 0, up.stderr
-    assert "Exit 0" in ended.stdout
-
-
-def test_service_that_fails(project: Project) -> None:
-    """Where the migration service fails, the application is not started."""
-    assert project.run("build", "app").returncode == 0
-    (project.directory / "migrations/010_broken.sql").write_text(BROKEN)
-    up = project.run("--profile", "one-off", "up", "--detach", "plain")
-    ended = project.run("--profile", "one-off", "ps", "--all")
+    """The one-off runs at each `up`, and the application is not started where it fails."""
+    assert project.up("plain").returncode == 0
+    project.serves("plain")
+    assert project.run("--profile", "one-off", "stop").returncode == 0
+    (project.migrations / "010_broken.sql").write_text(BROKEN)
+    up = project.up("plain")
     assert up.returncode != 0
-    assert "Exit 80" in ended.stdout
-    assert "_plain_" not in project.run("--profile", "one-off", "ps", "--quiet", "plain").stdout
+    assert project.state("migrate")["ExitCode"] == 80
+    assert not project.state("plain").get("Running", False)
+    (project.migrations / "010_broken.sql").unlink()
+    assert project.up("plain").returncode == 0
+    project.serves("plain")
 
 
-def test_entrypoint_in_the_image(project: Project) -> None:
-    """The first service migrates by itself, serves, and is healthy by `migrator check`."""
-    assert project.run("up", "--build", "--detach", "app").returncode == 0
-    until(lambda: project.healthy("app"), "it does not answer", 60)
-    words = ("/opt/sqlite-entrypoint/bin/migrator", "check", "--database", "/data/app.db")
-    check = project.run("exec", "-T", "app", *words, "--migrations", "/app/migrations")
-    assert check.returncode == 0, check.stderr
+def health(project: Project) -> str:
+    """Return what the engine makes of the file's healthcheck."""
+    return str(project.state("app")["Health"]["Status"])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,10 +62,10 @@ def stopped(container: str) -> int:
     return int(docker("wait", container))
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/Dockerfile")), ids=lambda p: p.parent.name)
-def test_one_line(path: Path) -> None:
+@pytest.mark.parametrize("name", ["python", "node", "scratch"])
+def test_one_line(name: str) -> None:
     """Each example has the one COPY line, and nothing else of the tree."""
-    lines = path.read_text().splitlines()
+    lines = (EXAMPLES / name / "Dockerfile").read_text().splitlines()
     assert [COPY_LINE] == [line for line in lines if "/opt/sqlite-entrypoint " in line]
 
 
@@ -96,9 +99,36 @@ def test_scratch(image: str, build_stage: str, volume: Volume) -> None:
     assert first.stdout == second.stdout == "1 the first note\n"
 
 
+@pytest.mark.slow
+def test_wheel(library_base: str, volume: Volume, tmp_path: Path) -> None:
+    """With the wheel in the application's Python, a migration imports the application's packages."""
+    shutil.copytree(EXAMPLES / "wheel", tmp_path / "wheel")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "-w",
+        tmp_path / "wheel/dist",
+    ]
+    subprocess.run([*command, CHECKOUT], check=True)
+    articles = build(tmp_path / "wheel", "articles", f"--build-arg=BASE={library_base}")
+    done = run(articles, volumes=[volume.mount])
+    assert (done.code, done.finished["outcome"]) == (0, "created")
+    assert done.stdout == "<h1>One</h1>\n<p>The <em>second</em> one</p>\n"
+
+
 def test_headers() -> None:
-    """Each header builds the image first, and then what its Dockerfile is for."""
+    """Each header makes what is copied first, then builds the directory, and runs the image."""
     for path in EXAMPLES.glob("*/Dockerfile"):
-        commands = re.findall(r"^#   (docker .*)$", path.read_text(), re.MULTILINE)
-        assert commands[0] == "docker build -t sqlite-entrypoint ."
-        assert str(path.parent.relative_to(CHECKOUT)) in commands[1]
+        directory = str(path.parent.relative_to(CHECKOUT))
+        commands = re.findall(r"^#   (.*)$", path.read_text(), re.MULTILINE)
+        first, built, ran = commands
+        wheel = f"pip wheel --no-deps -w {directory}/dist ."
+        assert first in {"docker build -t sqlite-entrypoint .", wheel}
+        assert directory in built
+        tag = built.split()[3]
+        assert ran.startswith(f"docker run --rm -v {tag}:/data ")
+        assert ran.endswith(f" {tag}")
