@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.harness import Verdict
 from tests.faults.scenes import SCENES
 from tests.powercut.recording import recorder
 from tests.powercut.scenery import Cut, Scenery
@@ -30,21 +29,23 @@ class Findings:
     What was found in one scene.
 
     Args:
-        operations: After how many the power was cut.
+        operations: After how many the power was cut, those of a next start included.
         states: Distinct states that were opened.
         broken: Those in which a promise did not hold, one sentence each.
         kinds: Kinds of states that a start may tell apart.
         starts: Starts that were made from a state.
         failed: Those after which a promise did not hold.
-        seconds: How long the opening of the states took.
+        cut_again: Next starts whose power was cut as well.
+        seconds: How long the starts took.
     """
 
-    operations: int
+    operations: int = 0
     states: int = 0
     broken: list[str] = field(default_factory=list)
     kinds: int = 0
     starts: int = 0
     failed: list[str] = field(default_factory=list)
+    cut_again: int = 0
     seconds: float = 0.0
 
 
@@ -58,6 +59,7 @@ class Size:
         most: Of how many pending changes each is dropped, or kept, alone.
         starts: Starts for each kind of state.
         at_most: Starts in all; None for no limit.
+        again: Next starts whose power is cut as well.
         seconds: After how many no further start is made; None for no limit.
     """
 
@@ -65,34 +67,57 @@ class Size:
     most: int = 48
     starts: int = 3
     at_most: int | None = None
+    again: int = 20
     seconds: float | None = None
 
 
-SMALL = Size(subsets=2, most=4, starts=1, at_most=3)
+SMALL = Size(subsets=2, most=4, starts=1, at_most=1, again=1)
 
 
 def examine(stage: Scenery, size: Size, seed: str) -> Findings:
-    """Build every state of a scene and ask; then start after some of each kind."""
+    """Build every state of a scene and ask; then start after some of each kind, and cut again."""
     watch = Stopwatch(size.seconds)
     chance = random.Random(f"{seed} {stage.scene.name}")  # noqa: S311 - nothing secret
-    found = Findings(len(stage.operations))
+    found = Findings()
+    kinds = _open(stage, size, chance, found)
+    found.kinds = len(kinds)
+    chosen = representatives(kinds, size.starts, chance)
+    _start(stage, chosen[: size.at_most], watch, found)
+    for cut in chosen[: size.again]:
+        if not watch.spent:
+            stage.again(cut)
+            found.cut_again += 1
+            _open(stage, size, chance, found, f"{_place(cut)}, and in the next start: ")
+    return found
+
+
+def _open(
+    stage: Scenery, size: Size, chance: random.Random, found: Findings, before: str = ""
+) -> Mapping[bytes, list[Cut]]:
+    """Open every state after what was recorded last; returns the sound ones by their kind."""
     kinds: dict[bytes, list[Cut]] = defaultdict(list)
+    found.operations += len(stage.operations)
     for cut in stage.cuts(chance, size.subsets, size.most):
         verdict = stage.ask(cut)
         found.states += 1
         if verdict.problems:
-            found.broken.append(_sentence(cut, verdict))
+            found.broken.append(f"{before}{_place(cut)}: {'; '.join(verdict.problems)}.")
         else:
             kinds[stage.kind(cut, verdict)].append(cut)
-    found.kinds, found.seconds = len(kinds), watch.seconds
-    for cut in representatives(kinds, size.starts, chance)[: size.at_most]:
+    return kinds
+
+
+def _start(stage: Scenery, cuts: Sequence[Cut], watch: Stopwatch, found: Findings) -> None:
+    """Start after each cut, while there is time."""
+    began = watch.seconds
+    for cut in cuts:
         if watch.spent:
             break
         verdict = stage.start(cut)
         found.starts += 1
         if verdict.problems:
-            found.failed.append(_sentence(cut, verdict))
-    return found
+            found.failed.append(f"{_place(cut)}: {'; '.join(verdict.problems)}.")
+    found.seconds = watch.seconds - began
 
 
 def representatives(
@@ -104,8 +129,8 @@ def representatives(
     return [cuts[n] for n in range(number) for cuts in shuffled if n < len(cuts)]
 
 
-def _sentence(cut: Cut, verdict: Verdict) -> str:
-    return f"Cut after operation {cut.after}, {cut.what}: {'; '.join(verdict.problems)}."
+def _place(cut: Cut) -> str:
+    return f"Cut after operation {cut.after}, {cut.what}"
 
 
 def rows(effort: Effort) -> Iterator[Row]:
@@ -116,7 +141,7 @@ def rows(effort: Effort) -> Iterator[Row]:
         random.Random(effort.seed).shuffle(names)  # noqa: S311 - nothing secret
         turns = max(1, int(effort.seconds / A_SCENE))
         names = names[: effort.jobs * turns]
-        size = Size(6, 24, 1, seconds=effort.share(turns))
+        size = Size(6, 24, 1, None, 2, effort.share(turns))
     with ProcessPoolExecutor(effort.jobs) as pool:
         jobs = [
             pool.submit(_examined, name, effort.directory / f"{n}", library, size, effort.seed)
@@ -136,14 +161,15 @@ def _examined(name: str, directory: Path, library: Path, size: Size, seed: str) 
     stage = Scenery(name, directory, library)
     found = examine(stage, size, seed)
     stage.close()
+    spent = watch.seconds - found.seconds
     return [
-        Row("replay", name, found.operations, found.states, tuple(found.broken), found.seconds),
+        Row("replay", name, found.operations, found.states, tuple(found.broken), spent),
         Row(
             "replay",
             f"{name}: the next start",
             found.kinds,
             found.starts,
             tuple(found.failed),
-            watch.seconds - found.seconds,
+            found.seconds,
         ),
     ]

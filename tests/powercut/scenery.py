@@ -74,9 +74,17 @@ class Scenery(Afterwards):
     def rehearse(self) -> Done:
         """Record a run that nothing disturbs."""
         fresh(self._template, self.volume)
+        return self._record(self.scene.command)
+
+    def again(self, cut: Cut) -> None:
+        """Record the next start from one of the states, for its power to be cut in turn."""
+        cut.state.write(self.volume)
+        self._record(self.scene.next_command)
+
+    def _record(self, command: Sequence[str]) -> Done:
         self.recorder.clear()
         self._before = Disk.of(self.volume, self.scene.name)
-        done = self._run(self.scene.command, faulty=True)
+        done = self._run(command, faulty=True)
         self.operations = self.recorder.operations()
         assert any(map(_says_success, self.operations)) == (done.code == 0)
         self._complete()

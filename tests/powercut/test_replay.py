@@ -44,6 +44,7 @@ def test_after_a_power_cut_the_database_is_old_or_new(
     found = examine(stage, SMALL, SEED)
     assert found.states > found.operations
     assert found.starts == SMALL.at_most
+    assert found.cut_again == SMALL.again
     assert [] == found.broken
     assert [] == found.failed
 
