@@ -37,16 +37,18 @@ def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]
     Undo the run when anything fails, and prove that the database is as before.
 
     Raises:
-        OutcomeUnknownError: The disk failed at the commit, and goes on failing.
+        OutcomeUnknownError: The disk failed at the commit, which stands, or goes on failing.
     """
     try:
         yield
     except BaseException as error:
         failure = as_failure(ctx, error)
         try:
-            _undo(ctx, live, saved)
+            undone = _undo(ctx, live, saved)
         except (sqlite3.Error, OSError) as second:
             raise _not_undone(ctx, failure, second) from error
+        if not undone:
+            raise _unverified(ctx, failure) from error
         if _in_the_way(ctx, failure, saved):
             backup.remove_backup(ctx.layout, saved)
         forget(ctx)
@@ -62,21 +64,39 @@ def _in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
     return is_full(failure) or not has_room(ctx.layout.home, saved.bytes)
 
 
-def _undo(ctx: Context, live: Live, saved: Backup) -> None:
-    """Roll back, and compare the database with the backup where nobody else can write."""
+def _undo(ctx: Context, live: Live, saved: Backup) -> bool:
+    """
+    Roll back, and compare the database with the backup where nobody else can write.
+
+    Returns:
+        Whether the run is undone: beside others a commit may stand whose last
+        sync has failed, and nothing is overwritten there.
+    """
     _roll_back_in_any_room(ctx, live, saved)
     identical = live.same_as(saved.path) if saved.path.exists() else None
+    if identical is None and _stands(ctx, live):
+        return False
     if identical is False:
         put_back(ctx, live, saved)
-        return
+        return True
     if not ctx.began:
-        return
+        return True
     ctx.emit(
         "restore.finished",
         "The database is as it was before this run.",
         method="rollback" if ctx.way == "in-place" else "discarded",
         identical=identical,
     )
+    return True
+
+
+def _stands(ctx: Context, live: Live) -> bool:
+    """Tell by the history whether the run was committed, where no comparison can tell."""
+    if ctx.phase != "commit":
+        return False
+    left = state.read(ctx.layout.state)
+    with live.guard.engine():
+        return left is not None and left.is_in(ctx.history.read(live.conn))
 
 
 def _roll_back_in_any_room(ctx: Context, live: Live, saved: Backup) -> None:

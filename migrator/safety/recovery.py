@@ -96,12 +96,7 @@ def _was_committed(ctx: Context, left: RunState) -> bool:
     is the one step which its transaction does not cover.
     """
     with contextlib.closing(open_plain(ctx)) as conn:
-        rows = ctx.history.read(conn)
-        undone = left.extra.get("undone")
-        if undone is None:
-            committed = any(row.run_id == left.run_id for row in rows)
-        else:
-            committed = not {row.identity for row in rows} & set(undone)
+        committed = left.is_in(ctx.history.read(conn))
         wanted = left.extra.get("wanted_journal_mode") if committed else left.journal_mode
         if wanted and left.way == "copy":
             conn.execute(f"PRAGMA journal_mode = {wanted}")

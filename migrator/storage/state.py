@@ -19,8 +19,10 @@ from migrator.system.files import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from migrator.model import Applied
     from migrator.system.files import Ownership
 
 FORMAT: Final = 1
@@ -55,6 +57,13 @@ class RunState:
     journal_mode: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+
+    def is_in(self, rows: Sequence[Applied]) -> bool:
+        """Tell from the history's rows whether what this run did was committed."""
+        undone = self.extra.get("undone")
+        if undone is None:
+            return any(row.run_id == self.run_id for row in rows)
+        return not {row.identity for row in rows} & set(undone)
 
 
 def now() -> str:

@@ -20,10 +20,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def points() -> int | None:
-    """Return how many faults are tried in a scene; None for all."""
-    wanted = os.environ.get(POINTS, "3")
-    return None if wanted == "all" else int(wanted)
+def points() -> int:
+    """Return how many faults are tried in a scene."""
+    return int(os.environ.get(POINTS, "6"))
 
 
 @pytest.fixture(scope="session")

@@ -8,135 +8,23 @@ finished backup open, and hold what was backed up?
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from tests.faults.contents import NOTHING, State, digest_of, state_of
+from tests.faults.launching import Done, HungError, arguments, run, under_faults
 from tests.faults.scenes import APPLICATION, Scene, fresh
 from tests.faults.shim import Call, Fault, Shim
-from tests.support.logs import Event, parse_line
-from tests.support.processes import PACKAGES, clean_environment, without_coverage
-from tests.support.waiting import until
-
-HUNG = 40.0
-"""Seconds after which a run counts as hung; the program's own waits are set to far less."""
-_WAITS = ("--wait-timeout", "2", "--lock-timeout", "2", "--mount", "ignore")
-_VOLATILE = "SELECT version, name FROM migrations ORDER BY version"
-_HEADER = ("encoding", "user_version", "application_id", "page_size", "auto_vacuum")
-NOTHING = "no database"
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How a run ended: its exit code (negative for a signal) and what it wrote."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def last(self) -> Event | None:
-        """The last line of the run's log but for `app.…`, None where there is none."""
-        events = [parse_line(line) for line in self.stderr.splitlines(keepends=False)]
-        events = [event for event in events if not event["event"].startswith("app.")]
-        return events[-1] if events else None
-
-
-def arguments(command: Sequence[str], database: Path, migrations: Path) -> list[str]:
-    """Return the arguments of `python -m` for a scene's command."""
-    waits = _WAITS if command[0] == "entrypoint" else _WAITS[:4]
-    where = ("--database", str(database), "--migrations", str(migrations), "--log-format", "json")
-    return [command[0], *where, *waits, *command[1:]]
-
-
-def run(words: Sequence[str], env: Mapping[str, str], packages: Path = PACKAGES) -> Done:
-    """Run one of the commands in a process group of its own, until all of that has ended."""
-    environment = without_coverage(clean_environment(dict(env)))
-    if packages != PACKAGES:
-        environment["PYTHONPATH"] = str(packages)
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words],
-        env=environment,
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=HUNG)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        out, err = process.communicate()
-        raise HungError(err) from None
-    until(lambda: not _alive(process.pid), f"The group {process.pid} still lives.")
-    return Done(process.returncode, out, err)
-
-
-class HungError(Exception):
-    """A run that did not end."""
-
-
-def _alive(group: int) -> bool:
-    """Tell whether a process of the group is left, zombies that nobody reaps aside."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                stat = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
-                if int(stat[2]) == group and stat[0] not in "ZX":
-                    return True
-    return False
-
-
-# -- what a database holds ---------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """A database's contents as a digest, and its journal mode."""
-
-    digest: str
-    mode: str
-
-
-def state_of(database: Path) -> State:
-    """Return what a plain `sqlite3` finds, the history's times and run ids aside."""
-    if not database.exists():
-        return State(NOTHING, "")
-    digest = hashlib.sha256()
-    with closing(sqlite3.connect(database, isolation_level=None)) as conn:
-        conn.text_factory = bytes
-        schema = conn.execute(
-            "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
-        ).fetchall()
-        parts: list[Any] = [schema]
-        parts += [conn.execute(f"PRAGMA {name}").fetchone() for name in _HEADER]
-        for kind, name, *_ in schema:
-            if kind == b"table":
-                query = _VOLATILE if name == b"migrations" else f'SELECT * FROM "{name.decode()}"'
-                parts.append((name, sorted(map(repr, conn.execute(query)))))
-        check = conn.execute("PRAGMA integrity_check").fetchall()
-        parts.append(check if check != [(b"ok",)] else "ok")
-        mode = conn.execute("PRAGMA journal_mode").fetchone()[0].decode()
-    digest.update(repr(parts).encode())
-    return State(digest.hexdigest()[:16], mode)
-
+from tests.support.logs import Event
+from tests.support.processes import PACKAGES
 
 # -- one scene -----------------------------------------------------------------------------
 
@@ -154,11 +42,25 @@ class Verdict:
     state: str = ""
     problems: list[str] = field(default_factory=list)
     log: str = ""
+    then: str = ""
 
     def __str__(self) -> str:
         """Return it as one line."""
-        what = f"{self.scene} | {self.fault} | {self.at} | {self.code} {self.outcome} {self.state}"
+        fault = f"{self.fault}, then {self.then}" if self.then else str(self.fault)
+        what = f"{self.scene} | {fault} | {self.at} | {self.code} {self.outcome} {self.state}"
         return " | ".join([what, *self.problems])
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What the next start led to."""
+
+    code: int
+    error: str
+    log: str
+    state: State
+    litter: frozenset[str]
+    problems: tuple[str, ...]
 
 
 class Stage:
@@ -170,31 +72,49 @@ class Stage:
         directory: Where all of it goes; must not exist.
         library: The compiled shim.
         packages: Where the two packages lie: a patched copy in the tests of the harness.
+
+    Attributes:
+        forked: Whether runs are forked from a process that has imported the
+            packages; otherwise each is a process of its own from the start.
+        remembers: Whether the next start is made only once from the same bytes.
     """
+
+    forked = True
+    remembers = True
 
     def __init__(
         self, scene: Scene, directory: Path, library: Path, packages: Path = PACKAGES
     ) -> None:
         directory.mkdir(parents=True)
-        self.scene, self.packages = scene, packages
+        self.scene, self.library, self.packages = scene, library, packages
         self.volume, self.migrations = directory / "data", directory / "migrations"
         self.database = self.volume / "app.db"
         self._template, self._peek = directory / "template", directory / "peek"
-        self.shim = Shim(library, directory / "control", self.volume)
+        self._seen: dict[tuple[str, bytes], State | Exception] = {}
+        self._starts: dict[bytes, Next] = {}
         scene.build(self.volume, self.migrations, packages)
         os.rename(self.volume, self._template)
         self.old = self._look(self._template)
         self.earlier = self._finished(self._template)
         self.calls = self._rehearse()
 
+    @property
+    def shim(self) -> Shim:
+        """The shim that the runs are under."""
+        return under_faults(self.library, self.packages).shim
+
     def _rehearse(self) -> list[Call]:
         """Run without a fault: what it ends in is new."""
         fresh(self._template, self.volume)
-        self.shim.arm(Fault(0, "count"))
+        self.arm(Fault(0, "count"))
         self._learn(self._run(self.scene.command, faulty=True))
         calls = self.shim.calls()
         assert calls
         return calls
+
+    def arm(self, fault: Fault, run: int = 1) -> None:
+        """Have the next run meet a fault; `run` is how many there will have been."""
+        self.shim.arm(fault, self.volume, run)
 
     def _learn(self, done: Done) -> None:
         """Take what an undisturbed run has led to as new."""
@@ -213,19 +133,33 @@ class Stage:
     def use(self, packages: Path) -> None:
         """Go on with other packages, whose calls are counted anew; what is new stays."""
         self.packages = packages
+        self._starts.clear()
         fresh(self._template, self.volume)
-        self.shim.arm(Fault(0, "count"))
+        self.arm(Fault(0, "count"))
         self._run(self.scene.command, faulty=True)
         self.calls = self.shim.calls()
 
     def _run(self, command: Sequence[str], *, faulty: bool) -> Done:
+        """Run a command, with the fault that the shim is armed with, or without any."""
         words = arguments(command, self.database, self.migrations)
+        if not faulty:
+            self.arm(Fault(0, "count"), run=3)
+        if self.forked:
+            return under_faults(self.library, self.packages).launcher.run(words)
         return run(words, self.shim.env if faulty else {}, self.packages)
 
     def _look(self, volume: Path) -> State:
         """Open a copy, so that what is looked at stays for the next start to recover."""
-        fresh(volume, self._peek)
-        return state_of(self._peek / "app.db")
+
+        def look() -> State:
+            shutil.rmtree(self._peek, ignore_errors=True)
+            self._peek.mkdir()
+            for path in volume.glob("app.db*"):
+                if path.is_file():
+                    shutil.copy(path, self._peek)
+            return state_of(self._peek / "app.db")
+
+        return self._once("database", digest_of(volume, _is_of_the_database), look)
 
     def _finished(self, volume: Path) -> dict[str, State]:
         """Return what each finished backup holds."""
@@ -235,34 +169,79 @@ class Stage:
                 continue
             noted = json.loads(facts.read_text())
             path = facts.with_suffix("")
-            data = path.read_bytes()
-            same = hashlib.sha256(data).hexdigest() == noted["sha256"]
+            found[path.name] = self._backup(path.read_bytes(), noted["sha256"])
+        return found
+
+    def _backup(self, data: bytes, noted: str) -> State:
+        digest = hashlib.sha256(data)
+
+        def look() -> State:
             copy = self._peek.with_name("backup.db")
             copy.write_bytes(data)
-            found[path.name] = state_of(copy) if same else State("damaged", "")
+            found = state_of(copy)
             copy.unlink()
+            return found
+
+        if digest.hexdigest() != noted:
+            return State("damaged", "")
+        return self._once("backup", digest.digest(), look)
+
+    def _once(self, what: str, digest: bytes, look: Callable[[], State]) -> State:
+        """Look once at each content: the same bytes hold the same."""
+        key = what, digest
+        if key not in self._seen:
+            try:
+                self._seen[key] = look()
+            except sqlite3.Error as error:
+                self._seen[key] = error
+        found = self._seen[key]
+        if isinstance(found, Exception):
+            raise found
         return found
 
     # -- one fault ---------------------------------------------------------------------
 
-    def play(self, fault: Fault, then: Fault | None = None) -> Verdict:
+    def play(self, fault: Fault) -> Verdict:
+        """Inject a fault, ask the four questions, start again and ask once more."""
+        fresh(self._template, self.volume)
+        return self._judge(fault, lambda verdict: self._play(verdict, fault))
+
+    def leave(self, fault: Fault) -> bool:
+        """Inject a fault, and leave the volume so; returns whether the fault was met."""
+        fresh(self._template, self.volume)
+        self.arm(fault)
+        self._run(self.scene.command, faulty=True)
+        return self.shim.fired > 0
+
+    def recover(self) -> list[Call]:
+        """Start without a fault from what is there, and return the calls of that."""
+        self.arm(Fault(0, "count"), run=2)
+        self._run(self.scene.next_command, faulty=False)
+        return self.shim.calls()
+
+    @cached_property
+    def undisturbed(self) -> list[Call]:
+        """What a start calls that follows no fault."""
+        fresh(self._template, self.volume)
+        return self.recover()
+
+    def again(self, start: Path, fault: Fault, then: Fault) -> Verdict:
         """
-        Inject a fault, ask the four questions, start again and ask once more.
+        Kill the start that follows a fault, and start once more.
 
         Args:
+            start: A volume as `fault` had left it.
             fault: The fault of the first run.
-            then: A fault of the start after it, before the last one.
+            then: The one of the start after it.
         """
-        fresh(self._template, self.volume)
-        at = str(self.calls[fault.point - 1]) if fault.point <= len(self.calls) else "beyond"
+        fresh(start, self.volume)
+        return self._judge(fault, lambda verdict: self._then(verdict, fault, then))
+
+    def _judge(self, fault: Fault, play: Callable[[Verdict], None]) -> Verdict:
+        at = str(self.calls[fault.point - 1]) if 0 < fault.point <= len(self.calls) else "beyond"
         verdict = Verdict(self.scene.name, fault, fired=False, at=at)
         try:
-            self._first(verdict, fault)
-            if then is not None:
-                self.shim.arm(then)
-                self._run(self.scene.next_command, faulty=True)
-                self._ask_database(verdict, f"second fault {then}: ")
-            self._next(verdict, fault)
+            play(verdict)
         except HungError as error:
             verdict.problems.append("hung")
             verdict.log = str(error)
@@ -270,8 +249,23 @@ class Stage:
             verdict.problems.append(f"{type(error).__name__}: {error}")
         return verdict
 
+    def _play(self, verdict: Verdict, fault: Fault) -> None:
+        self._first(verdict, fault)
+        self._next(verdict, fault)
+
+    def _then(self, verdict: Verdict, fault: Fault, then: Fault) -> None:
+        """Have the start after a fault meet one as well; then comes the last one."""
+        self.arm(then, run=2)
+        done = self._run(self.scene.next_command, faulty=True)
+        verdict.fired = self.shim.fired > 0
+        verdict.then = f"{then} {self.shim.calls()[then.point - 1]}" if verdict.fired else "beyond"
+        verdict.log += done.stderr
+        self._ask_database(verdict, "after the second fault ")
+        self._ask_backups(verdict)
+        self._next(verdict, fault)
+
     def _first(self, verdict: Verdict, fault: Fault) -> None:
-        self.shim.arm(fault)
+        self.arm(fault)
         done = self._run(self.scene.command, faulty=True)
         verdict.fired = self.shim.fired > 0
         verdict.code, verdict.log = done.code, done.stderr
@@ -355,19 +349,31 @@ class Stage:
 
     def _next(self, verdict: Verdict, fault: Fault) -> None:
         """Ask (c): the next start ends new, or fails the same way, and leaves no litter."""
-        done = self._run(self.scene.next_command, faulty=False)
-        state = self._look(self.volume)
+        digest = digest_of(self.volume)
+        found = self._starts.get(digest) or self._start()
+        if self.remembers:
+            self._starts[digest] = found
         say = verdict.problems.append
-        if done.code != self.code:
-            say(f"the next start ends with {done.code}: {(done.last or {}).get('error')}")
-            verdict.log += done.stderr
-        if state not in self.ends:
-            word = {self.old: "old", self.new: "new"}.get(state, f"neither ({state.mode})")
-            say(f"after the next start the database is {word}")
-        litter = sorted(self._litter() - self._allowed(fault, verdict.log))
+        if found.code != self.code:
+            say(f"the next start ends with {found.code}: {found.error}")
+            verdict.log += found.log
+        if found.state not in self.ends:
+            state = {self.old: "old", self.new: "new"}.get(found.state)
+            say(f"after the next start the database is {state or f'neither ({found.state.mode})'}")
+        litter = sorted(found.litter - self._allowed(fault, verdict.log))
         if litter:
             say(f"litter after the next start: {litter}")
-        self._ask_backups(verdict)
+        verdict.problems += found.problems
+
+    def _start(self) -> Next:
+        """Start without a fault from what is there: the same bytes lead to the same end."""
+        done = self._run(self.scene.next_command, faulty=False)
+        aside = Verdict(self.scene.name, Fault(0, "count"), fired=False, at="")
+        self._ask_backups(aside)
+        error = str((done.last or {}).get("error"))
+        litter = frozenset(self._litter())
+        state = self._look(self.volume)
+        return Next(done.code, error, done.stderr, state, litter, tuple(aside.problems))
 
     def _allowed(self, fault: Fault, log: str) -> set[str]:
         """Return what may stay: SQLite's own files that do no harm, and a database put back."""
@@ -383,10 +389,6 @@ class Stage:
         if self.scene.after is not None:
             # A start with nothing pending writes nothing; the next run removes it.
             allowed.add("app.db.migrator/.state.json.tmp")
-        journal = self.volume / "app.db-journal"
-        if journal.exists() and journal.read_bytes()[:1] in (b"", b"\0"):
-            # Ended, so that nothing is rolled back; the next one to write removes it.
-            allowed.add(journal.name)
         return allowed
 
     def _litter(self) -> set[str]:
@@ -396,6 +398,10 @@ class Stage:
             for name in names:
                 found.add(os.path.relpath(os.path.join(base, name), self.volume))
         own = {"app.db.migrator/lock", "app.db.migrator/.gitignore", "backups/.gitignore"}
+        journal = self.volume / "app.db-journal"
+        if journal.exists() and journal.read_bytes()[:1] in (b"", b"\0"):
+            # Ended, so that nothing is rolled back; the next one to write removes it.
+            own.add(journal.name)
         backups = {
             f"backups/{name}{end}" for name in self._finished(self.volume) for end in ("", ".json")
         }
@@ -404,3 +410,8 @@ class Stage:
     def close(self) -> None:
         """Remove everything."""
         shutil.rmtree(self.volume.parent, ignore_errors=True)
+
+
+def _is_of_the_database(path: str) -> bool:
+    """Tell whether a file is the database or one of SQLite's beside it."""
+    return path.startswith("app.db") and os.sep not in path and path != "app.db.migrator"

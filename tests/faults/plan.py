@@ -1,78 +1,74 @@
-"""Which faults are tried: all of them, or a seeded spread."""
+"""Which faults are tried, in an order whose every beginning is spread over all of them."""
 
 from __future__ import annotations
 
 import errno
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tests.faults import shim
 from tests.faults.shim import Call, Fault
 
-_KILLS = ("all-before", "all-after", "torn")
-_ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EACCES)
 
 
-def faults_at(point: int, call: Call, calls: Sequence[Call], leader: int) -> list[Fault]:
-    """Return every fault that makes sense at one call."""
-    kills = ["all-before", "all-after", "caller-before", "caller-after"]
+def kills_at(point: int, call: Call, leader: int) -> list[Fault]:
+    """Return every kill at one call."""
+    kills = ["all-before", "all-after"]
     if call.pid != leader:
-        kills.append("parent-before")
+        # The parent calls nothing while there is a worker: it is everybody then.
+        kills += ["worker-before", "worker-after", "parent-before", "parent-after"]
     if call.kind & shim.WRITE:
-        kills += ["torn", "short"]
-    found = [Fault(point, action) for action in kills]
-    for error in _ERRORS:
-        eligible = error == errno.EIO or call.kind & shim.NEEDS_SPACE
-        if eligible:
-            found.append(Fault(point, "error-once", error))
-            found.append(Fault(point, "error-on", error))
-    if call.kind & shim.NEEDS_PERMISSION:
-        found.append(Fault(point, "error-once", errno.EACCES))
+        kills.append("torn")
+    return [Fault(point, action) for action in kills]
+
+
+def faults_at(point: int, call: Call, leader: int) -> list[Fault]:
+    """Return every fault at one call."""
+    found = kills_at(point, call, leader)
+    if call.kind & shim.WRITE:
+        found.append(Fault(point, "short"))
+    for error in ERRORS:
+        found.append(Fault(point, "error-once", error))
+        lasting = Fault(point, "error-on", error)
+        if call.kind & lasting.mask:
+            # Elsewhere it would begin with the next call that it is for.
+            found.append(lasting)
     return found
 
 
-def every_fault(calls: Sequence[Call]) -> list[Fault]:
-    """Return every fault at every call."""
-    leader = calls[0].pid
-    return [
-        fault
-        for point, call in enumerate(calls, 1)
-        for fault in faults_at(point, call, calls, leader)
-    ]
+def every_fault(calls: Sequence[Call]) -> list[list[Fault]]:
+    """Return every fault at each call."""
+    return [faults_at(point, call, calls[0].pid) for point, call in enumerate(calls, 1)]
 
 
-def spread(calls: Sequence[Call], number: int, seed: object) -> list[Fault]:
+def every_kill(calls: Sequence[Call]) -> list[list[Fault]]:
+    """Return every kill at each call."""
+    return [kills_at(point, call, calls[0].pid) for point, call in enumerate(calls, 1)]
+
+
+def evenly(faults: Iterable[Sequence[Fault]], seed: object) -> list[Fault]:
     """
-    Return some faults, spread evenly over the calls and over the actions.
+    Return all faults: one at each point, then a second one at each, until none is left.
+
+    However few are taken from the beginning, they lie all over the run.
 
     Args:
-        calls: What a run without a fault does.
-        number: How many faults.
-        seed: Anything; the same one chooses the same faults.
+        faults: Those at each point.
+        seed: Anything; the same one gives the same order.
     """
     chance = random.Random(f"{seed}")  # noqa: S311 - nothing secret
-    chosen = []
-    leader = calls[0].pid
-    tried: dict[str, int] = {}
-    for n in range(min(number, len(calls))):
-        low, high = n * len(calls) // number, (n + 1) * len(calls) // number
-        point = chance.randrange(low, max(high, low + 1)) + 1
-        faults = faults_at(point, calls[point - 1], calls, leader)
-        chance.shuffle(faults)
-        # The action that has been tried least so far.
-        fault = min(faults, key=lambda each: tried.get(str(each).partition("@")[0], 0))
-        name = str(fault).partition("@")[0]
-        tried[name] = tried.get(name, 0) + 1
-        chosen.append(fault)
-    return chosen
+    left = [chance.sample(each, len(each)) for each in faults]
+    first = chance.random()
+    ordered = []
+    while left := [each for each in left if each]:
+        ordered += [left[n].pop() for n in scattered(len(left), first)]
+    return ordered
 
 
-def double_faults(calls: Sequence[Call], number: int, seed: object) -> list[tuple[Fault, Fault]]:
-    """Return pairs: a kill of the run, and one of the start that settles it."""
-    chance = random.Random(f"double {seed}")  # noqa: S311 - nothing secret
-    pairs = []
-    for n in range(number):
-        low, high = n * len(calls) // number, max((n + 1) * len(calls) // number, 1)
-        first = Fault(chance.randrange(low, max(high, low + 1)) + 1, chance.choice(_KILLS))
-        pairs.append((first, Fault(chance.randrange(1, len(calls) // 2), chance.choice(_KILLS))))
-    return pairs
+def scattered(number: int, first: float = 0.0) -> list[int]:
+    """Return the numbers below one so that each lies in the largest gap of those before it."""
+    golden = (5**0.5 - 1) / 2
+    places = [(first + n * golden) % 1 for n in range(number)]
+    rank = {place: n for n, place in enumerate(sorted(places))}
+    return [rank[place] for place in places]

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
+from tests.faults.launching import arguments, run
 from tests.support.files import make_database, opened, write_migrations
 from tests.support.others import leave_hot_journal, leave_wal
 
 APPLICATION = "the application"
-WAYS = ("in-place", "copy", "copy-mode", "copy-page-size")
+_GROUPS = {"in-place": "in place", "copy": "on a copy"}
 
 _BASE = """
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL, filler TEXT);
@@ -131,6 +132,7 @@ class Scene:
 
     Args:
         name: What it is called.
+        group: With which others it is a row of the table.
         files: The migrations.
         command: The package and its arguments after `--database` and `--migrations`.
         journal: `delete` or `wal`; empty where there is no database yet.
@@ -144,6 +146,7 @@ class Scene:
     """
 
     name: str
+    group: str
     files: Mapping[str, str]
     command: tuple[str, ...] = ("entrypoint", "--", "/bin/echo", APPLICATION)
     journal: str = ""
@@ -161,8 +164,6 @@ class Scene:
 
     def build(self, volume: Path, migrations: Path, packages: Path) -> None:
         """Make the volume and the migrations as they are before the run."""
-        from tests.faults.harness import arguments, run
-
         volume.mkdir()
         files = {
             name: text.format(mode=self._other_mode) if "{mode}" in text else text
@@ -177,16 +178,21 @@ class Scene:
             done = run(arguments(("entrypoint",), database, migrations), {}, packages)
             assert done.code == 0, done.stderr
         write_migrations(migrations, self.extra)
-        if self.hot and self.journal == "wal":
-            leave_wal(database)
-        elif self.hot:
-            leave_hot_journal(database)
-        else:
+        if not self.hot:
             _settle(database)
+        elif _is_wal(database):
+            leave_wal(database)
+        else:
+            leave_hot_journal(database)
 
     @property
     def _other_mode(self) -> str:
         return "WAL" if self.journal == "delete" or "page_size" in self.name else "DELETE"
+
+
+def _is_wal(database: Path) -> bool:
+    """Tell by the header, after migrations that may have changed it."""
+    return database.read_bytes()[18] == 2
 
 
 def _settle(database: Path) -> None:
@@ -203,12 +209,27 @@ def _up_scenes() -> list[Scene]:
     for way, journal, hot, fails in product(ways, ("delete", "wal"), (False, True), (False, True)):
         name = f"up {way} {journal} {'hot' if hot else 'clean'}{' failing' if fails else ''}"
         files = {**ways[way], **(_FAILS if fails else {})}
-        scenes.append(Scene(name, files, journal=journal, hot=hot, fails=fails))
+        group = f"up, {_GROUPS[way]}{', failing' if fails else ''}"
+        scenes.append(Scene(name, group, files, journal=journal, hot=hot, fails=fails))
     for journal in ("delete", "wal"):
         for way, second in (("mode", _MODE), ("page_size", _PAGE_SIZE)):
             files = {**_FIRST, **second}
             name = f"up copy {way} {journal} clean"
-            scenes.append(Scene(name, files, journal=journal, mode_moves=True))
+            group = "up, another journal mode or page size"
+            scenes.append(Scene(name, group, files, journal=journal, mode_moves=True))
+    return scenes
+
+
+def _beside_scenes() -> list[Scene]:
+    """Return those of a run beside readers, which has the database open as they have."""
+    command = ("entrypoint", "--in-use", "allow", "--", "/bin/echo", APPLICATION)
+    scenes = []
+    for journal, hot, fails in product(("delete", "wal"), (False, True), (False, True)):
+        name = f"up beside {journal} {'hot' if hot else 'clean'}{' failing' if fails else ''}"
+        files = {**_FIRST, **_SECOND, **_THIRD, **(_FAILS if fails else {})}
+        scenes.append(
+            Scene(name, "up, beside readers", files, command, journal, hot=hot, fails=fails)
+        )
     return scenes
 
 
@@ -220,9 +241,11 @@ def _install_scenes() -> list[Scene]:
     }
     scenes = []
     for way, files in ways.items():
-        scenes.append(Scene(f"install {way}", files))
-        failing = Scene(f"install {way} failing", {**files, **_FAILS}, fails=True)
-        scenes.append(failing)
+        scenes.append(Scene(f"install {way}", "first install", files))
+        failing = {**files, **_FAILS}
+        scenes.append(
+            Scene(f"install {way} failing", "first install, failing", failing, fails=True)
+        )
     return scenes
 
 
@@ -232,26 +255,21 @@ def _down_scenes() -> list[Scene]:
         "copy": {**_FIRST, **_OUTSIDE, **_THIRD},
     }
     command = ("migrator", "down", "--to", "001")
-    scenes = []
-    for way, journal, hot in product(ways, ("delete", "wal"), (False, True)):
-        name = f"down {way} {journal} {'hot' if hot else 'clean'}"
-        scenes.append(Scene(name, ways[way], command, journal, hot=hot, prepared=True))
     bad = {
         "003_rebuild_notes.py": _THIRD["003_rebuild_notes.py"].replace(
-            'conn.execute("UPDATE notes',
-            'conn.execute("DELETE FROM nowhere"); conn.execute("UPDATE notes',
+            'conn.execute("UPDATE notes SET text = lower(text)")',
+            'conn.execute("UPDATE notes SET text = lower(text)"); conn.commit()\n'
+            '            conn.execute("DELETE FROM nowhere")',
         )
     }
-    scenes.append(
-        Scene(
-            "down in-place delete failing",
-            {**_FIRST, **_SECOND, **bad},
-            command,
-            "delete",
-            prepared=True,
-            fails=True,
+    scenes = []
+    for way, journal, hot, fails in product(ways, ("delete", "wal"), (False, True), (False, True)):
+        name = f"down {way} {journal} {'hot' if hot else 'clean'}{' failing' if fails else ''}"
+        group = f"down, {_GROUPS[way]}{', failing' if fails else ''}"
+        files = {**ways[way], **(bad if fails else {})}
+        scenes.append(
+            Scene(name, group, files, command, journal, hot=hot, prepared=True, fails=fails)
         )
-    )
     return scenes
 
 
@@ -261,6 +279,7 @@ def _restore_scenes() -> list[Scene]:
     scenes = [
         Scene(
             f"restore {journal} {'hot' if hot else 'clean'}",
+            "restore",
             files,
             command,
             journal,
@@ -271,15 +290,17 @@ def _restore_scenes() -> list[Scene]:
     ]
     scenes += [
         Scene(
-            f"restore {way} {journal} clean",
+            f"restore {way} {journal} {'hot' if hot else 'clean'}",
+            "restore, another journal mode or page size",
             {**_FIRST, **second},
             command,
             journal,
+            hot=hot,
             prepared=True,
             mode_moves=True,
         )
         for way, second in (("mode", _MODE), ("page_size", _PAGE_SIZE))
-        for journal in ("delete", "wal")
+        for journal, hot in product(("delete", "wal"), (False, True))
     ]
     start = scenes[0]
     scenes.append(
@@ -294,7 +315,13 @@ def _restore_scenes() -> list[Scene]:
 
 SCENES = {
     scene.name: scene
-    for scene in (*_up_scenes(), *_install_scenes(), *_down_scenes(), *_restore_scenes())
+    for scene in (
+        *_up_scenes(),
+        *_beside_scenes(),
+        *_install_scenes(),
+        *_down_scenes(),
+        *_restore_scenes(),
+    )
 }
 
 

@@ -4,6 +4,10 @@
  *
  * Loaded with LD_PRELOAD. What to do stands in a file that all processes map
  * (FAULT_CONTROL); the layout is `struct control`, which shim.py writes and reads.
+ *
+ * With a seed, chance and the time of day are the same in every run of that seed,
+ * and what takes less than TICK seconds takes none, so that equal faults leave equal
+ * bytes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,20 +21,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
+#include <linux/fs.h>
 
 #define ENTRIES 16384
+#define TICK 5
 
 enum action {
-    COUNT_ONLY, ALL_BEFORE, ALL_AFTER, CALLER_BEFORE, CALLER_AFTER, PARENT_BEFORE,
+    COUNT_ONLY, ALL_BEFORE, ALL_AFTER, WORKER_BEFORE, WORKER_AFTER, PARENT_BEFORE, PARENT_AFTER,
     TORN, SHORT, ERROR_ONCE, ERROR_ON
 };
 
-enum { WRITE = 1, SYNC = 2, CREATE = 4, REMOVE = 8, RENAME = 16, LINK = 32, SIZE = 64, OWNER = 128 };
+enum {
+    WRITE = 1, SYNC = 2, CREATE = 4, REMOVE = 8, RENAME = 16, LINK = 32, SIZE = 64, OWNER = 128,
+    MAP = 256
+};
 
 struct entry {
     int32_t pid;
@@ -42,6 +56,8 @@ struct entry {
 struct control {
     _Atomic uint64_t count;
     uint64_t point;
+    uint64_t seed;
+    int64_t epoch;
     uint32_t action;
     uint32_t error;
     uint32_t mask;
@@ -50,7 +66,7 @@ struct control {
     struct entry entries[ENTRIES];
 };
 
-enum verdict { PASS, FAIL, PASS_THEN_DIE_ALL, PASS_THEN_DIE, TEAR, CUT };
+enum verdict { PASS, FAIL, PASS_THEN_DIE_ALL, PASS_THEN_DIE, PASS_THEN_ORPHAN, TEAR, CUT };
 
 static struct control *control;
 
@@ -121,10 +137,11 @@ static enum verdict decide(uint32_t kind, uint64_t number)
     atomic_fetch_add(&control->fired, 1);
     switch (action) {
     case ALL_BEFORE: die(1); break;
-    case CALLER_BEFORE: die(0); break;
+    case WORKER_BEFORE: die(0); break;
     case PARENT_BEFORE: kill(getpgrp(), SIGKILL); break;
     case ALL_AFTER: return PASS_THEN_DIE_ALL;
-    case CALLER_AFTER: return PASS_THEN_DIE;
+    case WORKER_AFTER: return PASS_THEN_DIE;
+    case PARENT_AFTER: return PASS_THEN_ORPHAN;
     case TORN: return kind & WRITE ? TEAR : PASS_THEN_DIE_ALL;
     case SHORT: return kind & WRITE ? CUT : PASS;
     case ERROR_ONCE: return FAIL;
@@ -175,6 +192,8 @@ static void after(enum verdict verdict)
         die(1);
     if (verdict == PASS_THEN_DIE)
         die(0);
+    if (verdict == PASS_THEN_ORPHAN)
+        kill(getpgrp(), SIGKILL);
 }
 
 #define REAL(name) ((__typeof__(&name))real(#name))
@@ -228,17 +247,27 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at)
 
 ssize_t writev(int fd, const struct iovec *parts, int count)
 {
-    PLAIN(before_fd(WRITE, "writev", fd), REAL(writev)(fd, parts, count));
+    DATA(before_fd(WRITE, "writev", fd), count, REAL(writev)(fd, parts, count));
 }
 
 ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at)
 {
-    PLAIN(before_fd(WRITE, "pwritev", fd), REAL(pwritev)(fd, parts, count, at));
+    DATA(before_fd(WRITE, "pwritev", fd), count, REAL(pwritev)(fd, parts, count, at));
 }
 
 ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at)
 {
-    PLAIN(before_fd(WRITE, "pwritev", fd), REAL(pwritev64)(fd, parts, count, at));
+    DATA(before_fd(WRITE, "pwritev", fd), count, REAL(pwritev64)(fd, parts, count, at));
+}
+
+ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t at, int flags)
+{
+    DATA(before_fd(WRITE, "pwritev2", fd), count, REAL(pwritev2)(fd, parts, count, at, flags));
+}
+
+ssize_t splice(int in, off64_t *from, int out, off64_t *to, size_t size, unsigned flags)
+{
+    DATA(before_fd(WRITE, "splice", out), size, REAL(splice)(in, from, out, to, size, flags));
 }
 
 ssize_t sendfile(int out, int in, off_t *at, size_t size)
@@ -297,6 +326,101 @@ int fdatasync(int fd)
     PLAIN(before_fd(SYNC, "fdatasync", fd), REAL(fdatasync)(fd));
 }
 
+int sync_file_range(int fd, off64_t at, off64_t size, unsigned flags)
+{
+    PLAIN(before_fd(SYNC, "sync_file_range", fd), REAL(sync_file_range)(fd, at, size, flags));
+}
+
+/* The stores to what is mapped are seen by no library: their first moment is the mapping. */
+static int shares(int protection, int flags, int fd)
+{
+    return fd >= 0 && (flags & MAP_SHARED) && (protection & PROT_WRITE);
+}
+
+void *mmap(void *start, size_t size, int protection, int flags, int fd, off_t at)
+{
+    if (!shares(protection, flags, fd))
+        return REAL(mmap)(start, size, protection, flags, fd, at);
+    enum verdict verdict = before_fd(MAP, "mmap", fd);
+    if (verdict == FAIL)
+        return MAP_FAILED;
+    void *result = REAL(mmap)(start, size, protection, flags, fd, at);
+    int kept = errno;
+    after(verdict);
+    errno = kept;
+    return result;
+}
+
+void *mmap64(void *start, size_t size, int protection, int flags, int fd, off64_t at)
+{
+    return mmap(start, size, protection, flags, fd, at);
+}
+
+/* Only what copies: FICLONE and FICLONERANGE. */
+int ioctl(int fd, unsigned long request, ...)
+{
+    va_list more;
+    va_start(more, request);
+    void *argument = va_arg(more, void *);
+    va_end(more);
+    if (request != FICLONE && request != FICLONERANGE)
+        return REAL(ioctl)(fd, request, argument);
+    PLAIN(before_fd(WRITE, "ioctl", fd), REAL(ioctl)(fd, request, argument));
+}
+
+int chmod(const char *path, mode_t mode)
+{
+    PLAIN(before_path(OWNER, "chmod", AT_FDCWD, path), REAL(chmod)(path, mode));
+}
+
+int fchmodat(int dirfd, const char *path, mode_t mode, int flags)
+{
+    PLAIN(before_path(OWNER, "fchmodat", dirfd, path), REAL(fchmodat)(dirfd, path, mode, flags));
+}
+
+int chown(const char *path, uid_t uid, gid_t gid)
+{
+    PLAIN(before_path(OWNER, "chown", AT_FDCWD, path), REAL(chown)(path, uid, gid));
+}
+
+int lchown(const char *path, uid_t uid, gid_t gid)
+{
+    PLAIN(before_path(OWNER, "lchown", AT_FDCWD, path), REAL(lchown)(path, uid, gid));
+}
+
+int fchownat(int dirfd, const char *path, uid_t uid, gid_t gid, int flags)
+{
+    PLAIN(before_path(OWNER, "fchownat", dirfd, path),
+          REAL(fchownat)(dirfd, path, uid, gid, flags));
+}
+
+int utimensat(int dirfd, const char *path, const struct timespec times[2], int flags)
+{
+    PLAIN(before_path(OWNER, "utimensat", dirfd, path),
+          REAL(utimensat)(dirfd, path, times, flags));
+}
+
+int futimens(int fd, const struct timespec times[2])
+{
+    PLAIN(before_fd(OWNER, "utimensat", fd), REAL(futimens)(fd, times));
+}
+
+int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    PLAIN(before_fd(OWNER, "fsetxattr", fd), REAL(fsetxattr)(fd, name, value, size, flags));
+}
+
+int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
+{
+    PLAIN(before_path(OWNER, "setxattr", AT_FDCWD, path),
+          REAL(setxattr)(path, name, value, size, flags));
+}
+
+int fremovexattr(int fd, const char *name)
+{
+    PLAIN(before_fd(OWNER, "fremovexattr", fd), REAL(fremovexattr)(fd, name));
+}
+
 int fchmod(int fd, mode_t mode)
 {
     PLAIN(before_fd(OWNER, "fchmod", fd), REAL(fchmod)(fd, mode));
@@ -323,14 +447,91 @@ int posix_fallocate(int fd, off_t at, off_t size)
     return posix_fallocate64(fd, at, size);
 }
 
+/* -- chance and time -- */
+
+static uint64_t drawn;
+
+static uint64_t draw(void)
+{
+    uint64_t z = control->seed * 0x9e3779b97f4a7c15u + ++drawn * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static int seeded(void)
+{
+    return control && control->seed;
+}
+
+static void fill(unsigned char *data, size_t size)
+{
+    for (size_t n = 0; n < size; n++)
+        data[n] = (unsigned char)draw();
+}
+
+ssize_t getrandom(void *data, size_t size, unsigned flags)
+{
+    if (!seeded())
+        return REAL(getrandom)(data, size, flags);
+    fill(data, size);
+    return (ssize_t)size;
+}
+
+/* Stands for /dev/urandom, which SQLite reads from. */
+static int source_of_chance(void)
+{
+    unsigned char data[1024];
+    fill(data, sizeof data);
+    int fd = memfd_create("chance", MFD_CLOEXEC);
+    if (fd >= 0 && (REAL(write)(fd, data, sizeof data) < 0 || lseek(fd, 0, SEEK_SET) < 0))
+        abort();
+    return fd;
+}
+
+static time_t today(void)
+{
+    return (time_t)(1893456000 + 60 * control->seed);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    if (seeded() && clock == CLOCK_REALTIME) {
+        *now = (struct timespec){.tv_sec = today()};
+        return 0;
+    }
+    int result = REAL(clock_gettime)(clock, now);
+    if (!result && seeded() && clock == CLOCK_MONOTONIC && now->tv_sec >= control->epoch)
+        *now = (struct timespec){.tv_sec = now->tv_sec - (now->tv_sec - control->epoch) % TICK};
+    return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    if (!seeded())
+        return REAL(gettimeofday)(now, zone);
+    *now = (struct timeval){.tv_sec = today()};
+    return 0;
+}
+
+time_t time(time_t *out)
+{
+    time_t now = seeded() ? today() : REAL(time)(NULL);
+    if (out)
+        *out = now;
+    return now;
+}
+
 #define OPENED(name, dirfd, path, flags, call)                                     \
     mode_t mode = 0;                                                               \
-    if ((flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE) {                                           \
+    if ((flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE) {                   \
         va_list more;                                                              \
         va_start(more, flags);                                                     \
         mode = va_arg(more, mode_t);                                               \
         va_end(more);                                                              \
     }                                                                              \
+    if (seeded() && !strcmp(path, "/dev/urandom"))                                 \
+        return source_of_chance();                                                 \
     if (!(flags & (O_CREAT | O_TRUNC)))                                            \
         return call;                                                               \
     PLAIN(before_path(CREATE, name, dirfd, path), call)
@@ -353,6 +554,11 @@ int openat(int dirfd, const char *path, int flags, ...)
 int openat64(int dirfd, const char *path, int flags, ...)
 {
     OPENED("openat", dirfd, path, flags, REAL(openat64)(dirfd, path, flags, mode));
+}
+
+int creat(const char *path, mode_t mode)
+{
+    return open(path, O_CREAT | O_WRONLY | O_TRUNC, mode);
 }
 
 int mkdir(const char *path, mode_t mode)

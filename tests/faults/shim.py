@@ -8,6 +8,7 @@ import mmap
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,19 +17,20 @@ import pytest
 SOURCE = Path(__file__).with_name("shim.c")
 ENTRIES = 16384
 
-WRITE, SYNC, CREATE, REMOVE, RENAME, LINK, SIZE, OWNER = (1 << n for n in range(8))
+WRITE, SYNC, CREATE, REMOVE, RENAME, LINK, SIZE, OWNER, MAP = (1 << n for n in range(9))
 """Kinds of calls, as bits."""
 NEEDS_SPACE = WRITE | CREATE | LINK
 NEEDS_PERMISSION = CREATE | REMOVE | RENAME | LINK
-EVERYTHING = 255
+EVERYTHING = 511
 
 ACTIONS = (
     "count",
     "all-before",
     "all-after",
-    "caller-before",
-    "caller-after",
+    "worker-before",
+    "worker-after",
     "parent-before",
+    "parent-after",
     "torn",
     "short",
     "error-once",
@@ -59,6 +61,8 @@ class Fault:
     @property
     def mask(self) -> int:
         """The kinds of calls that a lasting error makes fail."""
+        if self.error == errno.EACCES:
+            return NEEDS_PERMISSION
         return NEEDS_SPACE if self.error in (errno.ENOSPC, errno.EDQUOT) else EVERYTHING
 
     def __str__(self) -> str:
@@ -101,6 +105,8 @@ class _Control(ctypes.Structure):
     _fields_ = (
         ("count", ctypes.c_uint64),
         ("point", ctypes.c_uint64),
+        ("seed", ctypes.c_uint64),
+        ("epoch", ctypes.c_int64),
         ("action", ctypes.c_uint32),
         ("error", ctypes.c_uint32),
         ("mask", ctypes.c_uint32),
@@ -117,21 +123,29 @@ class Shim:
     Args:
         library: What `compiled` returned.
         control: Where the control file goes.
-        root: The directory whose calls count.
     """
 
-    def __init__(self, library: Path, control: Path, root: Path) -> None:
+    def __init__(self, library: Path, control: Path) -> None:
         self.env = {"LD_PRELOAD": str(library), "FAULT_CONTROL": str(control)}
         with control.open("w+b") as file:
             file.truncate(ctypes.sizeof(_Control))
             self._map = mmap.mmap(file.fileno(), 0)
         self._control = _Control.from_buffer(self._map)
-        self._control.root = os.fsencode(root)
 
-    def arm(self, fault: Fault) -> None:
-        """Count from zero, and inject this fault."""
+    def arm(self, fault: Fault, root: Path, run: int = 1) -> None:
+        """
+        Count from zero, and inject this fault.
+
+        Args:
+            fault: The fault.
+            root: The directory whose calls count.
+            run: Runs of one number have the same ids, times and random bytes, and
+                their clock ticks every five seconds only.
+        """
         control = self._control
-        control.count, control.fired = 0, 0
+        control.root = os.fsencode(root)
+        control.count, control.fired, control.seed = 0, 0, run
+        control.epoch = int(time.monotonic())
         control.action, control.error = ACTIONS.index(fault.action), fault.error
         control.mask = fault.mask
         control.point = fault.point

@@ -1,7 +1,7 @@
 """
-Sweep the whole matrix from the command line: `python -m tests.faults.sweep --help`.
+Sweep the whole matrix: `python -m tests.faults.sweep --help`, or `python -m tests.prove --only calls`.
 
-Prints a line for each broken promise, and a table at the end.
+Prints a line for each broken promise, and one for each group of scenes.
 """
 # ruff: noqa: T201  # a command prints
 
@@ -12,99 +12,181 @@ import random
 import re
 import sys
 import tempfile
-import time
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.harness import Stage, Verdict
-from tests.faults.plan import every_fault, spread
-from tests.faults.scenes import SCENES
+from tests.faults import double
+from tests.faults.harness import Stage
+from tests.faults.plan import evenly, every_fault, every_kill
+from tests.faults.scenes import SCENES, fresh
 from tests.faults.shim import Fault, compiled
 from tests.support.processes import PACKAGES
+from tests.support.proof import Effort, Row, Stopwatch
+
+REST = 12
+"""At how many calls of what follows a recovery the start is killed as well."""
+SOME = 4
+"""How many second kills follow a first one where time is short."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What was found in one scene: the fields are those of a row."""
+
+    points: int = 0
+    tried: int = 0
+    broken: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+Search = Callable[[Stage, Path, Stopwatch, str], Found]
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """Yield what every fault at every call leads to, or as many of them as there is time for."""
+    return _rows("calls", _sweep, effort, list(SCENES))
+
+
+def double_rows(effort: Effort) -> Iterator[Row]:
+    """Yield what a second kill leads to, at every call of the recovery from the first."""
+    return _rows("double", _sweep_doubly, effort, list(SCENES))
+
+
+def _rows(harness: str, search: Search, effort: Effort, names: list[str]) -> Iterator[Row]:
+    library = compiled(effort.directory)
+    share = effort.share(len(names))
+    seconds = None if share is None else share * effort.jobs
+    groups: dict[str, dict[str, Found | None]] = defaultdict(dict)
+    for name in names:
+        groups[SCENES[name].group][name] = None
+    with ProcessPoolExecutor(effort.jobs) as pool:
+        jobs = {
+            pool.submit(_scene, search, name, directory, library, seconds, effort.seed): name
+            for n, name in enumerate(names)
+            if (directory := effort.directory / f"scene-{n}")
+        }
+        for job in as_completed(jobs):
+            group = groups[SCENES[jobs[job]].group]
+            group[jobs[job]] = job.result()
+            found = [each for each in group.values() if each is not None]
+            if len(found) == len(group):
+                yield _row(harness, SCENES[jobs[job]].group, found)
+
+
+def _row(harness: str, group: str, found: list[Found]) -> Row:
+    return Row(
+        harness,
+        group,
+        points=sum(each.points for each in found),
+        tried=sum(each.tried for each in found),
+        broken=tuple(sentence for each in found for sentence in each.broken),
+        seconds=sum(each.seconds for each in found),
+    )
+
+
+def _scene(
+    search: Search, name: str, directory: Path, library: Path, seconds: float | None, seed: str
+) -> Found:
+    watch = Stopwatch(seconds)
+    try:
+        stage = Stage(SCENES[name], directory, library)
+        found = search(stage, directory, watch, f"{seed} {name}")
+        stage.close()
+    except AssertionError as error:
+        found = Found(broken=[f"{name}: cannot be set up: {str(error)[-1500:]}"], tried=1)
+    found.seconds = watch.seconds
+    return found
+
+
+def _sweep(stage: Stage, directory: Path, watch: Stopwatch, seed: str) -> Found:
+    del directory
+    found = Found(len(stage.calls))
+    for fault in evenly(every_fault(stage.calls), seed):
+        if watch.spent:
+            break
+        verdict = stage.play(fault)
+        found.tried += verdict.fired
+        if verdict.problems:
+            found.broken.append(str(verdict))
+    return found
+
+
+def _sweep_doubly(stage: Stage, directory: Path, watch: Stopwatch, seed: str) -> Found:
+    found = Found()
+    chance = random.Random(seed)  # noqa: S311 - nothing secret
+    faults = evenly(every_kill(stage.calls), seed)
+    for left in double.states_left(stage, faults, directory / "left"):
+        found.points += left.own
+        kills = left.some_kills(SOME, chance.random()) if watch.limited else left.kills(REST)
+        for then in kills:
+            verdict = stage.again(left.volume, left.fault, then)
+            found.tried += verdict.fired
+            if verdict.problems:
+                found.broken.append(str(verdict))
+        if watch.spent:
+            break
+    return found
+
+
+# -- the command ---------------------------------------------------------------------------
 
 
 def main() -> int:
-    """Sweep, and return 1 where a promise was broken."""
+    """Sweep, or play single faults; returns 1 where a promise was broken."""
     options = _options()
-    began = time.monotonic()
     names = [name for name in SCENES if re.search(options.scenes, name)]
-    broken = Counter[str]()
-    total = Counter[str]()
+    broken = 0
     with tempfile.TemporaryDirectory(prefix="faults-", dir=options.directory) as base:
-        library = compiled(Path(base))
-        with ProcessPoolExecutor(options.jobs) as pool:
-            jobs = {
-                pool.submit(_sweep, name, Path(base, f"scene-{n}"), library, options): name
-                for n, name in enumerate(names)
-            }
-            for job in as_completed(jobs):
-                name = jobs[job]
-                try:
-                    points, verdicts, seconds = job.result()
-                except AssertionError as error:
-                    broken[name] = 1
-                    print(f"== {name}: cannot be set up: {str(error)[-1500:]}", flush=True)
-                    continue
-                total[name] = sum(verdict.fired for verdict in verdicts)
-                bad = [verdict for verdict in verdicts if verdict.problems]
-                broken[name] = len(bad)
-                print(
-                    f"== {name}: {points} calls, {total[name]} faults met, "
-                    f"{len(bad)} broken, {seconds:.0f} s",
-                    flush=True,
-                )
-                for verdict in bad:
-                    print(f"   {verdict}", flush=True)
-                    if options.logs:
-                        print(verdict.log, flush=True)
-    print(
-        f"{sum(total.values())} faults, {sum(broken.values())} broken promises, "
-        f"{time.monotonic() - began:.0f} s, seed {options.seed}"
-    )
-    return int(bool(sum(broken.values())))
+        if options.fault:
+            return _play(options, names, Path(base))
+        seconds = None if options.minutes is None else 60 * options.minutes
+        effort = Effort(Path(base), seconds, options.seed, options.jobs)
+        search = _sweep_doubly if options.double else _sweep
+        for row in _rows("double" if options.double else "calls", search, effort, names):
+            print(
+                f"== {row.fixture}: {row.points} points, {row.tried} faults met, "
+                f"{len(row.broken)} broken, {row.seconds:.0f} s",
+                *row.broken,
+                sep="\n   ",
+                flush=True,
+            )
+            broken += len(row.broken)
+    return int(bool(broken))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", default="", help="a regular expression on their names")
-    parser.add_argument("--points", default="20", help="faults a scene, or `all`")
-    parser.add_argument("--fault", action="append", help="one fault: `action[:ERRNO]@N`")
+    parser.add_argument("--minutes", type=float, help="for all of it; every fault if left out")
     parser.add_argument("--double", action="store_true", help="kill the recovery as well")
-    parser.add_argument("--seed", default="0")
+    parser.add_argument("--fault", action="append", help="one fault: `action[:ERRNO]@N`")
+    parser.add_argument("--then", help="with --fault: the one of the start after it")
+    parser.add_argument("--seed", default="1")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many a scene")
-    parser.add_argument("--packages", type=Path, default=PACKAGES)
+    parser.add_argument("--packages", type=Path, default=PACKAGES, help="with --fault")
     parser.add_argument("--directory", default=None, help="where to work; /dev/shm is quick")
-    parser.add_argument("--logs", action="store_true", help="print the log of what went wrong")
     return parser.parse_args()
 
 
-def _sweep(
-    name: str, directory: Path, library: Path, options: argparse.Namespace
-) -> tuple[int, list[Verdict], float]:
-    began = time.monotonic()
-    stage = Stage(SCENES[name], directory, library, options.packages)
-    if options.fault:
-        faults = [Fault.parse(text) for text in options.fault]
-    elif options.points == "all":
-        faults = every_fault(stage.calls)
-        random.Random(options.seed).shuffle(faults)  # noqa: S311
-    else:
-        faults = spread(stage.calls, int(options.points), f"{options.seed} {name}")
-    chance = random.Random(f"{options.seed} {name}")  # noqa: S311
-    verdicts = []
-    for fault in faults:
-        if time.monotonic() - began > 60 * options.minutes:
-            break
-        then = None
-        if options.double:
-            action = chance.choice(("all-before", "all-after", "torn", "caller-after"))
-            then = Fault(chance.randrange(1, len(stage.calls) // 2), action)
-        verdicts.append(stage.play(fault, then))
-    calls = len(stage.calls)
-    stage.close()
-    return calls, verdicts, time.monotonic() - began
+def _play(options: argparse.Namespace, names: list[str], directory: Path) -> int:
+    """Play single faults, and print the logs of the runs."""
+    library, broken = compiled(directory), 0
+    for n, name in enumerate(names):
+        stage = Stage(SCENES[name], directory / f"scene-{n}", library, options.packages)
+        for fault in map(Fault.parse, options.fault):
+            verdict = stage.play(fault)
+            if options.then:
+                stage.leave(fault)
+                left = directory / "left"
+                fresh(stage.volume, left)
+                verdict = stage.again(left, fault, Fault.parse(options.then))
+            print(verdict.log, verdict, sep="")
+            broken += bool(verdict.problems)
+        stage.close()
+    return int(bool(broken))
 
 
 if __name__ == "__main__":

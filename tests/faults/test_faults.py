@@ -1,10 +1,9 @@
 """
 A fault at any call that changes the volume: killed, torn, refused, and started again.
 
-By default a few in each scene, spread over its calls and over what can go wrong.
-`SQLITE_ENTRYPOINT_FAULTS=all` tries every fault at every call (hours), a number so
-many in each scene; `SQLITE_ENTRYPOINT_FAULTS_SEED` chooses others. The command
-`python -m tests.faults.sweep --points all` does the same with a table at its end.
+A few in each scene, spread over its calls; `SQLITE_ENTRYPOINT_FAULTS` says how many,
+and `SQLITE_ENTRYPOINT_FAULTS_SEED` chooses others. Every fault at every call is tried
+by `python -m tests.prove --only calls,double`.
 """
 
 from __future__ import annotations
@@ -14,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import double
+from tests.faults.contents import digest_of
 from tests.faults.harness import Stage
-from tests.faults.plan import double_faults, every_fault, spread
+from tests.faults.plan import evenly, every_fault, every_kill
 from tests.faults.scenes import SCENES
+from tests.faults.shim import Fault
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(0)]
 
@@ -26,17 +28,14 @@ def test_every_end_is_old_or_new(
     name: str,
     stages: Path,
     library: Path,
-    points: int | None,
+    points: int,
     seed: str,
     record_property: Callable[[str, object], None],
 ) -> None:
     """After a fault the database is old or new, as was said, and the next start ends rightly."""
     stage = Stage(SCENES[name], stages, library)
-    faults = (
-        every_fault(stage.calls) if points is None else spread(stage.calls, points, seed + name)
-    )
+    faults = evenly(every_fault(stage.calls), seed + name)[:points]
     verdicts = [stage.play(fault) for fault in faults]
-    record_property("calls", len(stage.calls))
     record_property("faults", sum(verdict.fired for verdict in verdicts))
     assert not [str(verdict) for verdict in verdicts if verdict.problems]
 
@@ -46,6 +45,7 @@ def test_every_end_is_old_or_new(
     [
         "up in-place wal clean",
         "up copy delete clean",
+        "up copy page_size wal clean",
         "install in-place",
         "down in-place delete clean",
         "restore delete clean",
@@ -55,13 +55,68 @@ def test_the_recovery_may_be_killed_as_well(
     name: str,
     stages: Path,
     library: Path,
-    points: int | None,
+    points: int,
     seed: str,
     record_property: Callable[[str, object], None],
 ) -> None:
     """A start that settles an interrupted run can be killed, and the next one settles both."""
     stage = Stage(SCENES[name], stages, library)
-    pairs = double_faults(stage.calls, points or 200, seed + name)
-    verdicts = [stage.play(fault, then) for fault, then in pairs]
-    record_property("faults", 2 * len(verdicts))
+    faults = evenly(every_kill(stage.calls), seed + name)[:points]
+    verdicts = [
+        stage.again(left.volume, left.fault, then)
+        for left in double.states_left(stage, faults, stages / "left")
+        for then in left.some_kills(2, 0.5)
+    ]
+    record_property("faults", len(verdicts))
+    assert all(verdict.fired for verdict in verdicts)
     assert not [str(verdict) for verdict in verdicts if verdict.problems]
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "action"),
+    [
+        # The commit stands where only the sync of its directory failed.
+        ("up beside delete clean", "fdatasync .", "error-once:EIO"),
+    ],
+)
+def test_what_was_found_stays_mended(
+    name: str, call: str, action: str, stages: Path, library: Path
+) -> None:
+    """A fault that once broke a promise breaks it no more."""
+    stage = Stage(SCENES[name], stages, library)
+    point = max(n for n, each in enumerate(stage.calls, 1) if str(each) == call)
+    verdict = stage.play(Fault.parse(f"{action}@{point}"))
+    assert verdict.fired
+    assert [] == verdict.problems, verdict
+
+
+@pytest.mark.parametrize(
+    "name", ["up copy wal hot", "install in-place failing", "down in-place delete hot"]
+)
+def test_forked_runs_are_like_those_from_the_start(name: str, stages: Path, library: Path) -> None:
+    """A run forked from a process that has imported the packages makes the calls of a whole one."""
+    stage = Stage(SCENES[name], stages, library)
+    calls, left = [str(each) for each in stage.calls], _sizes(stage.volume)
+    stage.forked = False
+    stage.use(stage.packages)
+    assert calls == [str(each) for each in stage.calls]
+    assert left == _sizes(stage.volume)
+
+
+def test_equal_faults_leave_equal_bytes(stages: Path, library: Path) -> None:
+    """What a fault leaves is the same the second time, so that one start from it speaks for both."""
+    stage = Stage(SCENES["up in-place delete clean"], stages, library)
+    point = max(n for n, each in enumerate(stage.calls, 1) if str(each) == "fsync app.db.migrator")
+    left = set()
+    for _ in range(2):
+        assert stage.leave(Fault(point, "all-after"))
+        left.add(digest_of(stage.volume))
+    assert 1 == len(left)
+
+
+def _sizes(volume: Path) -> list[tuple[str, int, int]]:
+    found = [(path, path.lstat()) for path in volume.rglob("*")]
+    return sorted(
+        (str(path.relative_to(volume)), facts.st_mode, facts.st_size if path.is_file() else 0)
+        for path, facts in found
+    )

@@ -16,6 +16,8 @@ _ERRORS = (sqlite3.Error, AssertionError, ValueError, OSError)
 class Afterwards(Stage):
     """A scene after a power cut, whichever way its volume came to be as it is."""
 
+    remembers = False
+
     def rehearse(self) -> Done:
         """Run what nothing disturbs, on the volume."""
         raise NotImplementedError

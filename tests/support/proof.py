@@ -74,6 +74,11 @@ class Stopwatch:
         return time.monotonic() - self._began
 
     @property
+    def limited(self) -> bool:
+        """Whether there is a budget."""
+        return self._budget is not None
+
+    @property
     def spent(self) -> bool:
         """Whether the budget is spent; never, where there is none."""
         return self._budget is not None and self.seconds > self._budget

@@ -1,0 +1,195 @@
+"""Runs of the two commands, each in a process group of its own, until all of that has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tests.faults.shim import Shim
+from tests.support.logs import Event, parse_line
+from tests.support.processes import PACKAGES, clean_environment, without_coverage
+from tests.support.waiting import until
+
+HUNG = 60.0
+"""Seconds after which a run counts as hung; the program's own waits are set to far less."""
+_WAITS = ("--wait-timeout", "2", "--lock-timeout", "2", "--mount", "ignore")
+_TOOK = re.compile(r'"seconds": [0-9.e+-]+')
+_ZYGOTE = Path(__file__).with_name("zygote.py")
+
+
+class HungError(Exception):
+    """A run that did not end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a run ended: its exit code (negative for a signal) and what it wrote."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def last(self) -> Event | None:
+        """The last line of the run's log but for `app.…`, None where there is none."""
+        last = None
+        for line in self.stderr.splitlines():
+            _validate(_TOOK.sub('"seconds": 0', line))
+            event = json.loads(line)
+            if not event["event"].startswith("app."):
+                last = event
+        return last
+
+
+@cache
+def _validate(line: str) -> None:
+    """Hold a line against the schema, once: runs under the shim say the same but for how long."""
+    parse_line(line)
+
+
+def arguments(command: Sequence[str], database: Path, migrations: Path) -> list[str]:
+    """Return the arguments of `python -m` for a scene's command."""
+    waits = _WAITS if command[0] == "entrypoint" else _WAITS[:4]
+    where = ("--database", str(database), "--migrations", str(migrations), "--log-format", "json")
+    return [command[0], *where, *waits, *command[1:]]
+
+
+def run(words: Sequence[str], env: Mapping[str, str], packages: Path = PACKAGES) -> Done:
+    """Run one of the commands in a process of its own from the start."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words],
+        env=_environment(env, packages),
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=HUNG)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        raise HungError(err) from None
+    _wait_for_end(process.pid)
+    return Done(process.returncode, out, err)
+
+
+def _environment(env: Mapping[str, str], packages: Path) -> dict[str, str]:
+    environment = without_coverage(clean_environment(dict(env)))
+    if packages != PACKAGES:
+        environment["PYTHONPATH"] = str(packages)
+    return environment
+
+
+class Launcher:
+    """
+    Starts runs under a shim, by forking a process that has imported the packages.
+
+    Args:
+        env: What the runs find in their environment.
+        packages: Where the two packages lie.
+    """
+
+    def __init__(self, env: Mapping[str, str], packages: Path = PACKAGES) -> None:
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = subprocess.Popen(
+            [sys.executable, str(_ZYGOTE), str(theirs.fileno())],
+            env=_environment(env, packages),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+        )
+        theirs.close()
+
+    def run(self, words: Sequence[str]) -> Done:
+        """Run `python -m WORDS` to its end."""
+        pipes = [os.pipe(), os.pipe()]
+        try:
+            ends = [write for _, write in pipes]
+            socket.send_fds(self._channel, [json.dumps(list(words)).encode()], ends)
+        finally:
+            for _, write in pipes:
+                os.close(write)
+        pid = int(self._channel.recv(32))
+        try:
+            out, err = _read([read for read, _ in pipes], pid)
+        finally:
+            code = int(self._channel.recv(32))
+            for read, _ in pipes:
+                os.close(read)
+        _wait_for_end(pid)
+        return Done(code, out, err)
+
+    def close(self) -> None:
+        """End the process that is forked."""
+        self._channel.close()
+        self._process.wait(10)
+
+
+def _read(pipes: Sequence[int], group: int) -> list[str]:
+    """Read both streams until nobody has them open; a run that takes too long is killed."""
+    texts = dict.fromkeys(pipes, b"")
+    deadline = time.monotonic() + HUNG
+    with selectors.DefaultSelector() as selector:
+        for pipe in pipes:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(deadline - time.monotonic())
+            if not ready:
+                os.killpg(group, signal.SIGKILL)
+                raise HungError(texts[pipes[1]].decode())
+            for key, _ in ready:
+                data = os.read(key.fd, 1 << 16)
+                texts[key.fd] += data
+                if not data:
+                    selector.unregister(key.fd)
+    return [text.decode() for text in texts.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class UnderFaults:
+    """A launcher and the shim that its runs are under."""
+
+    shim: Shim
+    launcher: Launcher
+
+
+@cache
+def under_faults(library: Path, packages: Path) -> UnderFaults:
+    """Return the launcher of these packages, made once in a process; it ends with it."""
+    control = library.with_name(f"control-{os.getpid()}-{abs(hash(packages)):x}")
+    shim = Shim(library, control)
+    return UnderFaults(shim, Launcher(shim.env, packages))
+
+
+def _wait_for_end(group: int) -> None:
+    until(lambda: not _alive(group), f"The group {group} still lives.")
+
+
+def _alive(group: int) -> bool:
+    """Tell whether a process of the group is left, zombies that nobody reaps aside."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                stat = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
+                if int(stat[2]) == group and stat[0] not in "ZX":
+                    return True
+    return False
