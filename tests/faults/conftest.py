@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.faults.launching import close_launchers
 from tests.faults.shim import compiled
 
 POINTS = "SQLITE_ENTRYPOINT_FAULTS"
@@ -14,9 +16,10 @@ SEED = "SQLITE_ENTRYPOINT_FAULTS_SEED"
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the compiled shim."""
-    return compiled(tmp_path_factory.mktemp("shim"))
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the compiled shim, and end what was started under it."""
+    yield compiled(tmp_path_factory.mktemp("shim"))
+    close_launchers()
 
 
 @pytest.fixture(scope="session")

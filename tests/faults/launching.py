@@ -171,9 +171,20 @@ class UnderFaults:
 @cache
 def under_faults(library: Path, packages: Path) -> UnderFaults:
     """Return the launcher of these packages, made once in a process; it ends with it."""
-    control = library.with_name(f"control-{os.getpid()}-{abs(hash(packages)):x}")
+    control = library.with_name(f"control-{os.getpid()}-{len(_made)}")
     shim = Shim(library, control)
-    return UnderFaults(shim, Launcher(shim.env, packages))
+    _made.append(UnderFaults(shim, Launcher(shim.env, packages)))
+    return _made[-1]
+
+
+_made: list[UnderFaults] = []
+
+
+def close_launchers() -> None:
+    """End the processes that were forked for runs."""
+    under_faults.cache_clear()
+    while _made:
+        _made.pop().launcher.close()
 
 
 def _wait_for_end(group: int) -> None:

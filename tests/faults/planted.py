@@ -136,4 +136,53 @@ BUGS = (
         ("all-after",),
         ("work.db",),
     ),
+    Bug(
+        "the authorizer is removed",
+        "migrator/connection/guarded.py",
+        "        sqlite3.Connection.set_authorizer(self, self._authorize)\n",
+        "        pass\n",
+        "up in-place wal clean",
+        ("all-after",),
+        ("pwrite app.db-wal", "pwrite app.db"),
+    ),
+    Bug(
+        "a worker that was killed is taken for one that was done",
+        "migrator/running/host.py",
+        '        if self._was_done(ending, left, str(settled.get("outcome"))):\n',
+        "        if settled is not None:\n",
+        "up in-place delete clean",
+        ("worker-before",),
+        ("pwrite app.db-journal",),
+    ),
+    Bug(
+        "a commit whose last sync failed is taken for undone",
+        "migrator/safety/on_failure.py",
+        '    if ctx.phase != "commit":\n',
+        '    if ctx.phase != "never":\n',
+        "up beside delete clean",
+        ("error-once:EIO",),
+        ("fdatasync .",),
+        late=True,
+    ),
+    Bug(
+        "the backup is a plain copy of the file",
+        "migrator/backups/backup.py",
+        "            copy_pages(self.source, slot.partial, ownership, report.progress)\n",
+        "            import shutil\n"
+        "            from migrator.system import protection\n"
+        "            with protection.allowed():\n"
+        "                shutil.copyfile(self.layout.database, slot.partial)\n",
+        "up beside wal hot",
+        ("all-after",),
+        ("pwrite app.db-wal",),
+    ),
+    Bug(
+        "every attempt makes a backup of its own",
+        "migrator/safety/saving.py",
+        "same = backup.same_state(ctx.layout, live.raw) if live.raw is not None else None",
+        "same = None",
+        "up in-place delete clean",
+        ("all-after",),
+        ("pwrite app.db-journal",),
+    ),
 )
