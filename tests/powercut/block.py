@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.harness import Done, Verdict, arguments, run
+from tests.faults.harness import Verdict
+from tests.faults.launching import Done
 from tests.faults.scenes import SCENES
 from tests.powercut.filesystems import (
     FILE_SYSTEMS,
@@ -83,9 +84,6 @@ class Machine(Afterwards):
         self.system, self._program = system, program
         self._image, self._scratch = directory / "image", directory / "scratch"
         super().__init__(SCENES[name], directory / "stage", program, packages)
-
-    def _run(self, command: Sequence[str], *, faulty: bool) -> Done:  # noqa: ARG002
-        return run(arguments(command, self.database, self.migrations), {}, self.packages)
 
     def _rehearse(self):
         self.volume.mkdir()

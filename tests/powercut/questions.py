@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 
-from tests.faults.harness import Done, HungError, Stage, Verdict
+from tests.faults.harness import Stage, Verdict
+from tests.faults.launching import Done, HungError, Launcher, arguments, run
 from tests.faults.shim import Call, Fault
+
+
+@cache
+def warm(packages: Path) -> Launcher:
+    """Return what starts these packages, made once in a process; it ends with it."""
+    return Launcher({}, packages)
+
 
 KILLED = Fault(0, "all-before")
 """To the questions of tests/faults a power cut is a kill."""
@@ -17,6 +28,13 @@ class Afterwards(Stage):
     """A scene after a power cut, whichever way its volume came to be as it is."""
 
     remembers = False
+    env: Mapping[str, str] = {}
+    """What the run finds in its environment whose power is cut."""
+
+    def _run(self, command: Sequence[str], *, faulty: bool) -> Done:
+        """Run a command: as a process of its own where its power is cut, else forked from one."""
+        words = arguments(command, self.database, self.migrations)
+        return run(words, self.env, self.packages) if faulty else warm(self.packages).run(words)
 
     def rehearse(self) -> Done:
         """Run what nothing disturbs, on the volume."""

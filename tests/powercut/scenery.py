@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.harness import Done, Verdict, arguments, run
-from tests.faults.harness import State as Contents
+from tests.faults.contents import State as Contents
+from tests.faults.harness import Verdict
+from tests.faults.launching import Done
 from tests.faults.scenes import SCENES, fresh
 from tests.powercut.disk import SHARED_MEMORY, Disk, State
 from tests.powercut.outcomes import outcomes
@@ -58,13 +59,10 @@ class Scenery(Afterwards):
         self._backups: dict[bytes, dict[str, Contents] | Exception] = {}
         directory.mkdir(parents=True)
         self.recorder = Recorder(library, directory, directory / "stage/data")
+        self.env = self.recorder.env
         super().__init__(SCENES[name], directory / "stage", library, packages)
 
     # -- the recording -------------------------------------------------------------------
-
-    def _run(self, command: Sequence[str], *, faulty: bool) -> Done:
-        words = arguments(command, self.database, self.migrations)
-        return run(words, self.recorder.env if faulty else {}, self.packages)
 
     def use(self, packages: Path) -> None:
         """Record other packages; what is new stays."""
