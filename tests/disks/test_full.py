@@ -71,10 +71,10 @@ def test_exactly_so_much_is_left(tmp_path: Path) -> None:
     """A disk of which so many KiB are left takes them, and no block more."""
     with small_disk(of("ext4"), tmp_path / "disk") as disk:
         disk.leave(40 * KIB)
-        with pytest.raises(OSError, match="No space left"):
-            os.posix_fallocate(os.open(disk.home / "file", os.O_CREAT | os.O_RDWR), 0, 44 * KIB)
-        (disk.home / "file").unlink()
-        (disk.home / "file").write_bytes(bytes(40 * KIB))
+        with (disk.home / "file").open("wb", 0) as file:
+            file.write(bytes(40 * KIB))
+            with pytest.raises(OSError, match="No space left"):
+                file.write(bytes(4 * KIB))
 
 
 def test_border() -> None:
