@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from entrypoint import options, privileges, program, termination
+from entrypoint import neighbours, options, privileges, program, termination
 from entrypoint.options import ContainerSettings
 from migrator.errors import REPORT, MigratorError
 from migrator.report.hints import spelled_out
@@ -83,7 +84,8 @@ def _start(start: Start) -> int:
     if start.settings.migrate == "skip":
         result = _skip(start)
     else:
-        with _ready(start, layout) as prepare_worker:
+        others = neighbours.pointed_out(layout.database, start.environ)
+        with others, _ready(start, layout) as prepare_worker:
             result = _bring_up_to_date(start, layout, prepare_worker)
     start.signals.note_only()
     start.signals.check()
@@ -297,8 +299,18 @@ def _run_migrator(parsed: Parsed, environ: Mapping[str, str], log: Log) -> int:
             uid, gid = privileges.owner_of(Layout.of(texts).database)
         privileges.drop(uid, gid)
     del log
+
+    def database() -> Path:
+        return Layout.of(options.container_settings(parsed, environ).engine).database
+
+    def on_failure(error: MigratorError) -> None:
+        # Settings of the entrypoint's own that are wrong are no matter here.
+        with contextlib.suppress(MigratorError):
+            neighbours.point_out(error, database, environ)
+        termination.leave_message(error)
+
     words = [*options.engine_flags(parsed), *parsed.rest[1:]]
-    return cli.main(words, on_failure=termination.leave_message)
+    return cli.main(words, on_failure=on_failure)
 
 
 def _inform(parsed: Parsed) -> int:

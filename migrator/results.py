@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -25,9 +26,10 @@ from migrator.looking.look import NeedsRecoveryError, reading
 from migrator.looking.plan import Plan
 from migrator.looking.survey import Survey, changed, judge, refuse_missing, way_back
 from migrator.model import Applied, Problem
-from migrator.report.failures import of_sqlite
+from migrator.report.failures import of_sqlite, of_system
 from migrator.report.hints import command
 from migrator.running.host import Host
+from migrator.system.access import denied
 from migrator.tables import aligned, size
 
 Answer = tuple[str, int]
@@ -98,7 +100,7 @@ def _under_way() -> LockedError:
 
 def backups(host: Host, *, as_json: bool) -> Answer:
     """List the backups, newest first."""
-    found = backup.list_backups(host.layout)
+    found = _backups(host)
     facts = [_backup(each) for each in found]
     if as_json:
         return _json(facts), 0
@@ -134,9 +136,7 @@ def verify_(host: Host) -> Answer:
     _verify_database(host)
     _verify_history(host, found)
     bad = [
-        trouble
-        for each in backup.list_backups(host.layout)
-        if (trouble := backup.verify_backup(each)) is not None
+        trouble for each in _backups(host) if (trouble := backup.verify_backup(each)) is not None
     ]
     if bad:
         hint = f"Delete it; `{command(host.settings, 'backups')}` lists the others."
@@ -205,10 +205,25 @@ def _problems(found: Survey) -> list[Problem]:
     return problems
 
 
+def _backups(host: Host) -> list[Backup]:
+    """
+    List the finished backups.
+
+    Raises:
+        MigratorError: Their directory cannot be read.
+    """
+    try:
+        return backup.list_backups(host.layout)
+    except PermissionError as error:
+        raise denied(host.layout.backup_dir, "may not be looked at") from error
+    except OSError as error:
+        raise of_system(error, "while the backups were listed") from error
+
+
 def _status(host: Host, found: Survey | None, problems: list[Problem]) -> dict[str, Any]:
     return {
         "database": str(host.layout.database),
-        "exists": found.sight.exists if found is not None else host.layout.database.exists(),
+        "exists": found.sight.exists if found is not None else os.path.exists(host.layout.database),
         "up_to_date": found is not None and found.up_to_date and found.sight.exists,
         "running": _running(found),
         "applied": [] if found is None else [_row(row) for row in _known(host, found)],

@@ -170,7 +170,7 @@ class Host:
 
     def _settle(self, ending: Ending, lock: RunLock) -> Result:
         """Settle the database after a worker that ended without a word, and say what happened."""
-        began = ending.phase in ("migrate", "commit", "publish", "restore", "restored")
+        began = ending.began or ending.phase in ("commit", "publish", "restore", "restored")
         left = state.read(self.layout.state)
         settled = self._settle_in_worker(ending, lock)
         if self._was_done(ending, left, str(settled.get("outcome"))):

@@ -61,7 +61,7 @@ class Layout:
         """
         database = Path(os.path.realpath(settings.database))
         wanted = settings.backup_dir or database.parent / "backups"
-        dangling = wanted.is_symlink() and not wanted.is_dir()
+        dangling = os.path.islink(wanted) and not os.path.isdir(wanted)
         return cls(database, wanted.absolute() if dangling else realpath(wanted))
 
     @property

@@ -52,8 +52,8 @@ class Ending:
     `result` is what its task returned, `error` what it raised on purpose,
     `crash` a traceback of a bug; all three are None when it ended without a
     report (`describe` then says how). `migration` is the one that had been
-    started and not finished, `phase` the last one reported, `signum` the
-    signal that this process was given meanwhile.
+    started and not finished, `began` whether any had been started, `phase` the
+    last one reported, `signum` the signal that this process was given meanwhile.
     """
 
     result: dict[str, Any] | None = None
@@ -61,6 +61,7 @@ class Ending:
     crash: str | None = None
     status: int = 0
     migration: dict[str, Any] | None = None
+    began: bool = False
     phase: str = ""
     signum: int | None = None
     seconds: float = 0.0
@@ -407,6 +408,7 @@ def _follow(watch: _Watch, event: str, fields: dict[str, Any]) -> None:
         watch.ending.phase = fields["phase"]
     elif event == "migration.started":
         watch.ending.migration = fields
+        watch.ending.began = True
         watch.started_at = time.monotonic()
         watch.alive_at = watch.started_at + ALIVE
     elif event in ("migration.finished", "migration.failed"):

@@ -1,0 +1,59 @@
+"""
+How the containers are found that share the database's volume.
+
+Processes of another container cannot be seen from within this one; the engine
+outside can list them by the volume. What is said of that is a command to type there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from shlex import quote
+
+from entrypoint import mounts
+from migrator.errors import MigratorError
+
+_ABOUT_OTHERS = frozenset({"database.in_use", "lock.timeout"})
+_PODMAN_FILE = "/run/.containerenv"
+
+
+@contextlib.contextmanager
+def pointed_out(database: Path, environ: Mapping[str, str]) -> Iterator[None]:
+    """Complete what is raised within: where an unseen other is in the way, say how it is found."""
+    try:
+        yield
+    except MigratorError as error:
+        point_out(error, lambda: database, environ)
+        raise
+
+
+def point_out(
+    error: MigratorError, database: Callable[[], Path], environ: Mapping[str, str]
+) -> None:
+    """
+    Put before an error's hint how the others are found, where it is about others unseen.
+
+    Args:
+        error: Any.
+        database: Returns the resolved path; called only where it matters.
+        environ: Tells what kind of container this is.
+    """
+    if error.reason not in _ABOUT_OTHERS or error.data.get("users"):
+        return
+    seen = mounts.read()
+    if mounts.in_container(environ, seen):
+        error.hint = f"{_how_to_find(mounts.classify(database(), seen), environ)} {error.hint}"
+
+
+def _how_to_find(volume: mounts.Volume, environ: Mapping[str, str]) -> str:
+    if environ.get("KUBERNETES_SERVICE_HOST"):
+        return "`kubectl describe pvc` names the Pods that use each volume (`Used By`)."
+    podman = environ.get("container") == "podman" or os.path.exists(_PODMAN_FILE)
+    # A bind mount's path on the host is not to be seen here; where it is mounted is.
+    named = volume.name if volume.kind == "named" else None
+    which = quote(named or volume.mount.mount_point)
+    command = f"{'podman' if podman else 'docker'} ps --filter volume={which}"
+    return f"`{command}` lists the containers that have this volume, this one among them."
