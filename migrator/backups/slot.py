@@ -88,11 +88,13 @@ class Slot:
         rename(self.partial, self.path)
         try:
             rename(self.facts, backup.json_path)
+            fsync_directory(self.path.parent)
         except OSError:
-            # Without its facts it would be taken for somebody's own copy, and stay for ever.
+            # Without its facts it would be taken for somebody's own copy, and stay for ever;
+            # with them, another attempt would make a second backup of the same state.
             remove(self.path)
+            remove(backup.json_path)
             raise
-        fsync_directory(self.path.parent)
 
     def close(self) -> None:
         """Remove what is unfinished, and let go of the reservation."""

@@ -77,6 +77,8 @@ def test_the_recovery_may_be_killed_as_well(
     [
         # The commit stands where only the sync of its directory failed.
         ("up beside delete clean", "fdatasync .", "error-once:EIO"),
+        # A backup whose names are not synced is no backup: the next attempt makes one.
+        ("down in-place delete clean failing", "fsync backups", "error-once:ENOSPC"),
     ],
 )
 def test_what_was_found_stays_mended(

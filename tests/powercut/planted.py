@@ -21,8 +21,8 @@ BUGS = (
     _bug(
         "the names of the backup are not synced",
         "migrator/backups/slot.py",
-        "            remove(self.path)\n            raise\n        fsync_directory(self.path.parent)\n",
-        "            remove(self.path)\n            raise\n",
+        "backup.json_path)\n            fsync_directory(self.path.parent)\n",
+        "backup.json_path)\n",
         "up in-place delete clean",
     ),
     _bug(
