@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from migrator.errors import MisfitError, UsageError
 from migrator.model import Applied
 from migrator.storage.copying import UncheckableError, check_structure, digest_file
-from migrator.system.files import realpath
+from migrator.system.files import realpath, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -134,9 +134,12 @@ def list_backups(layout: Layout) -> list[Backup]:
 
     Raises:
         MisfitError: A later version of this program wrote one.
-        OSError: The directory cannot be read.
+        MigratorError: The directory cannot be read, and why.
     """
-    return [backup for backup in _all(layout, strict=True) if belongs(layout, backup)]
+    try:
+        return [backup for backup in _all(layout, strict=True) if belongs(layout, backup)]
+    except OSError as error:
+        raise refusal(error, layout.backup_dir, "listing the backups in") from error
 
 
 def known_backups(layout: Layout) -> list[Backup]:
@@ -249,7 +252,7 @@ def newest(layout: Layout, reasons: Collection[str] = MADE_BY_RUNS) -> Backup | 
 
     Raises:
         MisfitError: A later version of this program wrote one.
-        OSError: The directory cannot be read.
+        MigratorError: The directory cannot be read, and why.
     """
     return next((backup for backup in list_backups(layout) if backup.reason in reasons), None)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from migrator.errors import DamagedError
+from migrator.errors import DamagedError, NotReadyError
 from migrator.looking import foreign
 from migrator.looking.foreign import ForeignHistory
 from migrator.looking.history import History
@@ -205,11 +205,17 @@ def _size(path: Path) -> int | None:
 
     Raises:
         DamagedError: Something else than a file stands there.
+        NotReadyError: It cannot be looked at (a circle of links, a name too long).
     """
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        message = f"{str(path)!r} cannot be looked at: {error.strerror}."
+        hint = "Check `--database` (MIGRATOR_DATABASE), and its volume."
+        reason = "volume.unusable"
+        raise NotReadyError(message, hint=hint, reason=reason, retryable=False) from error
     if not stat.S_ISREG(found.st_mode):
         what = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
         message = f"{str(path)!r} is {what}, not a SQLite database."

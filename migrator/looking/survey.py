@@ -9,15 +9,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from migrator.definitions.sources import Source
-from migrator.errors import MisfitError, NotReadyError
+from migrator.errors import DiskError, MisfitError, NoPermissionError, NotReadyError
 from migrator.looking import plan
 from migrator.looking.history import History
 from migrator.looking.look import Sight, look
 from migrator.model import Applied, Emit, Entry, Problem, Settings
 from migrator.report.hints import command
 from migrator.storage.layout import Layout
+
+if TYPE_CHECKING:
+    from migrator.backups.catalog import Backup
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,10 @@ def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> 
     keys = {entry.key for entry in entries}
     known = {(entry.version, entry.name) for entry in entries}
     names = {entry.key for entry in entries if isinstance(entry.key, str)}
-    for backup in list_backups(layout):
+    backups: list[Backup] = []
+    with contextlib.suppress(DiskError, NoPermissionError, NotReadyError):
+        backups = list_backups(layout)
+    for backup in backups:
         rows = backup.applied
         if all((row.version, row.name) in known or row.name in names for row in rows) and keys:
             line = command(settings, "restore", backup.name)

@@ -67,7 +67,7 @@ class Layout:
     @property
     def home(self) -> Path:
         """Our own directory beside the database."""
-        return self.database.with_name(self.database.name + ".migrator")
+        return self.database.parent / (self.database.name + ".migrator")
 
     @property
     def lock(self) -> Path:

@@ -99,10 +99,12 @@ def refusal(error: OSError, path: Path, doing: str) -> MigratorError:
                 hint = f"Check that {str(path.parent.parent)!r} exists and its volume is mounted."
             reason = "volume.directory_missing" if gone else "volume.read_only"
             return NotReadyError(msg, hint=hint, reason=reason, retryable=gone)
-        case errno.ELOOP:
-            return unsafe_entry(path, "a symbolic link")
-        case errno.ENOTDIR | errno.EISDIR | errno.EEXIST | errno.ENXIO:
-            return unsafe_entry(path, "something else")
+        case errno.ENAMETOOLONG:
+            hint = "Give the database a shorter name: some of its files have longer ones."
+            return NotReadyError(msg, hint=hint, reason="volume.unusable", retryable=False)
+        case errno.ELOOP | errno.ENOTDIR | errno.EISDIR | errno.EEXIST | errno.ENXIO:
+            link = error.errno == errno.ELOOP
+            return unsafe_entry(path, "a symbolic link" if link else "something else")
         case errno.ENOSPC | errno.EDQUOT:
             hint = "Free space on the volume, then start again."
             return DiskError(msg, hint=hint, reason="disk.full", retryable=True)

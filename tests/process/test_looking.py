@@ -479,3 +479,50 @@ def test_unfit_migration(name_and_text, database, migrations):
     assert before[str(database)] == after[str(database)]
     assert not (home / "state.json").exists()
     assert name in result.finished["error"]
+
+
+# --- paths that lead nowhere ----------------------------------------------------
+
+CIRCLE, LONG, ROOT, BELOW = "circle.db", "a" * 300, "/", "file/app.db"
+
+
+@pytest.mark.parametrize("command", ["status", "plan", "check", "verify", "backups"])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [(CIRCLE, 69), (LONG, 69), (ROOT, 65), (BELOW, 69)],
+    ids=lambda each: str(each)[:9],
+)
+def test_impossible_database(command, name, code, volume, migrations):
+    """A circle of links, a name too long, a directory, a file on the way: a code, and no bug."""
+    (volume / CIRCLE).symlink_to(CIRCLE)
+    (volume / "file").write_text("a file")
+    result = run_migrator(command, "--database", volume / name, "--migrations", migrations)
+    if command == "status" or (command == "backups" and name != BELOW):
+        assert 0 == result.code, result.stderr
+    else:
+        assert code == result.code, result.stderr
+        assert "bug" != result.finished["reason"]
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "circle"])
+@pytest.mark.parametrize("command", ["backups", "verify", "restore"])
+def test_impossible_backup_directory(command, name, database, migrations, tmp_path):
+    """What stands in the backup directory's place is named, and nothing is restored from it."""
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "file").write_text("a file")
+    words = (command, "latest") if command == "restore" else (command,)
+    given = ("--database", database, "--migrations", migrations)
+    result = run_migrator(*words, *given, "--backup-dir", tmp_path / name)
+    assert (69, "volume.unsafe_entry") == (result.code, result.finished["reason"])
+    assert str(tmp_path / name) in result.finished["error"]
+
+
+def test_newer_with_an_impossible_backup_directory(database, migrations, tmp_path):
+    """What is wrong with the backups does not hide that the database is newer."""
+    given = ("--database", database, "--migrations", migrations)
+    assert 0 == run_migrator("up", *given).code
+    (migrations / "002_create_tags.sql").unlink()
+    (tmp_path / "file").write_text("a file")
+    result = run_entrypoint(*given, "--backup-dir", tmp_path / "file")
+    assert (78, "history.newer") == (result.code, result.finished["reason"])
+    assert "no backup here leads back" in result.finished["hint"]
