@@ -301,6 +301,13 @@ TALKING = {
 }
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = status.partition("SigCgt:")[2].split(None, 1)[0]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 @contextmanager
 def unread(scene: Scene, module: str, phase: str) -> Iterator[subprocess.Popen[bytes]]:
     """Have a run under way whose stderr nobody reads any more: full at once, or in a migration."""
@@ -317,6 +324,7 @@ def unread(scene: Scene, module: str, phase: str) -> Iterator[subprocess.Popen[b
         until(lambda: not room.poll(0), "The pipe never became full.")
         if phase == "migration":
             until(scene.locked, "The run never began.")
+        until(lambda: catches(process.pid, signal.SIGTERM), "It never came to catch a stop.")
         time.sleep(0.5)
         yield process
     finally:
