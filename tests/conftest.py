@@ -124,6 +124,34 @@ def open_path() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+def _skipped_containers(config: pytest.Config) -> list[pytest.TestReport]:
+    """Return the reports of the container tests that were skipped, as the terminal has them."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = terminal.stats.get("skipped", []) if terminal is not None else []
+    return [report for report in skipped if "container" in report.keywords]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where the tests are a gate and container tests were skipped."""
+    if os.environ.get("CI") == "true" and _skipped_containers(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say at the end how many container tests were skipped and why, and what others have measured."""
+    yield
+    skipped = _skipped_containers(terminalreporter.config)
+    if skipped:
+        places = (each.longrepr for each in skipped)
+        reasons = {place[2].removeprefix("Skipped: ") for place in places if type(place) is tuple}
+        why = "; ".join(sorted(reasons))
+        terminalreporter.write_line(f"{len(skipped)} container tests were skipped: {why}")
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties if report.when == "call" else ():
+            terminalreporter.write_line(f"{name}: {value}")
+
+
 def pytest_report_header() -> str:
     """Say which SQLite is tested with."""
     return f"SQLite {sqlite3.sqlite_version}"

@@ -46,7 +46,7 @@ def engine() -> None:
     if why := _missing():
         if os.environ.get("CI") == "true":
             pytest.fail(f"The container tests have to run here, and {why}.")
-        pytest.skip(f"needs a container engine: {why}")
+        pytest.skip(f"no container engine ({why})")
 
 
 def make_base(tag: str) -> str:
