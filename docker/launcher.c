@@ -1,31 +1,45 @@
 /*
- * The one program of the tree: `bin/python3` is it, the commands are links to it.
+ * Python's own interpreter, embedded; `libexec/python3` is it, start.c executes it.
  *
- * It is Python's own interpreter, embedded, and differs from `python3` in what it takes from the
- * outside, which is nothing: its libraries and modules are found beside it and no variable of the
- * environment is read or written, so that the application, which may be a Python itself, gets the
- * environment of the container and no trace of this one. The dynamic linker comes from the tree
- * too; the Dockerfile writes its path, and that of the libraries (DT_RPATH), into this program.
+ * It differs from `python3` in what it takes from the outside, which is nothing: its libraries and
+ * modules are found beside it and no variable of the environment is read or written, so that the
+ * application, which may be a Python itself, gets the environment of the container and no trace of
+ * this one. The dynamic linker comes from the tree too; the Dockerfile writes its path, and that
+ * of the libraries (DT_RPATH), into this program.
  */
 
 #include <Python.h>
 
-#include <limits.h>
 #include <string.h>
-#include <unistd.h>
 
-#ifndef PREFIX
+#include "hidden.h"
+
 #define PREFIX "/opt/sqlite-entrypoint"
-#endif
-
-#define MAJOR Py_STRINGIFY(PY_MAJOR_VERSION)
-#define MINOR Py_STRINGIFY(PY_MINOR_VERSION)
-#define LIBRARY "/lib/python" MAJOR "." MINOR
-#define ARCHIVE "/lib/python" MAJOR MINOR ".zip"
+#define LIBRARY PREFIX "/lib/python" Py_STRINGIFY(PY_MAJOR_VERSION)
 
 /* `import sys` first: what the main function returns is the exit code. */
 #define ENTRYPOINT L"import sys; from entrypoint.main import main; sys.exit(main())"
 #define MIGRATOR L"import sys; from migrator.cli import main; sys.exit(main())"
+
+static const char *const search_path[] = {
+    LIBRARY "." Py_STRINGIFY(PY_MINOR_VERSION),
+    LIBRARY "." Py_STRINGIFY(PY_MINOR_VERSION) "/lib-dynload",
+    LIBRARY "." Py_STRINGIFY(PY_MINOR_VERSION) "/site-packages",
+    LIBRARY Py_STRINGIFY(PY_MINOR_VERSION) ".zip",
+};
+
+extern char **environ;
+
+/* Undo what start.c did, before Python copies the environment. */
+static void
+show_hidden(void)
+{
+    for (char **each = environ; *each != NULL; each++) {
+        if (strncmp(*each, HIDDEN, strlen(HIDDEN)) == 0) {
+            memcpy(*each, SHOWN, strlen(SHOWN));
+        }
+    }
+}
 
 static const char *
 basename_of(const char *path)
@@ -34,59 +48,18 @@ basename_of(const char *path)
     return slash == NULL ? path : slash + 1;
 }
 
-/* The tree's root: two up from this program, or where it was built for when /proc is missing. */
-static void
-find_prefix(char *prefix, size_t size)
-{
-    ssize_t length = readlink("/proc/self/exe", prefix, size - 1);
-    if (length > 0) {
-        prefix[length] = '\0';
-        for (int up = 0; up < 2; up++) {
-            char *slash = strrchr(prefix, '/');
-            if (slash != NULL) {
-                *slash = '\0';
-            }
-        }
-        if (prefix[0] == '/') {
-            return;
-        }
-    }
-    snprintf(prefix, size, "%s", PREFIX);
-}
-
 static PyStatus
-set_path(PyConfig *config, wchar_t **field, const char *prefix, const char *rest)
+set_paths(PyConfig *config)
 {
-    char path[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s%s", prefix, rest);
-    return PyConfig_SetBytesString(config, field, path);
-}
-
-static PyStatus
-add_search_path(PyConfig *config, const char *prefix, const char *rest)
-{
-    wchar_t *path = NULL;
-    PyStatus status = set_path(config, &path, prefix, rest);
+    PyStatus status = PyConfig_SetBytesString(config, &config->home, PREFIX);
     if (!PyStatus_Exception(status)) {
-        status = PyWideStringList_Append(&config->module_search_paths, path);
-    }
-    PyMem_RawFree(path);
-    return status;
-}
-
-static PyStatus
-set_paths(PyConfig *config, const char *prefix)
-{
-    static const char *const below[] = {
-        LIBRARY, LIBRARY "/lib-dynload", LIBRARY "/site-packages", ARCHIVE,
-    };
-    PyStatus status = set_path(config, &config->home, prefix, "");
-    if (!PyStatus_Exception(status)) {
-        status = set_path(config, &config->executable, prefix, "/bin/python3");
+        status = PyConfig_SetBytesString(config, &config->executable, PREFIX "/bin/python3");
     }
     config->module_search_paths_set = 1;
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(below) && !PyStatus_Exception(status); i++) {
-        status = add_search_path(config, prefix, below[i]);
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(search_path) && !PyStatus_Exception(status); i++) {
+        wchar_t *path = Py_DecodeLocale(search_path[i], NULL);
+        status = PyWideStringList_Append(&config->module_search_paths, path);
+        PyMem_RawFree(path);
     }
     return status;
 }
@@ -104,7 +77,6 @@ static PyStatus
 configure(PyConfig *config, int argc, char **argv)
 {
     const char *name = basename_of(argc > 0 ? argv[0] : "entrypoint");
-    char prefix[PATH_MAX];
     PyStatus status;
 
     PyConfig_InitPythonConfig(config);
@@ -112,8 +84,7 @@ configure(PyConfig *config, int argc, char **argv)
     config->user_site_directory = 0;
     config->write_bytecode = 0;
     config->pathconfig_warnings = 0;
-    find_prefix(prefix, sizeof prefix);
-    status = set_paths(config, prefix);
+    status = set_paths(config);
     if (!PyStatus_Exception(status) && strncmp(name, "python", 6) != 0) {
         status = set_command(config, strcmp(name, "migrator") == 0 ? MIGRATOR : ENTRYPOINT);
     }
@@ -139,7 +110,10 @@ int
 main(int argc, char **argv)
 {
     PyConfig config;
-    PyStatus status = preinitialize();
+    PyStatus status;
+
+    show_hidden();
+    status = preinitialize();
     if (!PyStatus_Exception(status)) {
         status = configure(&config, argc, argv);
         if (!PyStatus_Exception(status)) {

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Makes a stand-in for an official Debian image where no registry can be reached:
 # `base-image.sh debian:trixie-slim`, any other release (`debian:bookworm-slim`), or the same for
-# another machine by its name on Docker Hub (`arm64v8/debian:trixie-slim`; arm64.sh is how that is
-# emulated).
+# another machine by its name on Docker Hub (`arm64v8/debian:trixie-slim`; arm64.sh emulates it).
 #
 # Debian's official image is a debootstrap `minbase` as well. Nothing is done where the engine has
 # an image of that name or can pull it. Needs root and `debootstrap`.
@@ -36,9 +35,19 @@ build() {
   }
   rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
   trust_this_machine
-  tar -C "$root" -c . | docker import --platform "linux/$architecture" \
+  tar -C "$root" -c . | docker import \
     --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
     --change 'CMD ["bash"]' - "$tag" >/dev/null
+  if [[ $architecture != "$(dpkg --print-architecture)" ]]; then say_architecture; fi
+}
+
+# `docker import` has every image be of the engine's own machine, and BuildKit looks at that.
+say_architecture() {
+  mkdir "$work/saved"
+  docker save "$tag" | tar -C "$work/saved" -x
+  sed -i "s/\"architecture\":\"[a-z0-9]*\"/\"architecture\":\"$architecture\"/" "$work"/saved/*.json
+  docker rmi "$tag" >/dev/null
+  tar -C "$work/saved" -c . | docker load >/dev/null
 }
 
 if docker image inspect "$tag" >/dev/null 2>&1; then exit; fi

@@ -76,8 +76,11 @@ def build_stage(base: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def image(build_stage: str) -> str:
-    """Return the image, built from the checkout as a user builds it."""
+def image(request: pytest.FixtureRequest, engine: None) -> str:
+    """Return the image, built from the checkout as a user builds it, or the one to be tested."""
+    if given := os.environ.get("SQLITE_ENTRYPOINT_IMAGE"):
+        return given
+    request.getfixturevalue("build_stage")
     return build(CHECKOUT, IMAGE)
 
 

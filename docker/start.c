@@ -1,0 +1,50 @@
+/*
+ * What the kernel starts: `bin/python3` is this program, the commands are links to it.
+ *
+ * It takes the dynamic linker's variables out of the environment and executes the launcher, which
+ * puts them back. They are the application's: its LD_PRELOAD may be an allocator for Debian 12 or a
+ * library for musl, which would be loaded into our process and end it. It is static because in a
+ * dynamic program the linker has read them before the first line of ours runs.
+ */
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "hidden.h"
+
+#define PROGRAMS "/opt/sqlite-entrypoint/libexec/"
+
+extern char **environ;
+
+/* The launcher's name, so that `ps` shows the command: the kernel takes it from the path. */
+static const char *
+launcher_of(const char *argv0)
+{
+    const char *slash = strrchr(argv0, '/');
+    const char *name = slash == NULL ? argv0 : slash + 1;
+    if (strncmp(name, "python", 6) == 0) {
+        return PROGRAMS "python3";
+    }
+    if (strcmp(name, "migrator") == 0) {
+        return PROGRAMS "migrator";
+    }
+    if (strcmp(name, "sqlite-entrypoint") == 0) {
+        return PROGRAMS "sqlite-entrypoint";
+    }
+    return PROGRAMS "entrypoint";
+}
+
+int
+main(int argc, char **argv)
+{
+    const char *launcher = launcher_of(argc > 0 ? argv[0] : "");
+    for (char **each = environ; *each != NULL; each++) {
+        if (strncmp(*each, SHOWN, strlen(SHOWN)) == 0) {
+            memcpy(*each, HIDDEN, strlen(HIDDEN));
+        }
+    }
+    execve(launcher, argv, environ);
+    perror(launcher);
+    return 127;
+}
