@@ -108,10 +108,10 @@ def _open(
 
 
 def _start(stage: Scenery, cuts: Sequence[Cut], watch: Stopwatch, found: Findings) -> None:
-    """Start after each cut, while there is time."""
+    """Start after each cut, while there is time, and after a few where there is none."""
     began = watch.seconds
-    for cut in cuts:
-        if watch.spent:
+    for n, cut in enumerate(cuts):
+        if watch.spent and n >= FEWEST:
             break
         verdict = stage.start(cut)
         found.starts += 1
@@ -141,7 +141,7 @@ def rows(effort: Effort) -> Iterator[Row]:
         random.Random(effort.seed).shuffle(names)  # noqa: S311 - nothing secret
         turns = max(1, int(effort.seconds / A_SCENE))
         names = names[: effort.jobs * turns]
-        size = Size(6, 24, 1, None, 2, effort.share(turns))
+        size = Size(3, 8, 1, None, 2, effort.share(turns))
     with ProcessPoolExecutor(effort.jobs) as pool:
         jobs = [
             pool.submit(_examined, name, effort.directory / f"{n}", library, size, effort.seed)
@@ -153,6 +153,8 @@ def rows(effort: Effort) -> Iterator[Row]:
 
 A_SCENE = 20.0
 """Seconds that a scene with a budget should have."""
+FEWEST = 4
+"""Starts for which there is always time."""
 
 
 def _examined(name: str, directory: Path, library: Path, size: Size, seed: str) -> list[Row]:
