@@ -252,7 +252,7 @@ def _become(start: Start, path: str) -> int:
             command=path,
             args=len(command) - 1,
         )
-        start.signals.check()
+        start.signals.hold()
         program.become(path, command, environment)
     except MigratorError as error:
         start.log("app.failed", error.message, level="error", command=path, error=error.message)

@@ -18,7 +18,13 @@ from shlex import quote
 from typing import NoReturn
 
 from entrypoint import binary, privileges
-from migrator.errors import CommandNotFoundError, MigratorError, NotExecutableError
+from migrator.errors import (
+    CommandNotFoundError,
+    InterruptedRunError,
+    MigratorError,
+    NotExecutableError,
+)
+from migrator.system.signals import Signals
 
 _PR_SET_CHILD_SUBREAPER = 36
 _HEAD = 256
@@ -92,6 +98,7 @@ def become(
     Raises:
         CommandNotFoundError: It has disappeared since.
         NotExecutableError: The system refuses it.
+        InterruptedRunError: A stop is pending, which was blocked (`Signals.hold`).
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -99,6 +106,7 @@ def become(
     if subreaper:
         _no_subreaper()
     _reset_signals()
+    _let_through()
     try:
         os.execve(path, list(argv), dict(env))  # noqa: S606 - the one place that executes
     except FileNotFoundError as error:
@@ -122,6 +130,19 @@ def _reset_signals() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)
+
+
+def _let_through() -> None:
+    """
+    Unblock every signal, unless a stop has come by now.
+
+    As PID 1 it would be lost: the kernel drops what nobody handles there.
+    """
+    stops = signal.sigpending() & set(Signals.HANDLED)
+    if stops:
+        name = signal.Signals(min(stops)).name
+        msg = f"{name} came before the application was started."
+        raise InterruptedRunError(min(stops), msg, hint="Start again: nothing is pending any more.")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

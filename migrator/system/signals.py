@@ -96,6 +96,11 @@ class Signals:
         if self.received is not None:
             raise self._interruption(self.received)
 
+    def hold(self) -> None:
+        """Block them from here on, and raise for one that has come: a later one stays pending."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, self.HANDLED)
+        self.check()
+
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self._came = True
         first = self.received is None

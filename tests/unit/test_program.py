@@ -594,6 +594,28 @@ program.become(sys.argv[1], ["name", "a b", ""], {b"X": b"\\xff1", b"PATH": b"/u
     assert {int(number) for number in lines[9:]} <= {0, 1, 2, 10, 255}
 
 
+def test_a_stop_in_the_last_moment_starts_nothing(tmp_path: Path) -> None:
+    """As process 1 it would be lost: so it is looked for when no handler is left."""
+    code = """
+import os, signal, sys
+from entrypoint import program
+from migrator.errors import InterruptedRunError
+from migrator.system.signals import Signals
+signals = Signals.install()
+signals.note_only()
+signals.hold()
+os.kill(os.getpid(), signal.SIGTERM)
+try:
+    program.become("/bin/echo", ["echo", "started"], {})
+except InterruptedRunError as error:
+    print(error.exit_code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean_environment(), check=True, capture_output=True
+    )
+    assert done.stdout == b"143\n"
+
+
 def test_the_first_argument_is_the_command_as_given(tmp_path: Path) -> None:
     """A program that looks at its own name sees what was asked for."""
     code = (
