@@ -10,6 +10,7 @@ worker, and whoever calls it decides which database path the factory sees.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from collections.abc import Callable, Iterable
@@ -131,9 +132,9 @@ def _make_runner(module: ModuleType, path: Path, factory: str, database: Path) -
             reason="migrations.registry",
             data={"file": path.name},
         )
-    arguments = (str(database),) if _takes_path(function, path, factory) else ()
+    arguments, named = _arguments(function, path, factory, str(database))
     try:
-        return function(*arguments)
+        return function(*arguments, **named)
     except BaseException as error:
         if loading.is_stop(error):
             raise
@@ -141,18 +142,20 @@ def _make_runner(module: ModuleType, path: Path, factory: str, database: Path) -
         raise loading.failure(path, error, doing=doing) from error
 
 
-def _takes_path(function: Callable[..., Any], path: Path, factory: str) -> bool:
-    """Tell whether the factory accepts one positional argument."""
+def _arguments(
+    function: Callable[..., Any], path: Path, factory: str, database: str
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return what the factory is called with: the path by its place or its name, or nothing."""
+    by_place: tuple[tuple[str, ...], dict[str, str]] = ((database,), {})
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return True
-    for arguments in (("path",), ()):
-        try:
-            signature.bind(*arguments)
-        except TypeError:
-            continue
-        return bool(arguments)
+        return by_place
+    by_name: dict[str, str] = {"db_path": database} if "db_path" in signature.parameters else {}
+    for arguments, named in (by_place, ((), by_name)):
+        with contextlib.suppress(TypeError):
+            signature.bind(*arguments, **named)
+            return arguments, named
     msg = f"{path.name}: `{factory}{signature}` cannot be called with the database's path alone."
     raise MisfitError(
         msg,

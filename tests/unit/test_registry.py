@@ -132,6 +132,17 @@ def test_a_factory_gets_the_path_where_it_accepts_one(load, signature):
     assert "/data/app.db" == made[0].description
 
 
+@pytest.mark.parametrize("signature", ["*, db_path", "*, verbose=True, db_path='other.db'"])
+def test_a_factory_gets_the_path_by_name_as_well(load, signature):
+    """A parameter `db_path` that takes no place is given the path by its name."""
+    made = load(
+        f"{CLASSES}\ndef make({signature}):\n    r = MigrationRunner(db_path)\n"
+        "    r.migrations = (Migration('x', '1', str(db_path), users),)\n    return r\n",
+        "make",
+    )
+    assert "/data/app.db" == made[0].description
+
+
 @pytest.mark.parametrize("signature", ["", "*, verbose=True", "**options"])
 def test_a_factory_without_arguments_gets_none(load, signature):
     """A factory that takes no positional argument is called without."""
