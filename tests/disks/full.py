@@ -20,9 +20,11 @@ from pathlib import Path
 
 from tests.disks.scenes import APPLICATION_WRITES, SCENES, DiskScene, order_of
 from tests.disks.small import KIB, KINDS, Disk, Kind, missing, small_disk, used
-from tests.faults.harness import Done, HungError, Stage, Verdict, arguments, run
+from tests.faults.harness import Stage, Verdict
+from tests.faults.launching import Done, HungError, arguments
 from tests.faults.scenes import fresh
 from tests.faults.shim import Call, Fault
+from tests.powercut.questions import warm
 from tests.support.processes import PACKAGES
 from tests.support.proof import Effort, Row, Stopwatch
 
@@ -48,6 +50,8 @@ class Narrow(Stage):
         packages: Where the two packages lie.
     """
 
+    remembers = False  # how much room there is, the bytes do not tell
+
     def __init__(
         self, scene: DiskScene, disk: Disk, directory: Path, packages: Path = PACKAGES
     ) -> None:
@@ -66,7 +70,7 @@ class Narrow(Stage):
         return []
 
     def _run(self, command: Sequence[str], *, faulty: bool) -> Done:  # noqa: ARG002
-        return run(arguments(command, self.database, self.migrations), {}, self.packages)
+        return warm(self.packages).run(arguments(command, self.database, self.migrations))
 
     # -- one size --------------------------------------------------------------------------
 

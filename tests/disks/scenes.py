@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.disks.small import fill
+from tests.faults.launching import arguments, run
 from tests.faults.scenes import Scene
 from tests.support.files import make_database, opened, write_migrations
 
@@ -95,8 +96,6 @@ class DiskScene(Scene):
 
     def build(self, volume: Path, migrations: Path, packages: Path) -> None:
         """Make the volume and the migrations as they are before the run."""
-        from tests.faults.harness import arguments, run
-
         volume.mkdir()
         write_migrations(migrations, _written(self.files, order_of(migrations)))
         if not self.journal:
@@ -145,24 +144,26 @@ def _scenes() -> list[DiskScene]:
     scenes = []
     for way, files in ways.items():
         for journal in ("delete", "wal"):
-            up = DiskScene(f"up {way} {journal}", files, journal=journal)
+            up = DiskScene(f"up {way} {journal}", "up", files, journal=journal)
             scenes.append(up)
             full = {**_MEANWHILE, **files}
             scenes.append(replace(up, name=f"{up.name} meanwhile", files=full, meanwhile=True))
-        scenes.append(DiskScene(f"install {way}", {**_CREATE, **files}))
+        scenes.append(DiskScene(f"install {way}", "install", {**_CREATE, **files}))
         command = ("migrator", "down", "--to", "001")
-        scenes.append(DiskScene(f"down {way} wal", files, command, "wal", prepared=True))
+        scenes.append(DiskScene(f"down {way} wal", "down", files, command, "wal", prepared=True))
         flag = str(way == "in-place")
         swallow = {name: text.replace("{flag}", flag) for name, text in _SWALLOW.items()}
         name = f"up {way} delete swallowing"
-        scenes.append(DiskScene(name, {**_CHANGE, **swallow}, journal="delete"))
+        scenes.append(DiskScene(name, "up", {**_CHANGE, **swallow}, journal="delete"))
     scenes.append(
-        DiskScene("up in-place delete crowded", ways["in-place"], journal="delete", crowd=3)
+        DiskScene("up in-place delete crowded", "up", ways["in-place"], journal="delete", crowd=3)
     )
     for journal in ("delete", "wal"):
         command = ("migrator", "restore", "latest")
         scenes.append(
-            DiskScene(f"restore {journal}", ways["in-place"], command, journal, prepared=True)
+            DiskScene(
+                f"restore {journal}", "restore", ways["in-place"], command, journal, prepared=True
+            )
         )
     return scenes
 
