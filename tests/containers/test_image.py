@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -36,8 +37,16 @@ from tests.support.files import rows
 TREE = "opt/sqlite-entrypoint"
 ENGINE_MAKES = {".dockerenv", "dev", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"}
 
-CHECK = runpy.run_path(str(CHECKOUT / "docker/check.py"))
-LIBRARY = runpy.run_path(str(CHECKOUT / "docker/standard_library.py"))
+
+@functools.cache
+def script(name: str) -> dict[str, Any]:
+    """Return what one of the build's own scripts defines."""
+    return runpy.run_path(str(CHECKOUT / "docker" / name))
+
+
+def left_out() -> dict[str, str]:
+    """Return the modules that the tree does without, and why."""
+    return dict(script("standard_library.py")["LEFT_OUT"])
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +91,8 @@ def complaints(name: str, data: bytes) -> list[str]:
         member.size = len(data)
         archive.addfile(member, io.BytesIO(data))
     packed.seek(0)
-    return list(CHECK["complaints"](CHECK["measure"](packed)))
+    check = script("check.py")
+    return list(check["complaints"](check["measure"](packed)))
 
 
 def test_size_is_a_gate(archive: tarfile.TarFile) -> None:
@@ -217,8 +227,9 @@ def test_same_input_same_tree(build_stage: str) -> None:
 
 def digest(image: str) -> str:
     """Return the digest of an image's tree, as `docker/check.py` prints it."""
-    with CHECK["exported"](image) as stream:
-        return str(CHECK["measure"](stream).digest)
+    check = script("check.py")
+    with check["exported"](image) as stream:
+        return str(check["measure"](stream).digest)
 
 
 @pytest.mark.slow
@@ -313,14 +324,14 @@ def refused(image: str, build_stage: str) -> dict[str, str]:
 
 def test_modules(refused: dict[str, str]) -> None:
     """Every module of the standard library is there, or importing it says why not."""
-    left_out = LIBRARY["LEFT_OUT"] | LIBRARY["HELPERS_LEFT_OUT"]
+    whys = left_out() | script("standard_library.py")["HELPERS_LEFT_OUT"]
     reasons = {name: text for name, text in refused.items() if "was left out" in text}
     parents = {name.partition(".")[0] for name in reasons} - {"dbm", "multiprocessing"}
-    assert parents == set(left_out)
+    assert parents == set(whys)
     assert {name for name in reasons if name.startswith("dbm.")} == {"dbm.gnu", "dbm.ndbm"}
-    for name in left_out:
+    for name, why in whys.items():
         assert f"{name!r} was left out of this Python" in reasons[name]
-        assert left_out[name] in reasons[name]
+        assert why in reasons[name]
     assert refused.keys() - reasons.keys() <= OTHER_SYSTEMS | {DEBIANS}
 
 
@@ -329,9 +340,9 @@ def test_page_lists_what_is_left_out() -> None:
     page = (CHECKOUT / "docs/image.md").read_text()
     table = page.partition("| left out | why |")[2].partition("\n\n")[0]
     first = " ".join(line.split("|")[1] for line in table.splitlines()[2:])
-    named = {name for name in re.findall(r"`([^`]+)`", first) if name in LIBRARY["LEFT_OUT"]}
+    named = {name for name in re.findall(r"`([^`]+)`", first) if name in left_out()}
     others = set(re.findall(r"`([a-zA-Z_]+)`", first)) - named
-    assert named == set(LIBRARY["LEFT_OUT"])
+    assert named == set(left_out())
     assert not others & set(sys.stdlib_module_names)
 
 
