@@ -1,0 +1,164 @@
+"""The manifests in deploy/kubernetes at work: kustomize builds them, and podman runs their Pods."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.containers.cluster import Cluster, try_podman
+from tests.containers.conftest import CHECKOUT
+from tests.containers.engine import USER, docker
+from tests.containers.manifests import pod
+from tests.support.digest import logical_digest
+from tests.support.files import history
+from tests.support.machine import tool
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.root]
+
+BROKEN = "CREATE TABLE half (x);\nINSERT INTO nowhere VALUES (1);\n"
+WAITS = """
+import pathlib
+import time
+
+
+def up(conn):
+    conn.execute("CREATE TABLE waited (x)")
+    while not pathlib.Path("/data/go").exists():
+        time.sleep(0.05)
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded(image: str, library: str) -> Iterator[dict[str, str]]:
+    """Return the two images by the names that podman has for them."""
+    podman = tool("podman")
+    group = f"pods-{uuid.uuid4().hex[:8]}"
+    names = {"sqlite-entrypoint": f"{group}/entrypoint:1", "library": f"{group}/library:1"}
+    for made, name in zip((image, library), names.values(), strict=True):
+        docker("tag", made, name)
+    with subprocess.Popen(["docker", "save", *names.values()], stdout=subprocess.PIPE) as saved:
+        subprocess.run([podman, "load"], stdin=saved.stdout, capture_output=True, check=True)
+    docker("rmi", *names.values())
+    yield {short: f"localhost/{name}" for short, name in names.items()}
+    try_podman("rmi", "--force", *(f"localhost/{name}" for name in names.values()))
+
+
+@pytest.fixture
+def cluster(loaded: dict[str, str], tools: Path, tmp_path: Path) -> Iterator[Cluster]:
+    """Return a cluster of one, removed in the end."""
+    cluster = Cluster(tools / "kubectl", loaded, tmp_path)
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    """Return a copy of the library's migrations."""
+    path = tmp_path / "migrations"
+    shutil.copytree(CHECKOUT / "migrations", path, ignore=shutil.ignore_patterns("__pycache__"))
+    path.chmod(0o755)
+    return path
+
+
+def test_deployment(cluster: Cluster, migrations: Path) -> None:
+    """
+    The initContainer migrates the old release's data, and then the application serves it.
+
+    A release whose migration fails does not start the application; the reason is in the
+    termination message, and the database is as it was.
+    """
+    cluster.use_old_database()
+    played = cluster.play("deployment", migrations)
+    assert played.returncode == 0, played.stderr
+    assert "1800 books by 61 authors, 200 members, 8000 loans" in cluster.page()
+    assert len(history(cluster.database)) == 9
+    assert cluster.said.read_text() == ""
+
+    (migrations / "010_broken.sql").write_text(BROKEN)
+    cluster.delete("deployment")
+    before = logical_digest(cluster.database)
+    played = cluster.play("deployment", migrations)
+    assert (played.returncode != 0, "exited with code 80" in played.stderr) == (True, True)
+    assert cluster.state("app") == "created 0"
+    assert cluster.said.read_text() == (
+        "Migration 010_broken.sql, line 2 failed: no such table: nowhere.\n"
+        "Mend 010_broken.sql and start again; the database is as it was before this run."
+    )
+    assert logical_digest(cluster.database) == before
+
+
+def test_rollback(cluster: Cluster, migrations: Path) -> None:
+    """
+    The Job upgrades; the release before it is refused, and the command that it names leads back.
+
+    The command comes from the termination message, and restore.yaml runs it word by word.
+    """
+    cluster.use_old_database()
+    cluster.play("job", migrations)
+    assert cluster.ended("migrate") == 0, cluster.log("migrate")
+    assert len(history(cluster.database)) == 9
+    cluster.delete("job")
+
+    (migrations / "009_compact.sql").unlink()
+    played = cluster.play("deployment", migrations)
+    assert "exited with code 78" in played.stderr
+    (command,) = re.findall(r"`(migrator [^`]+)`", cluster.said.read_text())
+    cluster.delete("deployment")  # kubectl scale --replicas=0
+
+    cluster.play("restore", migrations, arguments=tuple(shlex.split(command)))
+    assert cluster.ended("restore") == 0, cluster.log("restore")
+    cluster.delete("restore")
+    played = cluster.play("deployment", migrations)
+    assert played.returncode == 0, played.stderr
+    assert "8000 loans" in cluster.page()
+    assert len(history(cluster.database)) == 8
+
+
+def test_statefulset(cluster: Cluster, migrations: Path) -> None:
+    """
+    The entrypoint in the application's image migrates, and the startupProbe waits for it.
+
+    The probe says 75 while the migration runs, the application does not listen yet, and then the
+    probe says 0.
+    """
+    cluster.use_old_database()
+    (migrations / "010_wait.py").write_text(WAITS)
+    played = cluster.play("statefulset", migrations, mounts={"/migrations": migrations})
+    assert played.returncode == 0, played.stderr
+    (app,) = pod("statefulset")["containers"]
+
+    def probe() -> int:
+        command = app["startupProbe"]["exec"]["command"]
+        return try_podman("exec", cluster.container("app"), *command).returncode
+
+    until(lambda: probe() == 75, "no migration is under way", 90)
+    assert "listening" not in cluster.log("app")
+    (cluster.database.parent / "go").touch()
+    until(lambda: probe() == 0, "the probe does not succeed: {0}", 90, lambda: (probe(),))
+    assert json.loads(cluster.page("/health"))["loans"] == 8000
+    assert len(history(cluster.database)) == 10
+
+
+def test_group_bits(cluster: Cluster, migrations: Path) -> None:
+    """On a volume whose files all have the bits that `fsGroup` adds, the Job migrates as well."""
+    cluster.use_old_database()
+    cluster.play("job", migrations)
+    assert cluster.ended("migrate") == 0
+    cluster.delete("job")
+    os.chown(cluster.database.parent, 0, USER)
+    for path in (cluster.database.parent, *cluster.database.parent.rglob("*")):
+        path.chmod(path.stat().st_mode | (0o2070 if path.is_dir() else 0o060))
+    (migrations / "010_more.sql").write_text("CREATE TABLE more (x);\n")
+    cluster.play("job", migrations)
+    assert cluster.ended("migrate") == 0, cluster.log("migrate")
+    assert len(history(cluster.database)) == 10
