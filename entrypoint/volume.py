@@ -87,10 +87,11 @@ def inspect(
     policy = mount_policy if container else "ignore"
     with explained(database.parent):
         check_locks(database, volume)
+        # First: whoever mounts the file alone has mounted something, only not enough.
+        check_single_file(database, volume)
         check_mount(database, volume, policy, emit)
         with admit():
             check_directory(database.parent)
-            check_single_file(database, volume)
             exists = check_file(database)
             if exists:
                 access.require_readable(database)
@@ -147,7 +148,7 @@ def check_single_file(database: Path, volume: Volume) -> None:
         f"Mount its directory instead: `docker run -v DIRECTORY:{database.parent} …`"
         f" (compose: `DIRECTORY:{database.parent}`)."
     )
-    if database.is_dir():
+    if os.path.isdir(database):
         msg = (
             f"{str(database)!r} is a mount point and a directory: Docker makes one where the file"
             " that is to be mounted does not exist."
