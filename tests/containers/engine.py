@@ -6,27 +6,34 @@ import fcntl
 import io
 import json
 import os
+import re
+import shlex
 import subprocess
 import tarfile
 import tempfile
+import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 from typing import Any
 
 from testcontainers.core.container import DockerContainer
 
 from tests.support import logs
 from tests.support.logs import Event
-from tests.support.waiting import until
 
 RESTRICTED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none")
 """What the strictest operator runs a container with."""
 
 PYTHON = "/opt/sqlite-entrypoint/bin/python3"
 USER = 65532
+
+PATIENCE = 10
+"""Docker's own time in seconds between SIGTERM and SIGKILL."""
 
 
 def docker(*args: str | Path, stdin: str | None = None, timeout: float = 300) -> str:
@@ -135,6 +142,11 @@ def run(
     return ended(done.returncode, done.stdout, done.stderr)
 
 
+def options_printed(text: str, command: str = "docker run") -> list[list[str]]:
+    """Return the options of the commands `docker run OPTIONS …` that a text has in backticks."""
+    return [shlex.split(found) for found in re.findall(rf"`{command} ([^`…]+)(?: …)?`", text)]
+
+
 class Volume:
     """A named volume and what is on it, seen from outside."""
 
@@ -202,13 +214,28 @@ class Started:
         return done.stdout, done.stderr
 
     def wait_for(self, text: str, timeout: float = 60) -> None:
-        """Wait until the text stands in one of the streams."""
-        until(
-            lambda: any(text in stream for stream in self.output()) or None,
-            f"{text!r} did not come: {{0}}",
-            timeout,
-            lambda: ("\n".join(self.output()),),
-        )
+        """Wait until the text stands in a line of one of the streams, and return at once then."""
+        follow = ["docker", "logs", "--follow", self.id]
+        with subprocess.Popen(follow, stdout=PIPE, stderr=STDOUT, text=True) as reader:
+            timer = threading.Timer(timeout, reader.kill)
+            timer.start()
+            try:
+                assert reader.stdout is not None
+                found = any(text in line for line in reader.stdout)
+            finally:
+                timer.cancel()
+                reader.kill()
+        assert found, (text, *self.output())
+
+    def running(self) -> bool:
+        """Tell whether it is under way."""
+        return docker("inspect", "--format={{.State.Running}}", self.id) == "true"
+
+    def stop(self) -> float:
+        """Do what `docker stop` does, and return the seconds; a kill in the end would be 137."""
+        began = time.monotonic()
+        docker("stop", f"--time={PATIENCE}", self.id)
+        return time.monotonic() - began
 
     def kill(self, signal: str = "KILL") -> None:
         """Send a signal; a container that has ended by itself is no mistake."""
