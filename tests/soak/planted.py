@@ -1,0 +1,36 @@
+"""Bugs that kills at random times and concurrent starters show."""
+
+from __future__ import annotations
+
+from tests.faults.planted import Bug
+
+
+def _bug(name: str, file: str, old: str, new: str, seed: str) -> Bug:
+    """Describe a bug; its scene is the seed of the first case that is played."""
+    return Bug(name, file, old, new, seed, (), ())
+
+
+BUGS = (
+    _bug(
+        "the lock is not taken",
+        "migrator/storage/lock.py",
+        "                held = _try(descriptor, layout.lock)\n",
+        "                held = True\n",
+        "lock-2",
+    ),
+    _bug(
+        "a migration's COMMIT commits",
+        "migrator/connection/restrictions.py",
+        'return sqlite3.SQLITE_IGNORE if first != "ROLLBACK" else _ROLLBACK',
+        'return sqlite3.SQLITE_OK if first == "COMMIT"'
+        ' else sqlite3.SQLITE_IGNORE if first != "ROLLBACK" else _ROLLBACK',
+        "commit-0",
+    ),
+    _bug(
+        "work files stay after a crash",
+        "migrator/safety/litter.py",
+        "    clean_home(layout)\n",
+        "    del layout\n",
+        "litter-1",
+    ),
+)
