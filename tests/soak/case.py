@@ -328,9 +328,9 @@ class Case:
             yield f"success was said, and the database is {state}"
         if ended.code == 80 and not fails and ended.hit != "worker":
             yield f"good migrations failed: {last['error']}"
-        if alone and last["outcome"] in ("refused", "failed_restored") and not self._same():
-            if state == "new":
-                yield f"{last['outcome']} was said, and the database has changed"
+        told_old = last["outcome"] in ("refused", "failed_restored")
+        if alone and told_old and state == "new" and not self._same():
+            yield f"{last['outcome']} was said, and the database has changed"
 
     def _same(self) -> str:
         """Return "old" where old and new are the same."""
