@@ -68,7 +68,7 @@ class Afterwards(Stage):
     def go_on(self, at: str) -> Verdict:
         """Ask what the next start makes of the volume as it is."""
         verdict = Verdict(self.scene.name, KILLED, fired=True, at=at)
-        self._there = {"app.db-shm", "app.db-wal"} & set(os.listdir(self.volume))
+        self._there = {"app.db-wal"} & set(os.listdir(self.volume))
         try:
             self._next(verdict, KILLED)
         except HungError:
@@ -86,7 +86,6 @@ class Afterwards(Stage):
             verdict.problems.append("the database is new, and there is no backup of the old one")
 
     def _allowed(self, fault: Fault, log: str) -> set[str]:
-        # SQLite does not make it durable that they are gone, and takes them as they are;
-        # whoever reads a `-wal` makes a `-shm`.
-        shared = {"app.db-shm"} if self._there else set()
-        return super()._allowed(fault, log) | self._there | shared
+        # SQLite does not make it durable that a `-wal` is gone, and takes it as it is. A
+        # `-shm` that stays holds nothing: whoever opens the database first makes it anew.
+        return super()._allowed(fault, log) | self._there | {"app.db-shm"}

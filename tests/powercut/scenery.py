@@ -196,7 +196,8 @@ def _sort(path: str, data: bytes) -> object:
     if path.endswith((".json", ".json.tmp")):
         return _ORDER.sub(b"", data)
     if path in DATABASE:
-        return len(data) == 0, data[:8]
+        # Empty or not, a database or not, a hot journal or not, and in a database its mode.
+        return len(data) == 0, data[:8], data[18:20] if path == "app.db" else b""
     if path.startswith("backups/") and not path.startswith("backups/."):
         return hashlib.sha256(data).digest()
     return len(data) == 0
