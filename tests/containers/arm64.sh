@@ -40,5 +40,6 @@ emulate "$@"
 tests/containers/base-image.sh "$base"
 build
 docker/check.py "$image"
-export SQLITE_ENTRYPOINT_IMAGE=$image DOCKER_DEFAULT_PLATFORM=linux/arm64
+export SQLITE_ENTRYPOINT_IMAGE=$image SQLITE_ENTRYPOINT_RUN_TIMEOUT=600
+export DOCKER_DEFAULT_PLATFORM=linux/arm64
 .venv/bin/pytest -m container "${tests[@]/#/tests/containers/}"
