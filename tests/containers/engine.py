@@ -35,8 +35,12 @@ RUN_TIMEOUT = float(os.environ.get("SQLITE_ENTRYPOINT_RUN_TIMEOUT") or 120)
 PYTHON = "/opt/sqlite-entrypoint/bin/python3"
 USER = 65532
 
-PATIENCE = 10
-"""Docker's own time in seconds between SIGTERM and SIGKILL."""
+PATIENCE = 30
+"""
+Seconds between SIGTERM and SIGKILL: Docker's own 10 are not enough where everything waits.
+
+A run that does not answer is still killed, and its code is 137.
+"""
 
 
 def docker(*args: str | Path, stdin: str | None = None, timeout: float = 300) -> str:
