@@ -157,7 +157,7 @@ def _verify_database(host: Host) -> None:
     except NeedsRecoveryError as error:
         message = f"The database cannot be read: {error}."
         raise NotReadyError(message, hint="Start the entrypoint once; it recovers it.") from error
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise of_sqlite(error, host.layout.database, "while it was verified") from error
     if found.problems:
         message = f"The database is damaged: {'; '.join(found.problems)[:500]}."

@@ -41,7 +41,7 @@ from migrator.storage.copying import (
     same_pages,
 )
 from migrator.storage.layout import like_database, make_backup_dir
-from migrator.system.files import write_atomic
+from migrator.system.files import open_regular, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -303,10 +303,9 @@ def _same(partial: Path, candidates: list[Backup]) -> Backup | None:
 
 
 def _equal(one: Path, other: Path) -> bool:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    left = os.open(one, flags)
+    left = open_regular(one)
     try:
-        right = os.open(other, flags)
+        right = open_regular(other)
         try:
             return content_size(left) == content_size(right) and same_pages(left, right)
         finally:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 from migrator.errors import MisfitError, UsageError
 from migrator.model import Applied
 from migrator.storage.copying import UncheckableError, check_structure, digest_file
-from migrator.system.files import realpath, refusal
+from migrator.storage.state import JOURNAL_MODES
+from migrator.system.files import open_regular, realpath, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -204,13 +205,12 @@ def read_facts(path: Path, *, strict: bool = True) -> Backup | None:
         MisfitError: A later version of this program wrote it, and `strict`.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             fields = json.loads(file.read(_LARGEST))
         if strict and fields["format"] > FORMAT:
             raise _newer(path, fields["format"])
         return _parse(path, fields) if fields["format"] <= FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -226,24 +226,51 @@ def _newer(path: Path, found: int) -> MisfitError:
 def _parse(path: Path, fields: dict[str, Any]) -> Backup:
     return Backup(
         path=path.with_suffix(""),
-        counter=int(fields["counter"]),
-        created_at=str(fields["created_at"]),
-        bytes=int(fields["bytes"]),
-        sha256=str(fields["sha256"]),
-        version=fields["version"],
+        counter=_number(fields["counter"]),
+        created_at=_text(fields["created_at"]),
+        bytes=_number(fields["bytes"]),
+        sha256=_text(fields["sha256"]),
+        version=_perhaps(fields["version"]),
         applied=tuple(_row(row) for row in fields["applied"]),
-        reason=str(fields["reason"]),
-        journal_mode=fields["journal_mode"],
-        run_id=str(fields["run_id"]),
-        database=str(fields["database"]),
-        relative=str(fields["relative"]),
-        program=str(fields["program"]),
+        reason=_text(fields["reason"]),
+        journal_mode=_journal_mode(fields["journal_mode"]),
+        run_id=_text(fields["run_id"]),
+        database=_text(fields["database"]),
+        relative=_text(fields["relative"]),
+        program=_text(fields["program"]),
     )
 
 
 def _row(row: dict[str, Any]) -> Applied:
-    version, name = row["version"], row["name"]
-    return Applied(key=version or name, version=version, name=name, applied_at=row["applied_at"])
+    version, name = _perhaps(row["version"]), _text(row["name"])
+    applied_at = _perhaps(row["applied_at"])
+    return Applied(key=version or name, version=version, name=name, applied_at=applied_at)
+
+
+# What is noted on a volume may have been written by anybody: a value of another
+# kind makes a description that nobody understands, and goes no further.
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _perhaps(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise TypeError
+    return value
+
+
+def _journal_mode(value: Any) -> str | None:
+    if value not in JOURNAL_MODES:
+        raise ValueError
+    return _perhaps(value)
 
 
 def newest(layout: Layout, reasons: Collection[str] = MADE_BY_RUNS) -> Backup | None:
@@ -267,7 +294,7 @@ def find(layout: Layout, wanted: str) -> Backup:
     Raises:
         UsageError: There is none, or it is another database's.
         MisfitError: A later version of this program wrote it.
-        OSError: The directory cannot be read.
+        MigratorError: The directory cannot be read.
     """
     backups = list_backups(layout)
     for backup in backups:

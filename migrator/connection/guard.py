@@ -245,6 +245,7 @@ def set_temporary_directory(
 ) -> None:
     """Have SQLite put its temporary files into a directory, in this whole process."""
     name = os.fspath(directory).replace("'", "''")
-    # Deprecated, and absent from some builds: SQLite then chooses itself.
-    with suppress(sqlite3.OperationalError):
+    # Deprecated, and absent from some builds; nor can every name be said in SQL.
+    # SQLite then chooses itself.
+    with suppress(sqlite3.OperationalError, UnicodeEncodeError):
         execute(f"PRAGMA temp_store_directory='{name}'")

@@ -52,6 +52,8 @@ def structural(conn: sqlite3.Connection, mode: str = "quick") -> Structural:
     """
     try:
         rows = conn.execute(f"PRAGMA {_CHECKS[mode]}({PROBLEMS})").fetchall()
+    except UnicodeDecodeError:
+        return Structural(problems=("the schema holds what is no text",))
     except sqlite3.DatabaseError as error:
         return _unchecked(error)
     # Structural problems come as one text of several lines under a heading.

@@ -21,7 +21,11 @@ from itertools import islice
 
 from migrator.model import Statement
 
-_SPACE = r"[ \t\n\f\r\ufeff]"
+# A vertical tab is blank behind another blank only (sqlite3GetToken, CC_SPACE).
+_SPACE = r"(?:[ \t\n\f\r][ \t-\r]*+|\ufeff)"
+_BLANKS = " \t\n\f\r"
+"""What SQLite takes for blank; Python takes more for it, which SQLite reports as errors."""
+
 _LINE_COMMENT = r"--[^\n]*+"
 _BLOCK_COMMENT = r"/\*.*?(?:\*/|\Z)"
 _GAP = rf"(?:{_SPACE}|{_LINE_COMMENT}|{_BLOCK_COMMENT})*+"
@@ -125,7 +129,7 @@ def line_comments(text: str) -> Iterator[Comment]:
         line += text.count("\n", seen, mark.start())
         seen = mark.start()
         before = text[text.rfind("\n", 0, seen) + 1 : seen]
-        yield Comment(mark[0], seen, mark.end(), line, not before.strip(" \t\f\r\ufeff"))
+        yield Comment(mark[0], seen, mark.end(), line, not before.strip(f"{_BLANKS}\ufeff"))
 
 
 def keyword(statement: str) -> str:
@@ -195,7 +199,7 @@ def _scan(text: str, first_line: int) -> tuple[tuple[Statement, ...], Statement 
     if begin == len(text):
         return tuple(statements), None
     line += text.count("\n", seen, begin)
-    return tuple(statements), Statement(text[begin:].rstrip(), line)
+    return tuple(statements), Statement(text[begin:].rstrip(_BLANKS), line)
 
 
 def _ends(text: str) -> Iterator[int]:
@@ -209,7 +213,9 @@ def _ends(text: str) -> Iterator[int]:
         # Inside a trigger only `; END ;` can be the end: asking at every
         # semicolon of a long body would take quadratic time.
         if not in_trigger or _TRIGGER_END.fullmatch(text, last, end):
-            in_trigger = not sqlite3.complete_statement(text[_begin(text, start) : end])
+            # To `complete_statement` alone a byte order mark is a letter.
+            chunk = text[_begin(text, start) : end].replace("\ufeff", " ")
+            in_trigger = not sqlite3.complete_statement(chunk)
             if not in_trigger:
                 yield end
                 start = end

@@ -33,6 +33,10 @@ _TOOLS: dict[str, tuple[str, str | None]] = {
 }
 
 
+_LONGEST = 100_000
+"""Bytes of a row in another tool's table."""
+
+
 @dataclass(frozen=True, slots=True)
 class ForeignHistory:
     """Another tool's history: its name, its table, and how far it says it has come."""
@@ -53,9 +57,17 @@ def find(conn: sqlite3.Connection, own_table: str) -> ForeignHistory | None:
 
 
 def _version(conn: sqlite3.Connection, table: str, expression: str | None) -> str | None:
-    """Ask the other table how far it is; a shape that we do not know is no answer."""
+    """
+    Ask the other table how far it is; a shape that we do not know is no answer.
+
+    Nor is a value that is no version by its size: a generated column makes one
+    of a gigabyte from nothing.
+    """
+    limit = conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
     try:
         row = conn.execute(f"SELECT {expression} FROM {quoted(table)}").fetchone()  # noqa: S608
     except sqlite3.DatabaseError:
         return None
-    return None if row is None or row[0] is None else str(row[0])
+    finally:
+        conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
+    return None if row is None or row[0] is None else str(row[0])[:100]

@@ -8,7 +8,9 @@ nullable.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from migrator.definitions.source import version_key
@@ -124,7 +126,7 @@ class History:
     def _kind(self, conn: sqlite3.Connection) -> str | None:
         row = conn.execute(
             "SELECT type FROM sqlite_master WHERE lower(name) = lower(?)"
-            " AND type IN ('table', 'view')",
+            " AND type IN ('table', 'view', 'index')",
             (self.table,),
         ).fetchone()
         return None if row is None else str(row[0])
@@ -135,7 +137,11 @@ class History:
 
     def _style(self, conn: sqlite3.Connection) -> bool | None:
         """Return whether the table is by name, None where it has neither shape."""
-        rows = conn.execute(f"PRAGMA table_info({quoted(self.table)})").fetchall()
+        rows = conn.execute(f"PRAGMA table_xinfo({quoted(self.table)})").fetchall()
+        if any(row[6] and str(row[1]).lower() in (*_BY_VERSION, *_BY_NAME) for row in rows):
+            # A generated column cannot be written to.
+            return None
+        rows = [row for row in rows if not row[6]]
         columns = [(str(r[1]).lower(), str(r[2]).upper(), r[3], r[4], r[5]) for r in rows]
         for by_name, shape in ((False, _BY_VERSION), (True, _BY_NAME)):
             if _fits(columns, shape):
@@ -176,7 +182,8 @@ class History:
         present = self._columns(conn)
         names = ", ".join(name if name in present else "NULL" for name in wanted)
         query = f"SELECT {names} FROM {quoted(self.table)} ORDER BY {order}"  # noqa: S608 - quoted
-        return conn.execute(query).fetchall()
+        with _any_text(conn):
+            return conn.execute(query).fetchall()
 
     def _not_ours(self, kind: str) -> MisfitError:
         message = (
@@ -204,6 +211,17 @@ class History:
             " or keep a second history with `--history-table`."
         )
         return MisfitError(message, hint=hint, reason="history.other_source")
+
+
+@contextlib.contextmanager
+def _any_text(conn: sqlite3.Connection) -> Iterator[None]:
+    """Within, a text that is no UTF-8 is read all the same: it is no version that anybody knows."""
+    factory = conn.text_factory
+    conn.text_factory = lambda data: data.decode(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        conn.text_factory = factory
 
 
 def _fits(columns: list[tuple[str, str, int, object, int]], shape: dict[str, str]) -> bool:

@@ -20,6 +20,7 @@ from migrator.errors import DamagedError, NotReadyError
 from migrator.looking import foreign
 from migrator.looking.foreign import ForeignHistory
 from migrator.looking.history import History
+from migrator.looking.place import refuse_odd_sidecars
 from migrator.model import Applied
 from migrator.report.failures import of_sqlite, primary_code
 from migrator.storage import lock, state
@@ -69,6 +70,7 @@ def look(layout: Layout, history: History) -> Sight:
     running = lock.probe(layout.lock)
     unfinished = state.read(layout.state)
     size = _size(layout.database)
+    refuse_odd_sidecars(layout.database)
     if size is None:
         return Sight(exists=False, unfinished=unfinished, running=running)
     sight = Sight(exists=True, bytes=size, unfinished=unfinished, running=running)
@@ -76,7 +78,7 @@ def look(layout: Layout, history: History) -> Sight:
         return _read_steadily(layout.database, history, sight)
     except NeedsRecoveryError as error:
         return replace(sight, needs_recovery=str(error))
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         # A run may have begun since its lock was looked at.
         if primary_code(error) in _BUSY and (running or lock.probe(layout.lock)):
             return replace(sight, running=True, needs_recovery="our own run has it")
@@ -113,6 +115,10 @@ def reading(database: Path) -> Iterator[sqlite3.Connection]:
         NeedsRecoveryError: A hot journal, or a `-wal` without the means to read it.
         sqlite3.Error: Anything else that SQLite says.
     """
+    if not _size(database) and (left := _sidecar(database)) is not None:
+        # Of a database of zero bytes SQLite deletes them, even when it only reads.
+        message = f"{left} lies beside a database of zero bytes"
+        raise NeedsRecoveryError(message)
     mode = "ro" if _has_live_wal(database) else None
     conn = _open(database, mode) if mode else _open_by_journal_mode(database)
     try:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from migrator.errors import DamagedError, DiskError, MigratorError, NotReadyError
 from migrator.system import access
+from migrator.system.files import kind_of, open_regular, sidecars, unsafe_entry
 from migrator.system.wait import NotYetError, wait_until_ready
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from migrator.system.deadline import Deadline
 
 _GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENODEV})
+_LARGEST = 16 << 20
+_NAME_MAX = 255
+"""Bytes of a name on any file system of Linux (path_resolution(7))."""
+
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 
 
@@ -83,6 +88,7 @@ def check_file(database: Path) -> bool:
     Returns:
         Whether the database exists.
     """
+    _refuse_long_name(database)
     try:
         found = os.stat(database)
     except FileNotFoundError:
@@ -94,6 +100,7 @@ def check_file(database: Path) -> bool:
     if not stat.S_ISREG(found.st_mode):
         msg = f"{str(database)!r} is {_type(found.st_mode)}, where the database file should be."
         raise DamagedError(msg, hint="Name a regular file.", reason="database.not_a_file")
+    refuse_odd_sidecars(database)
     links = found.st_nlink - _own_links(database, found)
     if links > 1:
         msg = (
@@ -105,6 +112,30 @@ def check_file(database: Path) -> bool:
         )
         raise NotReadyError(msg, hint=hint, reason="database.hard_links", retryable=False)
     return True
+
+
+def _refuse_long_name(database: Path) -> None:
+    longest = f"{database.name}.migrator"
+    if len(os.fsencode(longest)) > _NAME_MAX:
+        msg = (
+            f"The name of {str(database)!r} is too long: what lies beside it, such as"
+            f" '….migrator', would be called by more than {_NAME_MAX} bytes."
+        )
+        hint = "Rename the database."
+        raise NotReadyError(msg, hint=hint, reason="volume.unusable", retryable=False)
+
+
+def refuse_odd_sidecars(database: Path) -> None:
+    """
+    Refuse a sidecar that is no plain file: SQLite would wait for ever for a pipe's other end.
+
+    Raises:
+        NotReadyError: A link, a pipe or a directory stands in its place.
+    """
+    for path in sidecars(database):
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                raise unsafe_entry(path, kind_of(path))
 
 
 def check_missing(database: Path, backup_dir: Path, create: str) -> None:
@@ -179,8 +210,9 @@ def _backup_of(path: Path) -> str | None:
 
     from migrator.backups.catalog import facts_path
 
-    with contextlib.suppress(OSError, ValueError):
-        description = json.loads(facts_path(path).read_text("utf-8"))
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        with open(open_regular(facts_path(path)), "rb") as file:
+            description = json.loads(file.read(_LARGEST))
         if isinstance(description, dict) and isinstance(description.get("database"), str):
             return str(description["database"])
     return None

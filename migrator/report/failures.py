@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from migrator.errors import (
     NoPermissionError,
     NotReadyError,
 )
-from migrator.system.files import A_LITTLE, has_room
+from migrator.system.files import A_LITTLE, has_room, kind_of, unsafe_entry
 
 _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL = 5, 6, 8, 10, 11, 13
 _PERM, _CANTOPEN, _AUTH, _NOTADB = 3, 14, 23, 26
 _DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DENIED = (errno.EACCES, errno.EPERM)
+_IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+_DAMAGE = ("unsupported file format", "Could not decode", "must use the same text encoding")
+"""What SQLite and Python say of damage without a code of its own."""
 
 
 def primary_code(error: BaseException) -> int | None:
@@ -49,18 +53,21 @@ def is_out_of_room(error: BaseException, directory: Path) -> bool:
     return code == _FULL or (code in (_IOERR, _CANTOPEN) and not has_room(directory, A_LITTLE))
 
 
-def of_sqlite(error: sqlite3.Error, database: Path, doing: str) -> MigratorError:
+def of_sqlite(
+    error: sqlite3.Error | UnicodeDecodeError, database: Path, doing: str
+) -> MigratorError:
     """
     Translate an error of SQLite that came outside of a migration.
 
     Args:
-        error: What SQLite raised.
+        error: What SQLite raised; of a damaged schema its message may be no text.
         database: The file it was about.
         doing: What was being done, as in "while the backup was made".
     """
     code = primary_code(error)
     text = f"SQLite says {str(error)!r} of {str(database)!r} {doing}."
-    if code in (_CORRUPT, _NOTADB):
+    damaged = isinstance(error, UnicodeDecodeError) or any(each in str(error) for each in _DAMAGE)
+    if code in (_CORRUPT, _NOTADB) or damaged:
         hint = (
             "Look at it with `migrator verify`; `migrator backups` lists what can be put back"
             " with `migrator restore latest`."
@@ -83,6 +90,9 @@ def of_sqlite(error: sqlite3.Error, database: Path, doing: str) -> MigratorError
 def of_system(error: OSError, doing: str) -> MigratorError:
     """Translate an error of the operating system in our own file work."""
     text = f"{error.strerror or error} ({error.filename!r}) {doing}."
+    if error.errno in _IN_THE_WAY:
+        path = Path(os.fsdecode(error.filename or "?"))
+        return unsafe_entry(path, kind_of(path))
     if error.errno in _DENIED:
         hint = "Check the owner and the mode of the database's directory."
         return NoPermissionError(text, hint=hint)

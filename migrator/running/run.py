@@ -8,6 +8,7 @@ Python API. `upgrade` tells the story.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from dataclasses import replace
 from migrator.backups.catalog import Backup
 from migrator.errors import NotReadyError, VerificationError
 from migrator.looking import plan
+from migrator.looking.place import check_missing
 from migrator.looking.survey import Survey, judge, say_plan, survey, way_back
 from migrator.model import Script
 from migrator.running import proof
@@ -30,12 +32,14 @@ from migrator.safety.saving import housekeep, save
 from migrator.storage.copying import pump
 from migrator.storage.layout import like_database
 from migrator.storage.uris import database_uri
+from migrator.system.wait import wait_until_ready
 
 
 def upgrade(ctx: Context) -> Report:
     """Apply what is pending."""
     with explained(ctx):
-        settle(ctx)
+        if settle(ctx) is not None:
+            _require_no_lost_database(ctx)
         found = look_again(ctx)
         if found.up_to_date:
             say_plan(ctx.emit, found, None)
@@ -46,6 +50,22 @@ def upgrade(ctx: Context) -> Report:
 
             return install.create(ctx, batch)
         return execute(ctx, batch, "up")
+
+
+def _require_no_lost_database(ctx: Context) -> None:
+    """
+    Look once more whether a missing database is a first install, now that nothing is unfinished.
+
+    Raises:
+        NotReadyError: Its journal or its backups are there without it.
+    """
+    layout = ctx.layout
+    if not os.path.lexists(layout.database):
+        wait_until_ready(
+            lambda: check_missing(layout.database, layout.backup_dir, ctx.settings.create),
+            ctx.deadline,
+            ctx.emit,
+        )
 
 
 def look_again(ctx: Context) -> Survey:

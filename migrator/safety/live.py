@@ -153,7 +153,7 @@ def _waiting(ctx: Context, attempt: Callable[[], T]) -> T:
     def once() -> T:
         try:
             return attempt()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             if is_busy(error):
                 raise in_use(ctx.layout.database) from error
             raise of_sqlite(error, ctx.layout.database, "when it was opened") from error

@@ -231,7 +231,7 @@ def _translated(ctx: Context, error: BaseException) -> MigratorError:
     if isinstance(error, MigratorError):
         return error
     doing = f"in the phase {ctx.phase!r}"
-    if isinstance(error, sqlite3.Error):
+    if isinstance(error, sqlite3.Error | UnicodeDecodeError):
         return of_sqlite(error, ctx.layout.database, doing)
     if isinstance(error, OSError):
         return of_system(error, doing)

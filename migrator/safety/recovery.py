@@ -54,6 +54,8 @@ def settle(ctx: Context) -> Settled | None:
         phase=left.phase,
     )
     outcome = _settle(ctx, left)
+    # What that run had begun is done with; this one has begun nothing yet.
+    ctx.began = False
     remove_litter(ctx.layout)
     state.clear(ctx.layout.state)
     ctx.emit(

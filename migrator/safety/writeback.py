@@ -26,7 +26,7 @@ from migrator.safety.context import Context
 from migrator.safety.live import Live, open_live
 from migrator.safety.phases import enter
 from migrator.storage import state
-from migrator.storage.copying import pump, uri
+from migrator.storage.copying import digest_file, pump, uri
 from migrator.storage.layout import like_database
 from migrator.storage.state import RunState
 from migrator.system import protection
@@ -35,6 +35,7 @@ from migrator.system.files import (
     create_file,
     fsync_directory,
     make_directory,
+    open_regular,
     remove,
     sidecars,
 )
@@ -124,6 +125,9 @@ def move_in(ctx: Context, chosen: Backup) -> None:
     """
     owner = like_database(ctx.layout)
     _copy(chosen.path, ctx.layout.new, owner)
+    if digest_file(ctx.layout.new) != chosen.sha256:
+        message = f"The copy of {chosen.name!r} does not have the backup's checksum."
+        raise RestoreError(message, hint="Find out who else writes to the backup directory.")
     for sidecar in sidecars(ctx.layout.database):
         remove(sidecar)
     os.rename(ctx.layout.new, ctx.layout.database)
@@ -143,7 +147,7 @@ def move_in(ctx: Context, chosen: Backup) -> None:
 def _copy(source: Path, target: Path, owner: Ownership) -> None:
     remove(target)
     number = create_file(target, owner)
-    with open(number, "wb") as file, source.open("rb") as original:
+    with open(number, "wb") as file, open(open_regular(source), "rb") as original:
         shutil.copyfileobj(original, file, 1 << 20)
         file.flush()
         os.fsync(file.fileno())

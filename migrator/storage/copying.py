@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from migrator.errors import NotReadyError
 from migrator.storage.freelist import free_leaves, without_pages
-from migrator.system.files import create_file, remove_database
+from migrator.system.files import create_file, open_regular, remove_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -313,7 +313,7 @@ def digest_file(file: Path | int) -> str:
     """
     if isinstance(file, int):
         return _digest(file)
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = open_regular(file)
     try:
         return _digest(descriptor)
     finally:
@@ -375,6 +375,8 @@ def check_structure(path: Path, level: str = "quick") -> list[str]:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise
         return [str(error)]
+    except UnicodeDecodeError:
+        return ["its schema holds what is no text"]
     finally:
         connection.close()
     # Structural problems come as one text of several lines under a heading.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrator.storage.copying import content_size, digest_file, read_header, same_pages
-from migrator.system.files import sidecars
+from migrator.system.files import open_regular, sidecars
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -42,10 +42,9 @@ class LiveFile:
         Open the database's file; only where SQLite does not have it open in this process.
 
         Raises:
-            OSError: It is missing, may not be read, or is a symbolic link.
+            OSError: It is missing, may not be read, or is no regular file.
         """
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        return cls(path, os.open(path, flags))
+        return cls(path, open_regular(path))
 
     def close(self) -> None:
         """Close it; only after SQLite has closed the database in this process."""
@@ -84,7 +83,7 @@ class LiveFile:
         Raises:
             OSError: One of both cannot be read.
         """
-        descriptor = os.open(other, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_regular(other)
         try:
             return same_pages(self.descriptor, descriptor)
         finally:

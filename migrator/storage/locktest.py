@@ -8,11 +8,13 @@ import os
 from pathlib import Path
 
 from migrator.errors import NotReadyError
+from migrator.system.files import refusal
 
 _PENDING_BYTE = 0x40000000
 """Where SQLite takes its locks; beyond the end of the empty lock file, which is allowed."""
 
 _HELD = (errno.EAGAIN, errno.EACCES)
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def lock_self_test(lock_file: Path) -> None:
@@ -25,9 +27,12 @@ def lock_self_test(lock_file: Path) -> None:
     Raises:
         NotReadyError: They do not.
     """
-    first = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
     try:
-        second = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
+        first = os.open(lock_file, _FLAGS)
+    except OSError as error:
+        raise refusal(error, lock_file, "opening the lock") from error
+    try:
+        second = os.open(lock_file, _FLAGS)
         try:
             works = _flock_works(first, second) and _fcntl_works(first)
         finally:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 PHASES: Final = ("prepare", "backup", "migrate", "commit", "publish", "restore")
+JOURNAL_MODES: Final = (None, "delete", "truncate", "persist", "wal")
+"""Those that a database may be given back; what is noted goes into a pragma's text."""
 _LARGEST = 1 << 20
 
 
@@ -105,9 +107,9 @@ def _parse(path: Path, data: bytes) -> RunState:
 
     try:
         fields = json.loads(data) if len(data) <= _LARGEST else None
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
-    if not isinstance(fields, dict) or not isinstance(fields.get("format"), int):
+    if not isinstance(fields, dict) or type(fields.get("format")) is not int:
         raise _unreadable(path)
     if fields["format"] > FORMAT:
         raise _newer(path, fields["format"])
@@ -125,7 +127,17 @@ def _fits(fields: dict[str, Any]) -> bool:
         needed
         and fields.get("phase") in PHASES
         and all(value is None or isinstance(value, str) for value in optional)
-        and isinstance(fields.get("extra", {}), dict)
+        and fields.get("journal_mode") in JOURNAL_MODES
+        and _extra_fits(fields.get("extra", {}))
+    )
+
+
+def _extra_fits(extra: Any) -> bool:
+    if not isinstance(extra, dict) or extra.get("wanted_journal_mode") not in JOURNAL_MODES:
+        return False
+    undone = extra.get("undone")
+    return undone is None or (
+        isinstance(undone, list) and all(isinstance(each, str) for each in undone)
     )
 
 

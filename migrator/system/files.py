@@ -71,7 +71,7 @@ def unsafe_entry(path: Path, found: str) -> NotReadyError:
     msg = f"{str(path)!r} is {found}, where a file or directory of this program belongs."
     return NotReadyError(
         msg,
-        hint=f"Find out who put it there, then move it away: mv '{path}' '{path}.moved'",
+        hint=f"Find out who put it there, then move it away: `mv '{path}' '{path}.moved'`.",
         reason="volume.unsafe_entry",
         retryable=False,
     )
@@ -208,6 +208,20 @@ def kind_of(path: Path) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
+def open_regular(path: Path) -> int:
+    """
+    Open a file for reading: what stands in its place is neither followed nor waited for.
+
+    Raises:
+        OSError: It cannot be opened, is a symbolic link (`ELOOP`) or no regular file (`EINVAL`).
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"it is {kind_of(path)}", str(path))
+    return descriptor
+
+
 def create_file(path: Path, ownership: Ownership) -> int:
     """
     Create a file that did not exist, and give it its owner and mode.
@@ -220,7 +234,11 @@ def create_file(path: Path, ownership: Ownership) -> int:
         OSError: It cannot be created.
     """
     with open_directory(path.parent) as parent:
-        descriptor = os.open(path.name, _CREATE, 0o600, dir_fd=parent)
+        try:
+            descriptor = os.open(path.name, _CREATE, 0o600, dir_fd=parent)
+        except FileExistsError as error:
+            error.filename = str(path)
+            raise
     try:
         _own(descriptor, ownership, ownership.file_mode)
     except BaseException:

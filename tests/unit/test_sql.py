@@ -251,3 +251,15 @@ def test_line_comments_stand_outside_of_strings():
     """Comments within strings and block comments are none; the others know their line."""
     found = list(sql.line_comments("'-- a' -- b\n/* -- c */\n  -- d\n\"\n-- e\""))
     assert [("-- b", 1, False), ("-- d", 3, True)] == [(c.text, c.line, c.alone) for c in found]
+
+
+def test_only_what_sqlite_takes_for_blank_is_blank():
+    """Python's other blanks stay in the statement, which SQLite then refuses by its name."""
+    assert ["SELECT 1;", "\u00a0"] == [each.text for each in sql.split_lenient("SELECT 1;\u00a0")]
+    assert ["SELECT 1;"] == texts("SELECT 1;\n\v")
+
+
+def test_a_byte_order_mark_within_a_trigger_does_not_cut_it():
+    """Where files were joined, a mark may stand in the middle."""
+    trigger = "CREATE \ufeffTRIGGER t AFTER INSERT ON x BEGIN SELECT 1; END;"
+    assert [trigger, "SELECT 2;"] == texts(f"{trigger} SELECT 2;")

@@ -99,6 +99,12 @@ GOOD = {"format": 1, "run_id": "x", "phase": "commit", "since": "t", "reason": "
         json.dumps(GOOD | {"backup": ["a"]}),
         json.dumps(GOOD | {"extra": None}),
         json.dumps(GOOD)[:-1] + " " * (1 << 20) + "}",
+        "[" * 100_000,
+        json.dumps(GOOD | {"format": True}),
+        json.dumps(GOOD | {"journal_mode": "off"}),
+        json.dumps(GOOD | {"journal_mode": "wal; DROP TABLE users"}),
+        json.dumps(GOOD | {"extra": {"wanted_journal_mode": "off"}}),
+        json.dumps(GOOD | {"extra": {"undone": [["001"]]}}),
     ],
 )
 def test_what_no_crash_can_leave_is_not_guessed_at(path: Path, text: str) -> None:

@@ -1,0 +1,1 @@
+"""Bad input: damaged databases, migrations, histories and notes, and what each command makes of them."""

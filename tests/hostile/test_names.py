@@ -1,0 +1,143 @@
+"""Names that a volume may have: bytes of every kind, as long as they may be, and things in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.corpus.notes import note
+from tests.corpus.place import DATABASE, STATE, backup_of, lay, sound
+from tests.support.files import history, make_database, tables
+from tests.support.outcomes import Before, assert_failed
+from tests.support.processes import run_entrypoint, run_migrator
+
+ITEMS = "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT)"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\nb.db",
+        "a'b\"c`d.db",
+        "%s%n%2e.db",
+        "\x1b[31m.db",
+        "\udcff\udcfe.db",
+        "-journal",
+        " .db",
+        "a?b#c.db",
+    ],
+)
+def test_a_database_may_be_called_anything(name: str, migrations: Path, volume: Path) -> None:
+    """A name of any bytes is one line in the log, and the run is like any other."""
+    users = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)"
+    database = make_database(volume / name, users)
+    result = run_entrypoint("--database", database, "--migrations", migrations)
+    assert result.code == 0, result.stderr
+    assert history(database) == ["001", "002"]
+    assert "\x1b" not in result.stderr
+
+
+@pytest.mark.parametrize("length", [247, 248, 250, 255])
+def test_a_name_without_room_for_ours_is_refused(
+    length: int, migrations: Path, volume: Path
+) -> None:
+    """Where `-journal` or our directory's name would be too long, nothing is written."""
+    users = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)"
+    database = make_database(volume / "short", users)
+    database = database.rename(volume / ("x" * length))
+    before = Before.of(database, readable=False)
+    data = database.read_bytes()
+
+    result = run_entrypoint("--database", database, "--migrations", migrations)
+
+    assert_failed(result, 69, "volume.unusable")
+    before.assert_untouched()
+    assert database.read_bytes() == data
+
+
+def test_a_pipe_in_a_shared_backup_directory_is_not_waited_for(
+    volume: Path, tmp_path: Path, migrations: Path
+) -> None:
+    """A description that is a pipe says nothing, and holds nobody up."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "app.db-000001-x.db").touch()
+    os.mkfifo(shared / "app.db-000001-x.db.json")
+    where = ("--database", volume / "app.db", "--migrations", migrations, "--backup-dir", shared)
+
+    result = run_entrypoint(*where, "--wait-timeout", "0")
+
+    assert_failed(result, 69, "database.missing")
+
+
+def test_a_pipe_that_passes_for_a_backup_is_not_waited_for(tmp_path: Path) -> None:
+    """A backup of no bytes may be a pipe; reading it would wait for ever."""
+    files = sound("plain")
+    name = backup_of(files)
+    facts = json.dumps(json.loads(files[f"{name}.json"]) | {"bytes": 0}).encode()
+    base = lay({**files, f"{name}.json": facts}, tmp_path / "place")
+    (base / name).unlink()
+    os.mkfifo(base / name)
+    where = ("--database", base / DATABASE, "--migrations", base / "migrations")
+
+    assert run_migrator("verify", *where).code == 65
+    assert run_migrator("restore", "latest", *where).code == 65
+
+
+def test_a_lost_database_is_no_first_install_after_a_crash_either(tmp_path: Path) -> None:
+    """A note of an interrupted run does not make an empty database of a lost one."""
+    files = {key: data for key, data in sound("plain").items() if key != DATABASE}
+    noted = json.dumps(note(files, phase="migrate")).encode()
+    base = lay({**files, STATE: noted}, tmp_path / "place")
+
+    result = run_entrypoint(
+        *("--database", base / DATABASE, "--migrations", base / "migrations"),
+        *("--wait-timeout", "0"),
+    )
+
+    assert_failed(result, 69, "database.missing")
+    assert not (base / DATABASE).exists()
+
+
+@pytest.mark.parametrize("command", ["status", "check", "plan", "verify"])
+def test_looking_leaves_a_wal_beside_zero_bytes(command: str, tmp_path: Path) -> None:
+    """SQLite deletes the `-wal` of a database of zero bytes; a look does not let it."""
+    database = tmp_path / "app.db"
+    database.touch()
+    wal = tmp_path / "app.db-wal"
+    wal.write_bytes(b"rows that somebody may still want" * 10)
+    (tmp_path / "migrations").mkdir()
+
+    run_migrator(command, "--database", database, "--migrations", tmp_path / "migrations")
+
+    assert wal.read_bytes() == b"rows that somebody may still want" * 10
+
+
+@pytest.mark.parametrize("command", ["verify", "backups", "restore"])
+def test_a_file_in_place_of_the_backups_is_told(command: str, tmp_path: Path) -> None:
+    """Something else than a directory of backups is 69, and no traceback."""
+    database = make_database(tmp_path / "app.db", ITEMS)
+    (tmp_path / "backups").write_text("no directory")
+    (tmp_path / "migrations").mkdir()
+    more = ("latest",) if command == "restore" else ()
+
+    result = run_migrator(
+        command, *more, "--database", database, "--migrations", tmp_path / "migrations"
+    )
+
+    assert result.code == 69, result.stderr
+    assert result.finished["reason"] == "volume.unsafe_entry"
+    assert tables(database) == {"items"}
+
+
+def test_a_directory_in_the_way_of_a_note_is_told(tmp_path: Path) -> None:
+    """What stands in the way of a file of ours is named, and nothing has begun."""
+    base = lay(sound("plain"), tmp_path / "place")
+    (base / "data/app.db.migrator/.state.json.tmp").mkdir(parents=True)
+
+    result = run_entrypoint("--database", base / DATABASE, "--migrations", base / "migrations")
+
+    assert_failed(result, 69, "volume.unsafe_entry")
