@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.corpus.place import DATABASE, Files, lay
 from tests.corpus.runs import Runner
-from tests.faults.harness import Done, HungError
+from tests.faults.launching import Done, HungError
 from tests.support.files import opened
 from tests.support.logs import Event, parse_line
 from tests.support.processes import LOOKING

@@ -7,6 +7,7 @@ imported everything; in the tests the same cases are run in processes of their o
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -53,14 +54,13 @@ def _part(
     group: str, seed: str, part: int, of: int, share: float | None, directory: Path
 ) -> tuple[int, int, list[str]]:
     """Run one process's part of a group; returns its cases, what was tried, what was broken."""
-    watch = Stopwatch(share)
-    run = forks()
     found = cases(group, seed)
     tried, broken = 0, []
-    for case in found[part::of]:
-        for command in COMMANDS:
+    watch = Stopwatch(share)
+    with forks() as run:
+        for case, command in itertools.product(found[part::of], COMMANDS):
             if watch.spent:
-                return len(found), tried, broken
+                break
             verdict = play(case, command, directory / f"part-{part}", run)
             tried += 1
             if verdict.problems:

@@ -15,7 +15,7 @@ from tests.corpus.case import SECRET, words_of
 from tests.corpus.entries import HOME, KINDS, OUTSIDE, places
 from tests.corpus.place import DATABASE, JOURNAL, WAL, lay, sound
 from tests.corpus.runs import processes
-from tests.faults.harness import Done
+from tests.faults.launching import Done
 from tests.support.logs import parse_line
 
 ATTACKER = (12345, 12345)
