@@ -43,7 +43,7 @@ def test_bad_input_is_told_by_its_code_and_left_as_it_is(
     assert not [str(verdict) for verdict in verdicts if verdict.problems]
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", ["bits flipped", "journals", "schemas"])
 def test_a_seed_makes_the_same_cases(group: str) -> None:
     """What was found once can be tried again."""
     once, again = (cases(group, "7")[:20] for _ in range(2))
