@@ -2,8 +2,8 @@
 The whole proof in one command: `python -m tests.prove --help`.
 
 Runs every harness, prints a line for each promise that was broken, and the
-table of docs/reliability.md, which `--write` puts there. Needs root (mounts),
-a C compiler, and for the containers an engine.
+table of docs/reliability.md, which `--write` puts there, its sums into README.
+Needs root (mounts), a C compiler, and for the containers an engine.
 """
 # ruff: noqa: T201  # a command prints
 
@@ -36,6 +36,7 @@ HARNESSES = {
 }
 """Every harness: the function that yields its rows."""
 
+ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- reliability:begin -->", "<!-- reliability:end -->"
 
 
@@ -47,10 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="proof-", dir=options.directory) as base:
         for name in options.only:
             rows += _run(name, Path(base), options)
-    text = report(rows, options, time.monotonic() - began)
-    print(text)
-    if options.write is not None:
-        write(options.write, text)
+    sums, fixtures = report(rows, options, time.monotonic() - began)
+    print(sums, fixtures, sep="\n\n")
+    if options.write:
+        write(ROOT / "README.md", sums)
+        write(ROOT / "docs/reliability.md", f"{sums}\n\n{fixtures}")
     return int(any(row.broken for row in rows))
 
 
@@ -62,7 +64,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", default="1")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--directory", help="where to work; /dev/shm is quick")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
+    parser.add_argument("--write", action="store_true", help="put the table into its pages")
     return parser.parse_args(argv)
 
 
@@ -105,24 +107,16 @@ def harness(name: str) -> Harness:
     return found
 
 
-def report(rows: Sequence[Row], options: argparse.Namespace, seconds: float) -> str:
-    """Return what is true of each harness, then of each fixture, and the command that showed it."""
+def report(rows: Sequence[Row], options: argparse.Namespace, seconds: float) -> tuple[str, str]:
+    """Return what is true of each harness with the command that showed it, and of each fixture."""
     minutes = "" if options.minutes is None else f" --minutes {options.minutes:g}"
     command = f"python -m tests.prove{minutes} --seed {options.seed} --jobs {options.jobs}"
-    return "\n".join(
-        [
-            *_table(
-                ("harness", "fixtures"), [*_by_harness(rows), _whole("**all**", rows, seconds)]
-            ),
-            "",
-            f"`{command}` on {_machine()}",
-            "",
-            "<details><summary>Each fixture</summary>",
-            "",
-            *_table(("harness", "fixture"), [_whole(each.harness, [each]) for each in rows]),
-            "",
-            "</details>",
-        ]
+    all_of_it = _whole("**all**", rows, seconds)
+    sums = _table(("harness", "fixtures"), [*_by_harness(rows), all_of_it])
+    fixtures = _table(("harness", "fixture"), [_whole(each.harness, [each]) for each in rows])
+    return (
+        "\n".join([*sums, "", f"`{command}` on {_machine()}"]),
+        "\n".join(["<details><summary>Each fixture</summary>", "", *fixtures, "", "</details>"]),
     )
 
 
