@@ -37,7 +37,8 @@ from migrator.system.wait import wait_until_ready
 if TYPE_CHECKING:
     from migrator.safety.context import Context
     from migrator.storage.lock import RunLock
-    from migrator.system.worker import Ending, Task
+    from migrator.system.supervision import Ending
+    from migrator.system.worker import Task
 
 Action = Callable[["Context"], dict[str, Any]]
 
@@ -110,7 +111,7 @@ class Host:
             lock.release()
 
     def _work(self, action: Action, lock: RunLock) -> Ending:
-        from migrator.system.worker import supervise
+        from migrator.system.supervision import supervise
 
         source = open_source(self.settings.migrations, self.layout.database)
 
@@ -296,7 +297,7 @@ class Host:
 
     def _ask(self, task: Task, path: Path) -> dict[str, Any]:
         """Have a child look into a registry's file."""
-        from migrator.system.worker import supervise
+        from migrator.system.supervision import supervise
 
         ending = supervise(task, emit=self.emit, signals=self.signals, prepare=self.prepare)
         if ending.error is not None:

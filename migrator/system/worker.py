@@ -1,10 +1,9 @@
 """
-The worker: one forked child that does a piece of work, and its supervision.
+The worker: the forked child that does a piece of work and reports over a pipe.
 
 Migrations are other people's code. They run in a process that nobody believes
-but for what it reports over a pipe, that owns no part of the application's
-world, and that can be killed at any moment, because SQLite's journal makes
-that safe.
+but for what it reports, that owns no part of the application's world, and that
+can be killed at any moment, because SQLite's journal makes that safe.
 """
 
 from __future__ import annotations
@@ -13,15 +12,12 @@ import contextlib
 import fcntl
 import json
 import os
-import select
-import selectors
 import signal
 import sys
 import termios
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from migrator import errors
@@ -30,124 +26,14 @@ from migrator.model import Emit
 from migrator.system import descendants
 from migrator.system.signals import Signals
 
-GRACE = 1.5
-"""Seconds between SIGTERM and SIGKILL for the worker, within the two that a stop may take."""
-ALIVE = 10.0
-"""Seconds between two `migration.progress` events."""
-_TEXT = 500
-_DRAIN = 0.5
+DRAIN = 0.5
+"""Seconds that one side of the pipes gives the other to read what is in them."""
 _BOUNDARIES = ("migration.started", "migration.finished", "migration.failed")
-_CHUNK = 8192
-"""How much is read before the parent looks at its signals again: output may have no end."""
-_LONGEST_LINE = 4096
 
 Task = Callable[[Emit], dict[str, Any]]
 
 
-@dataclass(slots=True)
-class Ending:
-    """
-    How a worker ended.
-
-    `result` is what its task returned, `error` what it raised on purpose,
-    `crash` a traceback of a bug; all three are None when it ended without a
-    report (`describe` then says how). `migration` is the one that had been
-    started and not finished, `began` whether any had been started, `phase` the
-    last one reported, `signum` the signal that this process was given meanwhile.
-    """
-
-    result: dict[str, Any] | None = None
-    error: MigratorError | None = None
-    crash: str | None = None
-    status: int = 0
-    migration: dict[str, Any] | None = None
-    began: bool = False
-    phase: str = ""
-    signum: int | None = None
-    seconds: float = 0.0
-
-    @property
-    def reported(self) -> bool:
-        """Whether the worker came to say how its work had ended."""
-        return self.result is not None or self.error is not None or self.crash is not None
-
-    def describe(self) -> str:
-        """Say how the worker's process ended, for people."""
-        if os.WIFSIGNALED(self.status):
-            name = signal.Signals(os.WTERMSIG(self.status)).name
-            memory = ", perhaps out of memory" if name == "SIGKILL" else ""
-            return f"was killed by {name}{memory}"
-        return f"ended by itself with exit code {os.WEXITSTATUS(self.status)}"
-
-
-@dataclass(slots=True)
-class _Watch:
-    """What the parent knows of a running worker."""
-
-    pid: int
-    emit: Emit
-    ending: Ending
-    report: bytearray = field(default_factory=bytearray)
-    output: bytearray = field(default_factory=bytearray)
-    alive_at: float = 0.0
-    started_at: float = 0.0
-    kill_at: float | None = None
-    killed: bool = False
-
-
-def supervise(
-    task: Task,
-    *,
-    emit: Emit,
-    signals: Signals,
-    prepare: Callable[[], None] = lambda: None,
-    private: tuple[int, ...] = (),
-) -> Ending:
-    """
-    Run a task in a forked child and wait for its end.
-
-    The child dies with this process, its descriptors 1 and 2 become
-    `migration.output` events, its standard input is empty, and whatever
-    processes it leaves behind are killed.
-
-    Args:
-        task: The work; its return value must be JSON.
-        emit: Where the child's events go.
-        signals: SIGTERM, SIGINT and SIGHUP of this process are passed on.
-        prepare: Called first in the child: the privileges are dropped there.
-        private: Descriptors (the lock's) that children of the child must not keep.
-    """
-    report, report_end = _pipe()
-    output, output_end = _pipe()
-    before = descendants.children()
-    descendants.subreaper(on=True)
-    _flush()
-    parent = os.getpid()
-    try:
-        with signals.deferred():
-            pid = os.fork()
-            if pid == 0:
-                theirs = (report, output, *signals.descriptors)
-                _child(task, prepare, parent, report_end, output_end, theirs, private)
-            os.close(report_end)
-            os.close(output_end)
-            watch = _Watch(pid, emit, Ending())
-            _wait(watch, signals, report, output)
-            descendants.end_leftovers(before)
-            _drain(watch, report, output)
-            watch.ending.signum = signals.received
-            watch.ending.seconds = round(time.monotonic() - watch.started_at, 3)
-            return watch.ending
-    finally:
-        os.close(report)
-        os.close(output)
-        descendants.subreaper(on=False)
-
-
-# --- in the child ---------------------------------------------------------
-
-
-def _child(
+def become_worker(
     task: Task,
     prepare: Callable[[], None],
     parent: int,
@@ -156,6 +42,18 @@ def _child(
     theirs: tuple[int, ...],
     private: tuple[int, ...],
 ) -> NoReturn:
+    """
+    Do the work in this process, which was just forked, report, and end.
+
+    Args:
+        task: The work.
+        prepare: Called first: the privileges are dropped there.
+        parent: The process that waits for the report.
+        report: The pipe for reports.
+        output: The pipe for what is printed.
+        theirs: Descriptors that are the parent's alone.
+        private: Descriptors (the lock's) that children of this process must not keep.
+    """
     code = 70
     try:
         for number in theirs:
@@ -202,7 +100,7 @@ class _Pipe:
 
     def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
         if event in _BOUNDARIES:
-            _flush()
+            flush()
             _let_read(self._output)
         self.send({"event": event, "message": message, "level": level, "fields": fields})
         if event in _BOUNDARIES:
@@ -219,7 +117,7 @@ class _Pipe:
 def _let_read(pipe: int) -> None:
     """Wait, not for long, until the parent has read what is in a pipe."""
     waiting = bytearray(4)
-    deadline = time.monotonic() + _DRAIN
+    deadline = time.monotonic() + DRAIN
     while time.monotonic() < deadline:
         # FIONREAD answers at both ends of a pipe (pipe(7)).
         with contextlib.suppress(OSError):
@@ -263,193 +161,11 @@ def _die_with(parent: int) -> None:
         os._exit(70)
 
 
-# --- in the parent --------------------------------------------------------
-
-
-def _wait(watch: _Watch, signals: Signals, report: int, output: int) -> None:
-    """Follow the worker until its process has ended."""
-    with selectors.DefaultSelector() as selector:
-        for number in (report, output, signals.wakeup):
-            os.set_blocking(number, False)
-            selector.register(number, selectors.EVENT_READ)
-        while not _ended(watch):
-            for key, _ in selector.select(_pause(watch)):
-                number = key.fd
-                if number == report:
-                    more = _read_report(watch, report)
-                elif number == output:
-                    more = _read_output(watch, output)
-                else:
-                    more = signals.drain()
-                if not more:
-                    selector.unregister(number)
-            _pass_on(watch, signals)
-            _say_alive(watch)
-
-
-def _ended(watch: _Watch) -> bool:
-    """Reap the worker if it has ended."""
-    pid, status = os.waitpid(watch.pid, os.WNOHANG)
-    watch.ending.status = status
-    return pid == watch.pid
-
-
-def _pause(watch: _Watch) -> float:
-    """Return how long nothing needs to be looked at, in seconds."""
-    now = time.monotonic()
-    until = [now + 1.0]
-    if watch.kill_at is not None and not watch.killed:
-        until.append(watch.kill_at)
-    if watch.ending.migration is not None:
-        until.append(watch.alive_at)
-    return max(0.0, min(until) - now)
-
-
-def _pass_on(watch: _Watch, signals: Signals) -> None:
-    """Pass the stop on to the worker, and kill it when it does not follow."""
-    if signals.received is None or watch.killed:
-        return
-    now = time.monotonic()
-    if watch.kill_at is None:
-        watch.kill_at = now + GRACE
-        _kill(watch.pid, signal.SIGTERM)
-    elif now >= watch.kill_at:
-        watch.killed = True
-        _kill(watch.pid, signal.SIGKILL)
-
-
-def _kill(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
-def _say_alive(watch: _Watch) -> None:
-    migration = watch.ending.migration
-    now = time.monotonic()
-    if migration is None or now < watch.alive_at:
-        return
-    watch.alive_at = now + ALIVE
-    seconds = round(now - watch.started_at, 3)
-    message = f"{_label(migration)} has been running for {seconds:.0f} s."
-    watch.emit("migration.progress", message, **_identity(migration), seconds=seconds)
-
-
-def _read(number: int, buffer: bytearray, take: Callable[[bytes], None]) -> bool:
-    """Read some of what a pipe holds and hand it on line by line; False at its end."""
-    try:
-        data = os.read(number, _CHUNK)
-    except BlockingIOError:
-        return True
-    buffer += data
-    while (at := buffer.find(b"\n")) >= 0:
-        take(bytes(buffer[:at]))
-        del buffer[: at + 1]
-    return bool(data)
-
-
-def _read_report(watch: _Watch, report: int) -> bool:
-    """Read some of what was reported; False at its end."""
-    return _read(report, watch.report, lambda line: _on_report(watch, line))
-
-
-def _read_output(watch: _Watch, output: int) -> bool:
-    """Read some of what was printed; of a line without an end only the beginning is kept."""
-    more = _read(output, watch.output, lambda line: _on_output(watch, line))
-    del watch.output[_LONGEST_LINE:]
-    return more
-
-
-def _drain(watch: _Watch, report: int, output: int) -> None:
-    """Read what is left in the pipes, first what was printed before the last report."""
-    deadline = time.monotonic() + _DRAIN
-    while _holds(output) and _read_output(watch, output):
-        if time.monotonic() > deadline:
-            break
-    while _holds(report) and _read_report(watch, report):
-        pass
-    _end_line(watch)
-
-
-def _end_line(watch: _Watch) -> None:
-    """Take a line of the output that had no end as it is."""
-    if watch.output:
-        _on_output(watch, bytes(watch.output))
-        watch.output.clear()
-
-
-def _holds(number: int) -> bool:
-    """Tell whether something, or the end, is to be read at once."""
-    poll = select.poll()
-    poll.register(number, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _on_report(watch: _Watch, line: bytes) -> None:
-    try:
-        what = json.loads(line)
-    except ValueError:
-        return
-    ending = watch.ending
-    if "event" in what:
-        _follow(watch, what["event"], what["fields"])
-        if what["event"] != "phase":
-            watch.emit(what["event"], what["message"], level=what["level"], **what["fields"])
-    elif "result" in what:
-        ending.result = what["result"]
-    elif "error" in what:
-        ending.error = load_error(what["error"])
-    elif "crash" in what:
-        ending.crash = what["crash"]
-
-
-def _follow(watch: _Watch, event: str, fields: dict[str, Any]) -> None:
-    """Remember which phase and which migration the worker is in."""
-    if event == "phase":
-        watch.ending.phase = fields["phase"]
-    elif event == "migration.started":
-        watch.ending.migration = fields
-        watch.ending.began = True
-        watch.started_at = time.monotonic()
-        watch.alive_at = watch.started_at + ALIVE
-    elif event in ("migration.finished", "migration.failed"):
-        _end_line(watch)
-        watch.ending.migration = None
-
-
-def _on_output(watch: _Watch, line: bytes) -> None:
-    text = line.decode(errors="backslashreplace").rstrip("\r")[:_TEXT]
-    if not text.strip():
-        return
-    migration = watch.ending.migration
-    who = _label(migration) if migration else "The run"
-    fields = _identity(migration) if migration else {"version": None, "name": None}
-    watch.emit("migration.output", f"{who} printed: {text}", **fields, text=text)
-
-
-def _identity(migration: dict[str, Any]) -> dict[str, Any]:
-    return {"version": migration.get("version"), "name": migration.get("name")}
-
-
-def _label(migration: dict[str, Any]) -> str:
-    return f"Migration {migration.get('version')} ({migration.get('name')})"
-
-
-def _pipe() -> tuple[int, int]:
-    """Make a pipe above the standard descriptors, also where those are closed."""
-    ends = os.pipe()
-    above = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3) for number in ends]
-    for number in ends:
-        os.close(number)
-    return above[0], above[1]
-
-
-def _flush() -> None:
+def flush() -> None:
+    """Hand what Python still holds of both streams to the system."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-
-
-# --- errors on their way through the pipe ---------------------------------
 
 
 def dump_error(error: MigratorError) -> dict[str, Any]:
