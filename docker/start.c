@@ -7,6 +7,7 @@
  * dynamic program the linker has read them before the first line of ours runs.
  */
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,6 +46,8 @@ main(int argc, char **argv)
         }
     }
     execve(launcher, argv, environ);
-    perror(launcher);
-    return 127;
+    int why = errno;
+    fprintf(stderr, "%s: %s. The tree has to lie at /opt/sqlite-entrypoint.\n", launcher,
+            strerror(why));
+    return why == ENOENT ? 127 : 126;
 }

@@ -53,7 +53,13 @@ def _how_to_find(volume: mounts.Volume, environ: Mapping[str, str]) -> str:
         return "`kubectl describe pvc` names the Pods that use each volume (`Used By`)."
     podman = environ.get("container") == "podman" or os.path.exists(_PODMAN_FILE)
     # A bind mount's path on the host is not to be seen here; where it is mounted is.
-    named = volume.name if volume.kind == "named" else None
-    which = quote(named or volume.mount.mount_point)
-    command = f"{'podman' if podman else 'docker'} ps --filter volume={which}"
-    return f"`{command}` lists the containers that have this volume, this one among them."
+    listing = f"{'podman' if podman else 'docker'} ps --filter volume="
+    if volume.kind == "named" and volume.name:
+        command = f"{listing}{quote(volume.name)}"
+        return f"`{command}`, typed on the host, lists the containers that have this volume."
+    point = volume.mount.mount_point
+    command = f"{listing}{quote(point)} --format '{{{{.Names}}}} {{{{.Mounts}}}}'"
+    return (
+        f"`{command}`, typed on the host, lists the containers that have something mounted at"
+        f" {point}; one that has the same directory at another place is not among them."
+    )

@@ -48,7 +48,8 @@ FOREIGN_FLAGS = {
     "--security-opt", "--user", "--from", "--check", "--write", "--help", "--version", "--fail",
     "--platform", "--env", "--port", "--build-arg", "--network", "--format",
     "--minutes", "--only", "--seed", "--jobs", "--replicas", "--force", "--for", "--container",
-    "--selector", "--date", "--no-cache", "--start-period", "--filter", "--case", "--containers",
+    "--selector", "--date", "--no-cache", "--start-period", "--filter", "--case", "--containers", "--timeout",
+    "--load",
 }  # fmt: skip
 """Flags on the pages that are docker's, kubectl's, pip's, or those of scripts of this repository."""
 

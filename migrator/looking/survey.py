@@ -183,8 +183,7 @@ def say_plan(emit: Emit, found: Survey, way: str | None) -> None:
     how = f"; the way is {way}" if way else ""
     emit(
         "plan.ready",
-        f"{len(found.pending)} migrations are pending,"
-        f" {len(found.applied)} have been applied{how}.",
+        f"Pending migrations: {len(found.pending)}; applied: {len(found.applied)}{how}.",
         pending=len(found.pending),
         applied=len(found.applied),
         way=way,

@@ -12,7 +12,7 @@ base=arm64v8/debian:trixie-slim
 image=sqlite-entrypoint:arm64
 tests=(
   test_image.py::{test_install_upgrade_and_failure,test_standard_library,test_commands}
-  test_run.py::test_any_user
+  test_users.py::test_any_user
 )
 
 # The kernel forgets an emulator that is registered in here once this script has ended. Registered

@@ -37,7 +37,7 @@ build() {
   trust_this_machine
   tar -C "$root" -c . | docker import \
     --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
-    --change 'CMD ["bash"]' - "$tag" >/dev/null
+    --change 'CMD ["bash"]' --change 'LABEL stand-in=debootstrap' - "$tag" >/dev/null
   if [[ $architecture != "$(dpkg --print-architecture)" ]]; then say_architecture; fi
 }
 
@@ -51,5 +51,5 @@ say_architecture() {
 }
 
 if docker image inspect "$tag" >/dev/null 2>&1; then exit; fi
-if timeout 20 docker pull -q "$tag" >/dev/null 2>&1; then exit; fi
+if timeout 120 docker pull -q "$tag" >/dev/null 2>&1; then exit; fi
 build

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.containers.engine import Volume, docker, run, started
+from tests.containers.engine import PATIENCE, Volume, docker, run, started
 from tests.support import logs
 from tests.support.digest import logical_digest
 from tests.support.files import history, rows
@@ -87,7 +87,7 @@ def test_restarts_do_not_grow_the_volume(
 
 def stopped_listing(container: str, volume: Volume) -> list[str]:
     """Stop a container and return what lies on its volume, with sizes."""
-    docker("stop", container)
+    docker("stop", f"--time={PATIENCE}", container)
     return volume.python(LISTING).splitlines()
 
 

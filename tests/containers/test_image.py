@@ -75,11 +75,11 @@ def python(image: str, code: str, *options: str) -> str:
 # --- size --------------------------------------------------------------------------
 
 
-def test_size(image: str) -> None:
+def test_size(image: str, record_property: Callable[[str, object], None]) -> None:
     """The tree has at most 25 MB on disk and 10 MB compressed, and can be mapped anywhere."""
     command = ["python3", str(CHECKOUT / "docker/check.py"), image]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    sys.stdout.write(f"{done.stdout}{inspect(image)['Size']} bytes, docker inspect says\n")
+    record_property("sizes", f"{done.stdout}docker inspect: {inspect(image)['Size']} bytes")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -275,7 +275,8 @@ print(sqlite3.sqlite_version)
 
 def test_standard_library(image: str) -> None:
     """Migrations have the standard library: time zones, hashes, SQLite, a pool of processes."""
-    assert python(image, STANDARD) >= "3.46"
+    version = tuple(int(part) for part in python(image, STANDARD).split("."))
+    assert version >= (3, 46)
 
 
 NAMES = """

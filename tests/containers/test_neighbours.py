@@ -13,7 +13,7 @@ from subprocess import run as run_command
 
 import pytest
 
-from tests.containers.engine import PYTHON, Ended, Started, Volume, docker, run, started
+from tests.containers.engine import PATIENCE, PYTHON, Ended, Started, Volume, docker, run, started
 from tests.support.digest import logical_digest
 from tests.support.files import history, rows
 
@@ -42,9 +42,11 @@ def old_application(image: str, volume: Volume) -> AbstractContextManager[Starte
 def found_by(hint: str) -> set[str]:
     """Run the command that a hint has for finding the others, and return the containers' ids."""
     (command,) = re.findall(r"`(docker ps [^`]+)`", hint)
-    words = [*shlex.split(command), "--quiet", "--no-trunc"]
-    done = run_command(words, capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    words = shlex.split(command)
+    run_command(words, capture_output=True, check=True)
+    filters = words[: words.index("--format")] if "--format" in words else words
+    ids = [*filters, "--quiet", "--no-trunc"]
+    return set(run_command(ids, capture_output=True, text=True, check=True).stdout.split())
 
 
 @pytest.mark.slow
@@ -133,6 +135,6 @@ def test_another_run(image: str, used_volume: Volume, mounted: Mounted, tmp_path
         assert (75, "refused", "lock.timeout") == (done.code, end["outcome"], end["reason"])
         assert f"Another run ({run_id}, migrate since" in end["error"]
         assert found_by(end["hint"]) == {first.id}
-        docker("stop", *found_by(end["hint"]))
+        docker("stop", f"--time={PATIENCE}", *found_by(end["hint"]))
         assert first.wait().code == 143
     assert logical_digest(used_volume.copy_to(tmp_path / "after")) == before

@@ -23,7 +23,7 @@ from tests.support.files import history
 from tests.support.machine import tool
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.root]
+pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.usefixtures("as_root")]
 
 BROKEN = "CREATE TABLE half (x);\nINSERT INTO nowhere VALUES (1);\n"
 WAITS = """
