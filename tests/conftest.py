@@ -139,7 +139,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Say at the end how many container tests were skipped and why, and what others have measured."""
+    """Say at the end how many container tests were skipped and why, and what the others measured."""
     yield
     skipped = _skipped_containers(terminalreporter.config)
     if skipped:
@@ -148,7 +148,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         why = "; ".join(sorted(reasons))
         terminalreporter.write_line(f"{len(skipped)} container tests were skipped: {why}")
     for report in terminalreporter.stats.get("passed", []):
-        for name, value in report.user_properties if report.when == "call" else ():
+        measured = report.when == "call" and "container" in report.keywords
+        for name, value in report.user_properties if measured else ():
             terminalreporter.write_line(f"{name}: {value}")
 
 
