@@ -158,7 +158,8 @@ def _verify_database(host: Host) -> None:
         message = f"The database cannot be read: {error}."
         raise NotReadyError(message, hint="Start the entrypoint once; it recovers it.") from error
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise of_sqlite(error, host.layout.database, "while it was verified") from error
+        doing = "while it was verified"
+        raise of_sqlite(error, host.layout.database, doing, writing=False) from error
     if found.problems:
         message = f"The database is damaged: {'; '.join(found.problems)[:500]}."
         hint = f"`{command(host.settings, 'backups')}` lists what can be restored."

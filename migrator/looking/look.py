@@ -82,7 +82,8 @@ def look(layout: Layout, history: History) -> Sight:
         # A run may have begun since its lock was looked at.
         if primary_code(error) in _BUSY and (running or lock.probe(layout.lock)):
             return replace(sight, running=True, needs_recovery="our own run has it")
-        raise of_sqlite(error, layout.database, "while its history was read") from error
+        doing = "while its history was read"
+        raise of_sqlite(error, layout.database, doing, writing=False) from error
 
 
 def _read_steadily(database: Path, history: History, sight: Sight) -> Sight:

@@ -54,7 +54,7 @@ def is_out_of_room(error: BaseException, directory: Path) -> bool:
 
 
 def of_sqlite(
-    error: sqlite3.Error | UnicodeDecodeError, database: Path, doing: str
+    error: sqlite3.Error | UnicodeDecodeError, database: Path, doing: str, *, writing: bool = True
 ) -> MigratorError:
     """
     Translate an error of SQLite that came outside of a migration.
@@ -63,6 +63,7 @@ def of_sqlite(
         error: What SQLite raised; of a damaged schema its message may be no text.
         database: The file it was about.
         doing: What was being done, as in "while the backup was made".
+        writing: False where nothing may be written, not even to try whether there is room.
     """
     code = primary_code(error)
     text = f"SQLite says {str(error)!r} of {str(database)!r} {doing}."
@@ -77,7 +78,7 @@ def of_sqlite(
         return NotReadyError(
             text, hint="Stop whatever uses the database.", reason="database.in_use"
         )
-    if is_out_of_room(error, database.parent):
+    if code == _FULL or (writing and is_out_of_room(error, database.parent)):
         return DiskError(text, hint="Make space on the volume.", reason="disk.full")
     if code == _IOERR:
         return DiskError(text, hint="Check the volume and its disk.", reason="disk.failed")

@@ -15,6 +15,7 @@ import pytest
 from tests.support import others
 from tests.support.aside import digest_aside
 from tests.support.files import history, make_database, opened, write_migrations
+from tests.support.machine import tool
 from tests.support.processes import run_entrypoint, run_migrator, running
 from tests.support.waiting import until
 
@@ -526,3 +527,23 @@ def test_newer_with_an_impossible_backup_directory(database, migrations, tmp_pat
     result = run_entrypoint(*given, "--backup-dir", tmp_path / "file")
     assert (78, "history.newer") == (result.code, result.finished["reason"])
     assert "no backup here leads back" in result.finished["hint"]
+
+
+@pytest.mark.parametrize("what", ["status", "plan", "check", "verify"])
+def test_a_failing_disk_is_not_written_to(what, database, migrations, tmp_path):
+    """Whether there is room is only tried in a run: a look reports the failure, and no more."""
+    up(database, migrations)
+    trace = tmp_path / "trace"
+    paths = ("-P", database, "-P", database.parent)
+    prefix = (tool("strace"), "-f", "-qq", "-o", trace, *paths)
+    inject = ("-e", "inject=pread64:error=EIO:when=4+")
+    given = (*LOOKS[what], "--database", database, "--migrations", migrations)
+
+    result = run_migrator(*given, prefix=(*prefix, *inject))
+
+    assert (0 if what == "status" else 74) == result.code, result.stderr
+    assert "disk I/O error" in result.stdout + result.stderr
+    calls = trace.read_text()
+    assert "(INJECTED)" in calls
+    writes = ("O_TMPFILE", "O_CREAT", "fallocate(", "pwrite64(")
+    assert [] == [line for line in calls.splitlines() if any(each in line for each in writes)]
