@@ -246,6 +246,8 @@ def read_given(name: str, value: Any) -> Any:
     option = next((each for each in ENGINE_OPTIONS if each.field == name), None)
     if option is None or value is None or (option.default is not None and value == option.default):
         return value
+    if isinstance(value, list | tuple) and not value:
+        return option.default
     return option.read(_as_text(value), name)
 
 

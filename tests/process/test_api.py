@@ -270,6 +270,13 @@ def test_values_are_given_as_values_or_as_a_command_line_has_them(database, migr
     assert (database.parent / "kept").is_dir()
 
 
+@pytest.mark.parametrize("nothing", [[], (), set(), frozenset()], ids=repr)
+def test_an_empty_collection_accepts_nothing(database, migrations, nothing):
+    """No part is no mistake, whatever it comes in: it is the default."""
+    runner = MigrationRunner(database, migrations, accept=nothing)
+    assert 2 == runner.run_pending_migrations(verbose=False)
+
+
 # --- migrations registered in code ----------------------------------------------
 
 
