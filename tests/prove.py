@@ -53,7 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.write:
         write(ROOT / "README.md", sums)
         write(ROOT / "docs/reliability.md", f"{sums}\n\n{fixtures}")
-    return int(any(row.broken for row in rows))
+    idle = _idle(options.only, rows)
+    for name in idle:
+        print(f"{name}: nothing was tried")
+    return int(bool(idle) or any(row.broken for row in rows))
+
+
+def _idle(names: Iterable[str], rows: Sequence[Row]) -> list[str]:
+    """Return the harnesses that have tried nothing: that is no proof of anything."""
+    busy = {row.harness for row in rows if row.tried > 0}
+    return [name for name in names if name not in busy]
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -152,7 +161,9 @@ def write(page: Path, table: str) -> None:
     """Put the table between the page's markers."""
     text = page.read_text()
     pattern = re.compile(f"{BEGIN}.*{END}", re.DOTALL)
-    page.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{table}\n\n{END}", text))
+    text, number = pattern.subn(lambda _: f"{BEGIN}\n\n{table}\n\n{END}", text)
+    assert number == 1, f"{page} has not exactly one place for the table."
+    page.write_text(text)
 
 
 if __name__ == "__main__":

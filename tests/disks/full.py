@@ -26,7 +26,7 @@ from tests.faults.scenes import fresh
 from tests.faults.shim import Call, Fault
 from tests.powercut.questions import warm
 from tests.support.processes import PACKAGES
-from tests.support.proof import Effort, Row, Stopwatch
+from tests.support.proof import Effort, Row, Stopwatch, not_tried
 
 NEVER_KILLED = Fault(0, "error-on")
 """To the questions of tests/faults a full disk is an error from some call on."""
@@ -305,8 +305,12 @@ A_SCENE = 40.0
 
 def rows(effort: Effort) -> Iterator[Row]:
     """Examine every scene on every kind of disk, or with a budget as many as it has time for."""
-    kinds = [kind for kind in KINDS.values() if not missing(kind)]
+    lacks = {name: missing(kind) for name, kind in KINDS.items()}
+    yield from (not_tried("full", name, lack) for name, lack in lacks.items() if lack)
+    kinds = [kind for name, kind in KINDS.items() if not lacks[name]]
     places = [(scene, kind) for scene in SCENES.values() for kind in kinds]
+    if not places:
+        return
     size = Size()
     if effort.seconds is not None:
         places = _some(places, max(len(kinds), int(effort.seconds / A_SCENE)), effort.seed)

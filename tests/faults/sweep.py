@@ -108,7 +108,7 @@ def _sweep(stage: Stage, directory: Path, watch: Stopwatch, seed: str) -> Found:
         if watch.spent:
             break
         verdict = stage.play(fault)
-        found.tried += verdict.fired
+        found.tried += verdict.fired or bool(verdict.problems)
         if verdict.problems:
             found.broken.append(str(verdict))
     return found
@@ -123,7 +123,7 @@ def _sweep_doubly(stage: Stage, directory: Path, watch: Stopwatch, seed: str) ->
         kills = left.some_kills(SOME, chance.random()) if watch.limited else left.kills(REST)
         for then in kills:
             verdict = stage.again(left.volume, left.fault, then)
-            found.tried += verdict.fired
+            found.tried += verdict.fired or bool(verdict.problems)
             if verdict.problems:
                 found.broken.append(str(verdict))
         if watch.spent:

@@ -33,7 +33,7 @@ from tests.powercut.filesystems import (
 )
 from tests.powercut.questions import Afterwards
 from tests.support.processes import PACKAGES
-from tests.support.proof import Effort, Row, Stopwatch
+from tests.support.proof import Effort, Row, Stopwatch, not_tried
 
 SHARES = (0.0, 0.1, 0.5, 0.9, 1.0)
 """How much of what was not flushed gets through."""
@@ -167,9 +167,13 @@ def examine(machine: Machine, cuts: int, seed: str, seconds: float | None = None
 
 def rows(effort: Effort) -> Iterator[Row]:
     """Examine every scene on every file system, or with a budget as many as there is time for."""
-    program = disk_program(effort.directory)
-    systems = [system for system in FILE_SYSTEMS.values() if not missing(system)]
+    lacks = {name: missing(system) for name, system in FILE_SYSTEMS.items()}
+    yield from (not_tried("block", name, lack) for name, lack in lacks.items() if lack)
+    systems = [system for name, system in FILE_SYSTEMS.items() if not lacks[name]]
     places = [(name, system) for name in SCENES for system in systems]
+    if not places:
+        return
+    program = disk_program(effort.directory)
     seconds = None
     if effort.seconds is not None:
         places = _some(places, systems, int(effort.seconds / A_SCENE), effort.seed)

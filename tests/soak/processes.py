@@ -165,7 +165,7 @@ def soak(name: str, play: Callable[[str, Path], Tally], effort: Effort) -> Itera
             while seeds and not whole.spent:
                 batch, seeds = seeds[:at_once], seeds[at_once:]
                 found += pool.map(play, batch, [effort.directory / seed for seed in batch])
-            broken = tuple(sentence for each in found for sentence in each.problems)
+            broken = tuple("; ".join(each.problems) for each in found if each.problems)
             starts = sum(each.starts for each in found)
             kills = sum(each.kills for each in found)
             last = number + len(found) - 1

@@ -40,7 +40,8 @@ class Row:
         fixture: What was put to the test.
         points: Where a fault was possible: operations, sizes, bytes, starts.
         tried: Faults that were met, or states that were opened.
-        broken: Those after which a promise did not hold, one sentence each.
+        broken: Those after which a promise did not hold, one sentence each,
+            however many promises that were; also what could not be tried.
         seconds: How long it took.
     """
 
@@ -53,8 +54,13 @@ class Row:
 
     @property
     def survived(self) -> int:
-        """How many were survived."""
-        return self.tried - len(self.broken)
+        """How many were survived; what broke without a try takes none of them away."""
+        return max(0, self.tried - len(self.broken))
+
+
+def not_tried(harness: str, fixture: str, lack: str) -> Row:
+    """Return the row of what this machine cannot try: that is no success."""
+    return Row(harness, fixture, 0, 0, (f"{fixture}: not tried: needs {lack}.",), 0.0)
 
 
 Harness = Callable[[Effort], Iterator[Row]]

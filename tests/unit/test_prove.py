@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from tests import prove
+from tests.disks import full
+from tests.powercut import block
 from tests.support.proof import Effort, Row
 
 PAGE = f"before\n{prove.BEGIN}\nold\n{prove.END}\nafter\n"
@@ -80,6 +83,42 @@ def test_a_harness_that_breaks_down_fails_and_the_others_go_on(
     printed = capsys.readouterr().out
     assert "KeyError" in printed
     assert "| full | ext4 | 5 | 6 | 6 | 4 |" in printed
+
+
+@pytest.mark.parametrize("rows", [[], [Row("full", "ext4", 5, 0, (), 4.0)]])
+def test_a_harness_that_tries_nothing_fails(
+    rows: list[Row], harnesses: dict[str, list[Row]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty table is no proof: without one try the exit code is 1, though nothing broke."""
+    harnesses["full"] = rows
+    harnesses["calls"] = [Row("calls", "up", 3, 9, (), 1.0)]
+    assert prove.main(["--only", "calls,full"]) == 1
+    printed = capsys.readouterr().out
+    assert "full: nothing was tried" in printed
+    assert "calls: nothing was tried" not in printed
+
+
+@pytest.mark.parametrize("module", [block, full])
+def test_what_a_machine_lacks_is_named(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file system that cannot be tried is a broken row, and not left out without a word."""
+    monkeypatch.setattr(module, "missing", lambda _: "mkfs.none")
+    for seconds in (None, 1.0):
+        rows = list(module.rows(Effort(tmp_path, seconds)))
+        assert "xfs" in [row.fixture for row in rows]
+        for row in rows:
+            assert (f"{row.fixture}: not tried: needs mkfs.none.",) == row.broken
+            assert (0, 0) == (row.tried, row.survived)
+
+
+def test_a_page_without_its_place_is_an_error(tmp_path: Path) -> None:
+    """Where the markers are gone the table would be lost without a word."""
+    page = tmp_path / "page.md"
+    page.write_text("nothing\n")
+    with pytest.raises(AssertionError, match="place for the table"):
+        prove.write(page, "table")
+    assert page.read_text() == "nothing\n"
 
 
 def test_an_unknown_harness_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
