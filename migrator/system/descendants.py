@@ -50,18 +50,31 @@ def children() -> set[int]:
     return {int(name) for name in names if name.isdigit() and _parent_of(name) == own}
 
 
-def end_leftovers(before: set[int]) -> None:
+def can_mark() -> bool:
+    """Tell whether a worker of this process can be told by its mark (some sandboxes know none)."""
+    import resource
+
+    try:
+        soft, hard = resource.getrlimit(_RLIMIT_LOCKS)
+        resource.setrlimit(_RLIMIT_LOCKS, (soft, hard))
+    except (OSError, ValueError):
+        return False
+    return hard != 0 and soft != _mark_below(hard)
+
+
+def end_leftovers(before: set[int], *, marked: bool = True) -> None:
     """
     Kill and collect what a worker that has ended left behind.
 
     Args:
         before: Children that this process had before the worker.
+        marked: Whether it bore the mark; without one, all that has come since is taken for its.
     """
-    marked = _expected_mark()
+    sign = _expected_mark() if marked else None
     deadline = time.monotonic() + _REAP
     while time.monotonic() < deadline:
         adopted = children() - before
-        ours = {pid for pid in adopted if _locks_limit(pid) in (marked, None)}
+        ours = {pid for pid in adopted if sign is None or _locks_limit(pid) in (sign, None)}
         for pid in ours:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

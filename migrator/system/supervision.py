@@ -110,7 +110,7 @@ def supervise(
     """
     report, report_end = _pipe()
     output, output_end = _pipe()
-    before = descendants.children()
+    before, marked = descendants.children(), descendants.can_mark()
     descendants.subreaper(on=True)
     flush()
     parent = os.getpid()
@@ -124,7 +124,7 @@ def supervise(
             os.close(output_end)
             watch = _Watch(pid, emit, Ending())
             _wait(watch, signals, report, output)
-            descendants.end_leftovers(before)
+            descendants.end_leftovers(before, marked=marked)
             _drain(watch, report, output)
             watch.ending.signum = signals.received
             watch.ending.seconds = round(time.monotonic() - watch.started_at, 3)

@@ -410,6 +410,25 @@ def test_processes_left_behind_are_killed(tmp_path, kind, end):
         assert history(scene.database) == ["001"]
 
 
+def test_processes_left_behind_are_killed_where_no_limit_can_be_set(tmp_path):
+    """A sandbox may forbid the mark that tells them: what came during the run is then the run's."""
+    note, place = tmp_path / "pid", tmp_path / "site"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(
+        "import resource\n"
+        "def refuse(number, limits, real=resource.setrlimit):\n"
+        "    if number == 10:\n"
+        "        raise OSError(1, 'Operation not permitted')\n"
+        "    return real(number, limits)\n"
+        "resource.setrlimit = refuse\n"
+    )
+    code = f"    open({str(note)!r}, 'w').write(str(pid))\n"
+    scene = Scene.make(tmp_path, {"001_leaves.py": UP + CHANGES + SLEEPERS["daemon"] + code})
+    result = scene.run("--", "/bin/echo", "started", env={"PYTHONPATH": str(place)})
+    assert not is_alive(int(note.read_text()))
+    assert (result.code, result.stdout) == (0, "started\n")
+
+
 def test_a_child_of_a_migration_has_neither_lock_nor_report(tmp_path):
     """What it keeps open cannot hold the next run up, nor speak in the worker's name."""
     note = tmp_path / "descriptors"
