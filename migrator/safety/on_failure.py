@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from migrator.backups import backup
 from migrator.backups.catalog import Backup
 from migrator.errors import DiskError, MigratorError, OutcomeUnknownError, RestoreError
-from migrator.report.failures import of_sqlite, of_system
+from migrator.report.failures import is_out_of_room, of_sqlite, of_system
 from migrator.report.hints import command
 from migrator.report.outcome import as_bug
 from migrator.safety.context import Context
@@ -18,7 +18,10 @@ from migrator.safety.litter import remove_litter, remove_work_files
 from migrator.safety.live import Live
 from migrator.safety.writeback import keep_failed, write_back
 from migrator.storage import state
-from migrator.system.files import has_room
+from migrator.system.files import FULL, has_room
+
+_ENOUGH = 1 << 20
+"""Bytes with which an application can open its database and write to it."""
 
 
 @contextlib.contextmanager
@@ -58,10 +61,26 @@ def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]
 
 
 def _in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
-    """Tell whether this run's own backup takes the room that the application may need."""
-    if saved.run_id != ctx.run_id or not isinstance(failure, DiskError):
+    """
+    Tell whether this run's own backup takes the room that the application may need.
+
+    Of a quota SQLite says "disk I/O error", so room is asked for as well: no more
+    than an application needs to go on, since beside a backup a small volume is
+    nearly full as a rule, and an I/O error is no want of space.
+    """
+    if not isinstance(failure, DiskError) or not _may_give_way(ctx, saved):
         return False
-    return is_full(failure) or not has_room(ctx.layout.home, saved.bytes)
+    return is_full(failure) or not has_room(ctx.layout.home, min(saved.bytes, _ENOUGH))
+
+
+def _may_give_way(ctx: Context, saved: Backup) -> bool:
+    """Tell whether a backup is this run's own, and its removal makes room for the database."""
+    if saved.run_id != ctx.run_id:
+        return False
+    try:
+        return saved.path.parent.stat().st_dev == ctx.layout.home.stat().st_dev
+    except OSError:
+        return False
 
 
 def _undo(ctx: Context, live: Live, saved: Backup) -> bool:
@@ -92,7 +111,7 @@ def _undo(ctx: Context, live: Live, saved: Backup) -> bool:
 
 def _stands(ctx: Context, live: Live) -> bool:
     """Tell by the history whether the run was committed, where no comparison can tell."""
-    if ctx.phase != "commit":
+    if ctx.phase not in ("commit", "publish"):
         return False
     left = state.read(ctx.layout.state)
     with live.guard.engine():
@@ -108,12 +127,18 @@ def _roll_back_in_any_room(ctx: Context, live: Live, saved: Backup) -> None:
     """
     try:
         _roll_back(ctx, live, saved)
-    except (sqlite3.Error, OSError):
-        if saved.run_id != ctx.run_id or has_room(ctx.layout.home, saved.bytes):
+    except (sqlite3.Error, OSError) as error:
+        if not _is_want_of_room(ctx, error) or not _may_give_way(ctx, saved):
             raise
         remove_work_files(ctx.layout)
         backup.remove_backup(ctx.layout, saved)
         _roll_back(ctx, live, saved)
+
+
+def _is_want_of_room(ctx: Context, error: sqlite3.Error | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return is_out_of_room(error, ctx.layout.home)
 
 
 def _roll_back(ctx: Context, live: Live, saved: Backup) -> None:

@@ -43,8 +43,8 @@ BUGS = (
         _bug(
             "the room that a rollback takes on btrfs is not made",
             "migrator/safety/on_failure.py",
-            "        if saved.run_id != ctx.run_id or has_room(",
-            "        if True or has_room(",
+            "        if not _is_want_of_room(ctx, error) or not _may_give_way(ctx, saved):\n",
+            "        if True:\n",
             "up in-place delete",
         ),
         "btrfs quota",

@@ -157,7 +157,7 @@ BUGS = (
     Bug(
         "a commit whose last sync failed is taken for undone",
         "migrator/safety/on_failure.py",
-        '    if ctx.phase != "commit":\n',
+        '    if ctx.phase not in ("commit", "publish"):\n',
         '    if ctx.phase != "never":\n',
         "up beside delete clean",
         ("error-once:EIO",),

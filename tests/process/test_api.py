@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -34,6 +34,7 @@ from tests.support.files import (
     write_migrations,
 )
 from tests.support.logs import finished
+from tests.support.machine import tool
 from tests.support.processes import clean_environment, run_migrator, running, without_coverage
 
 
@@ -51,11 +52,15 @@ def in_code(database: Path, *names: str, **options: Any) -> MigrationRunner:
 
 
 def run_script(
-    text: str, *args: object, cwd: Path | None = None, env: dict[str, str | None] | None = None
+    text: str,
+    *args: object,
+    cwd: Path | None = None,
+    env: dict[str, str | None] | None = None,
+    prefix: Sequence[str | Path] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run Python code in a process of its own and return what it printed."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", dedent(text), *map(str, args)],
+        [*prefix, sys.executable, "-W", "error", "-c", dedent(text), *map(str, args)],
         env=without_coverage(clean_environment(env)),
         cwd=cwd,
         capture_output=True,
@@ -546,6 +551,40 @@ def test_a_migration_outside_a_transaction_needs_the_database_alone(database):
     alone.add_migration(vacuum)
     assert alone.run_migrations()
     assert [("v",)] == rows(database, "SELECT migration_name FROM migrations")
+
+
+COPIED = """
+    import sys
+    from migrator import Migration, MigrationRunner, errors
+
+    def up(cursor):
+        cursor.execute("CREATE TABLE fresh (id)")
+
+    runner = MigrationRunner(sys.argv[1], in_use="wait")
+    runner.add_migration(Migration("new", "1", "", up, transactional=False))
+    try:
+        runner.run_pending_migrations(verbose=False)
+    except errors.MigratorError as error:
+        print(type(error).__name__)
+    """
+
+
+def test_a_publication_whose_last_sync_fails_is_not_taken_for_undone(database, tmp_path):
+    """Where the publication stands and the disk failed after it, the outcome is unknown."""
+    state = Path(f"{database}.migrator", "state.json")
+    trace = tmp_path / "trace"
+    # SQLite syncs the journal twice before it writes the pages, and once to end it: the commit.
+    fault = (*("-P", f"{database}-journal"), *("-e", "inject=fdatasync:error=EIO:when=3"))
+    done = run_script(COPIED, database, prefix=(tool("strace"), "-f", "-qq", "-o", trace, *fault))
+
+    assert "(INJECTED)" in trace.read_text()
+    assert "fresh" in tables(database)
+    assert "OutcomeUnknownError" == done.stdout.splitlines()[-1], done.stdout
+    assert state.exists()
+    again = run_script(COPIED, database)
+    assert "Error" not in again.stdout.splitlines()[-1], again.stdout
+    assert not state.exists()
+    assert [("new",)] == rows(database, "SELECT migration_name FROM migrations")
 
 
 def test_a_runner_works_in_any_thread(database, migrations):

@@ -292,6 +292,58 @@ def test_crash_loop_on_a_full_disk(tmp_path):
         assert left[0] == left[1] == left[2]
 
 
+# --- errors of the disk, with little room -------------------------------------------------
+
+IO_ERROR = """
+    import sqlite3
+
+    def up(conn):
+        conn.execute("INSERT INTO big (b) VALUES (zeroblob(10))")
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        raise error
+    """
+
+
+def test_an_error_of_the_disk_costs_no_backup(tmp_path):
+    """After an I/O error the backup stays, though there is no room for a second one."""
+    migrations = write_migrations(tmp_path / "m", {"001_fails.py": IO_ERROR})
+    with small_disk(tmp_path / "disk", "20m") as path:
+        database = filled(path / "app.db", 8)
+        before = digest_aside(database)
+
+        result = up(database, migrations)
+
+        assert (74, "disk.failed") == (result.code, result.finished["reason"]), result.stderr
+        assert MIB < free(path)
+        assert free(path) < database.stat().st_size
+        assert 1 == len(backups(database))
+        assert before == logical_digest(database)
+
+
+def test_a_rollback_that_the_disk_fails_costs_no_backup(tmp_path):
+    """Where the rollback itself meets an I/O error, the backup stays as well."""
+    migrations = write_migrations(tmp_path / "m", {"001_fails.py": IO_ERROR})
+    with small_disk(tmp_path / "disk", "20m") as path:
+        database = filled(path / "app.db", 8)
+        before = digest_aside(database)
+        prefix = (tool("strace"), "-f", "-qq", "-o", tmp_path / "trace")
+        fault = (*("-P", f"{database}-journal"), *("-e", "inject=fdatasync:error=EIO:when=1+"))
+
+        result = run_migrator(
+            *("up", "--database", database, "--migrations", migrations), prefix=(*prefix, *fault)
+        )
+
+        assert "(INJECTED)" in (tmp_path / "trace").read_text()
+        assert (74, "disk.failed") == (result.code, result.finished["reason"]), result.stderr
+        assert [] == result.named("restore.finished")
+        assert free(path) < database.stat().st_size
+        assert 1 == len(backups(database))
+        migrations.joinpath("001_fails.py").unlink()
+        assert 0 == up(database, migrations).code
+        assert before == logical_digest(database)
+
+
 # --- disks that only read ------------------------------------------------------------
 
 
