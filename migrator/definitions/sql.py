@@ -199,7 +199,11 @@ def _scan(text: str, first_line: int) -> tuple[tuple[Statement, ...], Statement 
     if begin == len(text):
         return tuple(statements), None
     line += text.count("\n", seen, begin)
-    return tuple(statements), Statement(text[begin:].rstrip(_BLANKS), line)
+    rest = text[begin:].rstrip(_BLANKS)
+    if rest.endswith("/*"):
+        # With nothing behind it SQLite takes it for two operators.
+        rest = text[begin:]
+    return tuple(statements), Statement(rest, line)
 
 
 def _ends(text: str) -> Iterator[int]:

@@ -10,14 +10,11 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import random
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 from migrator.definitions import sql
-from migrator.model import Statement
 from tests.support.proof import Stopwatch
 
 SECONDS = 300.0
@@ -41,17 +38,20 @@ _WHOLE = (
 )  # fmt: skip
 
 
+_BLANKS = " \t\n\f\r"
+_SQLITE_ROW, _SQLITE_DONE = 100, 101
+
+
 @cache
 def _library() -> Any:
     """Return the SQLite that Python's module has loaded, or the system's."""
     found = ctypes.CDLL(ctypes.util.find_library("sqlite3") or "libsqlite3.so.0")
-    for name in ("sqlite3_open", "sqlite3_prepare_v2", "sqlite3_finalize", "sqlite3_close"):
-        getattr(found, name).restype = ctypes.c_int
+    found.sqlite3_column_text.restype = ctypes.c_char_p
     return found
 
 
 class Judge:
-    """A SQLite with one table, which says where the first statement of a text ends."""
+    """A SQLite in memory, called without Python's module in between."""
 
     def __init__(self) -> None:
         self._sqlite = _library()
@@ -76,8 +76,41 @@ class Judge:
         read = (tail.value or ctypes.addressof(buffer)) - ctypes.addressof(buffer)
         return code, len(data[:read].decode()), there
 
-    def close(self) -> None:
-        """Close it."""
+    def run(self, text: str) -> tuple[int, list[str]]:
+        """
+        Run a whole text statement by statement, as SQLite cuts it, up to the first error.
+
+        Returns:
+            SQLite's code, 0 for none, and the rows of all of it.
+        """
+        data = text.encode()
+        buffer = ctypes.create_string_buffer(data)
+        at, end = ctypes.addressof(buffer), ctypes.addressof(buffer) + len(data)
+        rows: list[str] = []
+        while at < end:
+            statement, tail = ctypes.c_void_p(), ctypes.c_void_p()
+            code = self._sqlite.sqlite3_prepare_v2(
+                self._database, ctypes.c_void_p(at), -1, ctypes.byref(statement), ctypes.byref(tail)
+            )
+            if code != 0:
+                return code, rows
+            if statement.value:
+                while (code := self._sqlite.sqlite3_step(statement)) == _SQLITE_ROW:
+                    rows.append(self._row(statement))
+                self._sqlite.sqlite3_finalize(statement)
+                if code != _SQLITE_DONE:
+                    return code, rows
+            at = tail.value or end
+        return 0, rows
+
+    def _row(self, statement: ctypes.c_void_p) -> str:
+        number = self._sqlite.sqlite3_column_count(statement)
+        return str([self._sqlite.sqlite3_column_text(statement, n) for n in range(number)])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._sqlite.sqlite3_close(self._database)
 
 
@@ -110,11 +143,12 @@ def difference(text: str, judge: Judge) -> str | None:  # noqa: PLR0911 - one fo
         ):
             return f"{statement.text!r} is more than one statement"
         whole, reach, _ = judge.first(text[begin:])
-        same = text[begin : begin + reach].rstrip(" \t\n\f\r") == statement.text
+        read = text[begin : begin + reach]
+        same = read.rstrip(_BLANKS) == statement.text.rstrip(_BLANKS)
         if code == 0 and there and not (whole == 0 and same):
-            return f"SQLite reads {text[begin : begin + reach]!r}, not {statement.text!r}"
+            return f"SQLite reads {read!r}, not {statement.text!r}"
         if whole == 0 and code != 0:
-            return f"{statement.text!r} was cut off ({text[begin : begin + reach]!r} is whole)"
+            return f"{statement.text!r} was cut off ({read!r} is whole)"
         at = begin + len(statement.text)
     return None
 
@@ -125,29 +159,29 @@ def _means_something(rest: str, judge: Judge) -> bool:
 
 
 def ends_the_same(text: str) -> str | None:
-    """Say whether the pieces, run one by one, do what `executescript` does with the whole."""
+    """Say whether the pieces, run one by one, do what SQLite does with the whole."""
     if text.endswith("/*"):
         return None
-    whole, parts = _after(text, None), _after(text, sql.split_lenient(text))
+    whole = _after([text])
+    parts = _after([part.text for part in sql.split_lenient(text)])
     return None if whole == parts else f"as a whole {whole}, in parts {parts}"
 
 
-def _after(text: str, parts: tuple[Statement, ...] | None) -> tuple[str, list[str]]:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
-        conn.executescript("CREATE TABLE t (a, b); CREATE TABLE x (a);")
-        error = ""
-        try:
-            if parts is None:
-                conn.executescript(text)
-            for part in parts or ():
-                conn.executescript(part.text)
-        except (sqlite3.Error, sqlite3.Warning) as found:
-            # The message quotes the text to its end, which is another one.
-            error = type(found).__name__
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-        schema = [str(row) for row in conn.execute("SELECT type, name, sql FROM sqlite_schema")]
-        return error, schema + [str(row) for row in conn.execute("SELECT * FROM t")]
+def _after(parts: Sequence[str]) -> tuple[int, list[str]]:
+    """
+    Run some texts on one connection, up to the first error.
+
+    Not by Python's `executescript`, which commits what an earlier part has begun.
+
+    Returns:
+        SQLite's code, and what the database holds then.
+    """
+    with Judge() as judge:
+        judge.run("CREATE TABLE t (a, b); CREATE TABLE x (a);")
+        code = next((code for part in parts if (code := judge.run(part)[0])), 0)
+        judge.run("ROLLBACK")
+        rows = [*judge.run("SELECT type, name, sql FROM sqlite_schema")[1]]
+        return code, [*rows, *judge.run("SELECT * FROM t")[1]]
 
 
 def scripts(seed: str) -> Iterator[str]:
@@ -171,14 +205,14 @@ def scripts(seed: str) -> Iterator[str]:
 
 def sweep(seed: str, watch: Stopwatch, most: int | None = None) -> tuple[int, list[str]]:
     """Try scripts until the time is over; returns how many, and those that are cut wrongly."""
-    judge = Judge()
     tried, broken = 0, []
-    for text in scripts(seed):
-        if watch.spent or tried == most:
-            break
-        tried += 1
-        trouble = difference(text, judge) or ends_the_same(text)
-        if trouble is not None:
-            broken.append(f"{text!r}: {trouble}")
-    judge.close()
+    with Judge() as judge:
+        judge.run("CREATE TABLE t (a, b)")
+        for text in scripts(seed):
+            if watch.spent or tried == most:
+                break
+            tried += 1
+            trouble = difference(text, judge) or ends_the_same(text)
+            if trouble is not None:
+                broken.append(f"{text!r}: {trouble}")
     return tried, broken

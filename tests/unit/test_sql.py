@@ -113,6 +113,11 @@ def test_lenient_splitting_keeps_the_unfinished_end():
     )
 
 
+def test_an_open_comment_keeps_the_blank_that_makes_it_one():
+    """`/*` with nothing behind it are two operators to SQLite, a syntax error."""
+    assert ["END\n/*\n"] == [each.text for each in sql.split_lenient("END\n/*\n")]
+
+
 def test_lenient_splitting_ends_at_an_open_comment():
     """SQLite takes an open block comment for the end of the text."""
     assert (Statement("SELECT 1;", 1),) == sql.split_lenient("SELECT 1; /* SELECT 2;")
