@@ -255,6 +255,8 @@ def _become(start: Start, path: str) -> int:
         start.signals.hold()
         program.become(path, command, environment)
     except MigratorError as error:
+        # No signal is handled any more: a reader that has stopped would hold the end up for ever.
+        start.log.give_up_when(lambda: True)
         start.log("app.failed", error.message, level="error", command=path, error=error.message)
         return error.exit_code
 

@@ -345,6 +345,29 @@ def test_a_stop_is_obeyed_where_nobody_reads_the_log(tmp_path, module, phase):
     scene.assert_goes_on("001")
 
 
+def test_an_application_that_cannot_be_started_ends_where_nobody_reads_the_log(tmp_path):
+    """The command goes while the run is on, and so does the reader: the exit code still comes."""
+    app = tmp_path / "app"
+    app.write_text("#!/bin/sh\n")
+    app.chmod(0o755)
+    scene = Scene.make(tmp_path, {"001_removes.py": UP + f"    os.unlink({str(app)!r})\n"})
+    reading, writing = os.pipe()
+    # Of one page: it takes a line only when the one before has been read (pipe(7)).
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    args = command("entrypoint", (*scene.options, "--", str(app)))
+    process = subprocess.Popen(args, stderr=writing, env=clean_environment())
+    os.close(writing)
+    try:
+        while json.loads(os.read(reading, 4096))["event"] != "run.finished":
+            pass
+        assert process.wait(20) == 127
+        assert json.loads(os.read(reading, 4096))["event"] == "app.exec"
+        assert os.read(reading, 1) == b""
+    finally:
+        end(process)  # type: ignore[arg-type]
+        os.close(reading)
+
+
 def test_a_slow_reader_gets_every_line(tmp_path):
     """Without a stop a full pipe is waited for, and no line is lost or torn."""
     scene = Scene.make(tmp_path, {"001_talks.py": UP + "    for n in range(2000): print(n)\n"})
