@@ -17,6 +17,8 @@ from entrypoint import mounts
 from migrator.errors import MigratorError
 
 _ABOUT_OTHERS = frozenset({"database.in_use", "lock.timeout"})
+_UNSHARED = frozenset({"container-layer", "tmpfs"})
+"""Where no volume leads to another container: whoever is in the way is in this one."""
 _PODMAN_FILE = "/run/.containerenv"
 
 
@@ -44,8 +46,11 @@ def point_out(
     if error.reason not in _ABOUT_OTHERS or error.data.get("users"):
         return
     seen = mounts.read()
-    if mounts.in_container(environ, seen):
-        error.hint = f"{_how_to_find(mounts.classify(database(), seen), environ)} {error.hint}"
+    if not mounts.in_container(environ, seen):
+        return
+    volume = mounts.classify(database(), seen)
+    if volume.kind not in _UNSHARED:
+        error.hint = f"{_how_to_find(volume, environ)} {error.hint}"
 
 
 def _how_to_find(volume: mounts.Volume, environ: Mapping[str, str]) -> str:
