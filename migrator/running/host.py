@@ -251,7 +251,9 @@ class Host:
             return MisfitError(message, hint=hint, reason="migrations.import")
         if ending.migration is None and ending.phase in ("", "prepare", "backup"):
             message = f"The worker {how} before the backup was complete."
-            hint = "Give the container more memory, if it was killed for want of it."
+            hint = "Start again; where it happens again, please report it with the log."
+            if ending.perhaps_out_of_memory:
+                hint = "Give the container more memory, if it was killed for want of it."
             return BackupError(message, hint=hint, reason="worker.killed", retryable=True)
         return _worker_failed(ending, how)
 
@@ -357,10 +359,9 @@ def _worker_failed(ending: Ending, how: str) -> MigrationFailedError:
     else:
         who, data = f"in the phase {ending.phase!r}", {}
     message = f"The worker {how} {who}; the database is as before."
-    hint = (
-        "Mend the migration: it must not end its process."
-        " If the kernel killed it for want of memory, give the container more."
-    )
+    hint = "Mend the migration: it must not end its process."
+    if ending.perhaps_out_of_memory:
+        hint += " If the kernel killed it for want of memory, give the container more."
     return MigrationFailedError(message, hint=hint, reason="worker.killed", data=data)
 
 

@@ -62,11 +62,16 @@ class Ending:
         """Whether the worker came to say how its work had ended."""
         return self.result is not None or self.error is not None or self.crash is not None
 
+    @property
+    def perhaps_out_of_memory(self) -> bool:
+        """Whether the worker was killed in the way that the kernel does for want of memory."""
+        return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
+
     def describe(self) -> str:
         """Say how the worker's process ended, for people."""
         if os.WIFSIGNALED(self.status):
             name = signal.Signals(os.WTERMSIG(self.status)).name
-            memory = ", perhaps out of memory" if name == "SIGKILL" else ""
+            memory = ", perhaps out of memory" if self.perhaps_out_of_memory else ""
             return f"was killed by {name}{memory}"
         return f"ended by itself with exit code {os.WEXITSTATUS(self.status)}"
 

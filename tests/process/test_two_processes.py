@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from migrator.errors import BackupError
+from migrator.model import Settings
+from migrator.running.host import Host
+from migrator.system.deadline import Deadline
+from migrator.system.signals import Signals
 from tests.support import others
 from tests.support.files import history, make_database, opened, rows, tables, write_migrations
 from tests.support.machine import tool
@@ -211,8 +216,22 @@ def test_no_end_of_the_process_passes_for_success(tmp_path, end, way):
     failed = scene.assert_failed(result, 80, "001")
     assert said in failed["error"]
     assert failed["reason"] == "worker.killed"
+    assert ("memory" in failed["hint"]) == (end == "kill")
     assert result.one("plan.ready")["way"] == way
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGKILL])
+def test_a_worker_that_is_killed_before_the_backup(tmp_path, number):
+    """It is 73, and more memory is spoken of only after the signal that the want of it sends."""
+    scene = Scene.make(tmp_path, {"001_first.py": UP + CHANGES})
+    settings = Settings(database=scene.database, migrations=str(scene.migrations))
+    host = Host(settings, scene.layout, lambda *_said, **_facts: None, "r", Signals(), Deadline(5))
+    with pytest.raises(BackupError) as caught:
+        host.perform(lambda _ctx: os.kill(os.getpid(), number))
+    assert number.name in caught.value.message
+    assert ("memory" in caught.value.hint) == (number == signal.SIGKILL)
+    scene.assert_as_before("001")
 
 
 @pytest.mark.parametrize("end", ["os._exit(0)", "segfault", "kill"])
