@@ -221,7 +221,7 @@ def test_no_end_of_the_process_passes_for_success(tmp_path, end, way):
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGSYS, signal.SIGKILL])
 def test_a_worker_that_is_killed_before_the_backup(tmp_path, number):
     """It is 73, and more memory is spoken of only after the signal that the want of it sends."""
     scene = Scene.make(tmp_path, {"001_first.py": UP + CHANGES})
