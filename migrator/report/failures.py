@@ -92,7 +92,8 @@ def of_system(error: OSError, doing: str) -> MigratorError:
     """Translate an error of the operating system in our own file work."""
     text = f"{error.strerror or error} ({error.filename!r}) {doing}."
     if error.errno in _IN_THE_WAY:
-        path = Path(os.fsdecode(error.filename or "?"))
+        # Of a rename it is the second one that something stands at.
+        path = Path(os.fsdecode(error.filename2 or error.filename or "?"))
         return unsafe_entry(path, kind_of(path))
     if error.errno in _DENIED:
         hint = "Check the owner and the mode of the database's directory."

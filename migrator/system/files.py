@@ -112,17 +112,34 @@ def refusal(error: OSError, path: Path, doing: str) -> MigratorError:
 
 
 @contextmanager
+def _about(path: Path, to: Path | None = None) -> Iterator[None]:
+    """Have an error of the system name the whole path (or two), not a part of it or none."""
+    try:
+        yield
+    except OSError as error:
+        if not (isinstance(error.filename, str) and os.path.isabs(error.filename)):
+            error.filename = str(path)
+            if to is not None:
+                error.filename2 = str(to)
+        raise
+
+
+@contextmanager
 def open_directory(path: Path) -> Iterator[int]:
     """
     Open a directory for use as `dir_fd`, following no symbolic link on the way.
 
     Raises:
-        OSError: `ENOTDIR` where a part of the path is a link or no directory.
+        OSError: `ENOTDIR` where a part of the path is a link or no directory;
+            it names the path as far as that part.
     """
-    descriptor = os.open("/", _WALK)
+    here = Path("/")
+    descriptor = os.open(here, _WALK)
     try:
         for part in path.absolute().parts[1:]:
-            below = os.open(part, _WALK, dir_fd=descriptor)
+            here /= part
+            with _about(here):
+                below = os.open(part, _WALK, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = below
         yield descriptor
@@ -141,7 +158,7 @@ def fsync_directory(path: Path) -> None:
         OSError: The disk failed.
     """
     try:
-        with open_directory(path) as parent:
+        with _about(path), open_directory(path) as parent:
             descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
             try:
                 os.fsync(descriptor)
@@ -160,7 +177,7 @@ def make_directory(path: Path, ownership: Ownership) -> bool:
         NotReadyError: Something else, or a symbolic link, is in its place.
         OSError: It cannot be created.
     """
-    with open_directory(path.parent) as parent:
+    with _about(path), open_directory(path.parent) as parent:
         created = _mkdir(path.name, parent)
         try:
             descriptor = os.open(path.name, _WALK, dir_fd=parent)
@@ -233,14 +250,11 @@ def create_file(path: Path, ownership: Ownership) -> int:
         FileExistsError: Something has that name already.
         OSError: It cannot be created.
     """
-    with open_directory(path.parent) as parent:
-        try:
-            descriptor = os.open(path.name, _CREATE, 0o600, dir_fd=parent)
-        except FileExistsError as error:
-            error.filename = str(path)
-            raise
+    with _about(path), open_directory(path.parent) as parent:
+        descriptor = os.open(path.name, _CREATE, 0o600, dir_fd=parent)
     try:
-        _own(descriptor, ownership, ownership.file_mode)
+        with _about(path):
+            _own(descriptor, ownership, ownership.file_mode)
     except BaseException:
         os.close(descriptor)
         remove(path)
@@ -297,8 +311,9 @@ def write_atomic(path: Path, data: bytes, ownership: Ownership) -> None:
     descriptor = create_file(temporary, ownership)
     try:
         try:
-            write_all(descriptor, data)
-            os.fsync(descriptor)
+            with _about(temporary):
+                write_all(descriptor, data)
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         rename(temporary, path)
@@ -309,8 +324,13 @@ def write_atomic(path: Path, data: bytes, ownership: Ownership) -> None:
 
 
 def rename(old: Path, new: Path) -> None:
-    """Rename within one directory, following no link on the way to it."""
-    with open_directory(old.parent) as parent:
+    """
+    Rename within one directory, following no link on the way to it.
+
+    Raises:
+        OSError: It cannot be renamed; both paths are named.
+    """
+    with _about(old, new), open_directory(old.parent) as parent:
         os.rename(old.name, new.name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
@@ -321,7 +341,7 @@ def unlink(path: Path) -> None:
     Raises:
         OSError: It is not there, or cannot be unlinked.
     """
-    with open_directory(path.parent) as parent:
+    with _about(path), open_directory(path.parent) as parent:
         os.unlink(path.name, dir_fd=parent)
 
 

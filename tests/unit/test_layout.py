@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from migrator.errors import (
     NotReadyError,
 )
 from migrator.model import Settings
+from migrator.report.failures import of_system
 from migrator.storage.layout import Layout, clean_home, like_database, make_backup_dir, make_home
 from migrator.system import files
 from migrator.system.files import (
@@ -369,6 +372,58 @@ def test_two_that_make_a_directory_at_once_both_have_it(tmp_path: Path) -> None:
     """Whoever comes second finds the directory."""
     assert make_directory(tmp_path / "d", OURS) is True
     assert make_directory(tmp_path / "d", OURS) is False
+
+
+def failing(number: int) -> Callable[..., None]:
+    """Return what fails as the system does that is told of a descriptor: without a name."""
+
+    def fail(*_args: object, **_more: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("call", "act", "named"),
+    [
+        ("write", lambda base: write_atomic(base / "new", b"x", OURS), ".new.tmp"),
+        ("fsync", lambda base: write_atomic(base / "new", b"x", OURS), ".new.tmp"),
+        ("fsync", fsync_directory, "."),
+        ("fsync", lambda base: make_directory(base / "new", OURS), "."),
+        ("fchmod", lambda base: make_directory(base / "new", OURS), "new"),
+        ("fchmod", lambda base: create_file(base / "new", OURS), "new"),
+        ("", lambda base: make_directory(base / ("n" * 256), OURS), "n" * 256),
+        ("", lambda base: create_file(base / ("n" * 256), OURS), "n" * 256),
+        ("", lambda base: create_file(base / "file", OURS), "file"),
+        ("", lambda base: files.unlink(base / "missing"), "missing"),
+        ("", lambda base: files.rename(base / "missing", base / "new"), "missing"),
+        ("", lambda base: create_file(base / "file" / "below" / "new", OURS), "file"),
+        ("", lambda base: create_file(base / "missing" / "below" / "new", OURS), "missing"),
+    ],
+)
+def test_an_error_names_the_whole_path(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    act: Callable[[Path], object],
+    named: str,
+) -> None:
+    """Whatever fails, the message leads to the file: no part of a name, and not none."""
+    (tmp_path / "file").touch()
+    if call:
+        monkeypatch.setattr(os, call, failing(errno.EIO))
+    with pytest.raises(OSError, match=re.escape(f"'{tmp_path / named}'")):
+        act(tmp_path)
+
+
+def test_what_stands_in_the_way_of_a_rename_is_named(tmp_path: Path) -> None:
+    """Not the file that was to be renamed is called out of place, but what has its new name."""
+    (tmp_path / "state").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_atomic(tmp_path / "state", b"new", OURS)
+    error = of_system(caught.value, "while it was noted")
+    assert error.reason == "volume.unsafe_entry"
+    assert error.message.startswith(f"'{tmp_path}/state' is a directory, ")
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
