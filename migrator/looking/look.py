@@ -159,8 +159,9 @@ def _open_by_journal_mode(database: Path) -> sqlite3.Connection:
 def _is_wal(database: Path) -> bool:
     try:
         _open(database, "ro&nolock=1").close()
-    except NeedsRecoveryError:
-        return False
+    except NeedsRecoveryError as error:
+        # Beside a journal that is not hot it is the missing shared memory all the same.
+        return primary_code(error.__cause__) == _CANTOPEN
     except sqlite3.Error as error:
         return primary_code(error) == _CANTOPEN
     return False

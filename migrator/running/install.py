@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from migrator.connection.guard import open_guard
-from migrator.errors import NotReadyError, OutcomeUnknownError
+from migrator.errors import DiskError, NotReadyError, OutcomeUnknownError
 from migrator.running import proof
 from migrator.running.inplace import GuardDesk
 from migrator.running.oncopy import CopyDesk
@@ -22,7 +22,7 @@ from migrator.safety.on_failure import as_failure, forget
 from migrator.safety.phases import Report, enter, note, report, uninterrupted
 from migrator.safety.saving import housekeep
 from migrator.storage.layout import like_database
-from migrator.system.files import create_file, fsync_directory
+from migrator.system.files import create_file, fsync_directory, sidecars
 
 
 def create(ctx: Context, batch: Batch) -> Report:
@@ -66,6 +66,17 @@ def _one_by_one(ctx: Context, batch: Batch) -> None:
     with contextlib.closing(CopyDesk(ctx.layout.new, batch, temporary)) as desk:
         run_batch(ctx, batch, desk)
         proof.prove(ctx, batch, desk.conn, {})
+        # The file goes alone to its place, and closing says nothing of a checkpoint that failed.
+        desk.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    _require_whole(ctx.layout.new)
+
+
+def _require_whole(path: Path) -> None:
+    """Raise where a journal beside a closed file holds what the file does not."""
+    for sidecar in sidecars(path):
+        if os.path.lexists(sidecar) and os.stat(sidecar).st_size:
+            message = f"The new database is not whole: SQLite has left {str(sidecar)!r} beside it."
+            raise DiskError(message, hint="Check the volume and its disk.")
 
 
 @contextlib.contextmanager

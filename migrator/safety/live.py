@@ -78,10 +78,16 @@ class Live:
             hint = "Stop whatever uses the database; the next start sets it."
             raise NotReadyError(message, hint=hint, reason="database.in_use")
 
-    def checkpoint(self) -> None:
-        """Move what is committed in the `-wal` into the database's file."""
+    def checkpoint(self) -> bool:
+        """
+        Move what is committed in the `-wal` into the database's file, and empty it.
+
+        Returns:
+            Whether it is empty; beside others a reader may prevent that.
+        """
         with self.guard.engine():
-            self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            busy = self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return not busy
 
 
 def open_live(ctx: Context) -> Live:

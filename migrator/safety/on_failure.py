@@ -47,7 +47,7 @@ def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]
     except BaseException as error:
         failure = as_failure(ctx, error)
         try:
-            undone = _undo(ctx, live, saved)
+            undone = _undo(ctx, live, saved, failure)
         except (sqlite3.Error, OSError) as second:
             raise _not_undone(ctx, failure, second) from error
         if not undone:
@@ -83,17 +83,17 @@ def _may_give_way(ctx: Context, saved: Backup) -> bool:
         return False
 
 
-def _undo(ctx: Context, live: Live, saved: Backup) -> bool:
+def _undo(ctx: Context, live: Live, saved: Backup, failure: MigratorError) -> bool:
     """
     Roll back, and compare the database with the backup where nobody else can write.
 
     Returns:
-        Whether the run is undone: beside others a commit may stand whose last
-        sync has failed, and nothing is overwritten there.
+        Whether the run is undone for certain: beside others a commit may stand whose
+        last sync has failed, and nothing is overwritten there.
     """
     _roll_back_in_any_room(ctx, live, saved)
     identical = live.same_as(saved.path) if saved.path.exists() else None
-    if identical is None and _stands(ctx, live):
+    if identical is None and _may_stand(ctx, live, failure):
         return False
     if identical is False:
         put_back(ctx, live, saved)
@@ -109,13 +109,20 @@ def _undo(ctx: Context, live: Live, saved: Backup) -> bool:
     return True
 
 
-def _stands(ctx: Context, live: Live) -> bool:
-    """Tell by the history whether the run was committed, where no comparison can tell."""
+def _may_stand(ctx: Context, live: Live, failure: MigratorError) -> bool:
+    """
+    Tell whether the run may be committed, where no comparison can tell.
+
+    The history says so. Or the disk has failed at the commit and the `-wal` cannot be
+    emptied: its frames are in there, and count when SQLite next reads it from the start.
+    """
     if ctx.phase not in ("commit", "publish"):
         return False
     left = state.read(ctx.layout.state)
     with live.guard.engine():
-        return left is not None and left.is_in(ctx.history.read(live.conn))
+        if left is not None and left.is_in(ctx.history.read(live.conn)):
+            return True
+    return isinstance(failure, DiskError) and not live.checkpoint()
 
 
 def _roll_back_in_any_room(ctx: Context, live: Live, saved: Backup) -> None:

@@ -73,20 +73,27 @@ def test_the_recovery_may_be_killed_as_well(
 
 
 @pytest.mark.parametrize(
-    ("name", "call", "action"),
+    ("name", "call", "which", "action"),
     [
         # The commit stands where only the sync of its directory failed.
-        ("up beside delete clean", "fdatasync .", "error-once:EIO"),
+        ("up beside delete clean", "fdatasync .", -1, "error-once:EIO"),
         # A backup whose names are not synced is no backup: the next attempt makes one.
-        ("down in-place delete clean failing", "fsync backups", "error-once:ENOSPC"),
+        ("down in-place delete clean failing", "fsync backups", -1, "error-once:ENOSPC"),
+        # What the last checkpoint could not move is no part of the file that is put in place.
+        ("install copy wal", "pwrite app.db.migrator/new.db", -1, "error-once:ENOSPC"),
+        ("install copy wal", "pwrite app.db.migrator/new.db", -2, "error-once:EIO"),
+        # A commit whose sync failed stays in the -wal, and may be found there.
+        ("up beside wal clean", "fdatasync app.db-wal", -2, "error-on:EIO"),
+        # A look at a WAL database beside a journal that is not hot makes no -shm.
+        ("up copy mode wal clean", "fdatasync app.db-journal", 0, "worker-before"),
     ],
 )
 def test_what_was_found_stays_mended(
-    name: str, call: str, action: str, stages: Path, library: Path
+    name: str, call: str, which: int, action: str, stages: Path, library: Path
 ) -> None:
     """A fault that once broke a promise breaks it no more."""
     stage = Stage(SCENES[name], stages, library)
-    point = max(n for n, each in enumerate(stage.calls, 1) if str(each) == call)
+    point = [n for n, each in enumerate(stage.calls, 1) if str(each) == call][which]
     verdict = stage.play(Fault.parse(f"{action}@{point}"))
     assert verdict.fired
     assert [] == verdict.problems, verdict

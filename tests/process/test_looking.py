@@ -162,6 +162,19 @@ def test_hot_journal(what, database, migrations):
         assert found["up_to_date"] is False
 
 
+def test_cold_journal(what, database, migrations):
+    """A journal whose first byte is zero is not hot: a WAL database beside it is read as ever."""
+    with opened(database) as conn:
+        conn.execute("PRAGMA journal_mode = WAL")
+    Path(f"{database}-journal").write_bytes(bytes(1024))
+    before = photograph(database.parent)
+
+    result = looked(what, database, migrations)
+
+    assert {} == changes(before, photograph(database.parent))
+    assert (1 if what == "check" else 0) == result.code, result.stderr
+
+
 @pytest.mark.parametrize("place", ["empty", "no-directory"])
 def test_missing(what, place, volume, migrations):
     """A look where there is no database creates none, nor anything else."""
