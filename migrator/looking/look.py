@@ -161,7 +161,7 @@ def _is_wal(database: Path) -> bool:
         _open(database, "ro&nolock=1").close()
     except NeedsRecoveryError as error:
         # Beside a journal that is not hot it is the missing shared memory all the same.
-        return primary_code(error.__cause__) == _CANTOPEN
+        return error.__cause__ is not None and primary_code(error.__cause__) == _CANTOPEN
     except sqlite3.Error as error:
         return primary_code(error) == _CANTOPEN
     return False
