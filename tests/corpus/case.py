@@ -26,6 +26,9 @@ COMMANDS = (*RUNS, *LOOKS)
 REFUSING = frozenset({0, 64, 65, 69, 77, 78})
 """What damage may end in before anything ran."""
 
+Listing = dict[str, tuple[int, int]]
+"""Mode and size of every entry, by its path."""
+
 _LARGE = 64 << 20
 _WAITS = ("--wait-timeout", "0", "--lock-timeout", "0")
 
@@ -79,7 +82,7 @@ def words_of(command: str, base: Path) -> list[str]:
 def play(case: Case, command: str, base: Path, run: Runner) -> Verdict:
     """Run a command on a fresh copy of a case, and hold what it did against the promises."""
     lay(case.files, base, case.after)
-    before, outside = _contents(base), _outside(base)
+    before, outside, listed = _contents(base), _outside(base), _listing(base)
     try:
         done = run(words_of(command, base))
     except HungError:
@@ -90,6 +93,8 @@ def play(case: Case, command: str, base: Path, run: Runner) -> Verdict:
     outcome = str(end["outcome"]) if end is not None else ""
     problems += _code_problems(case, command, done, end)
     problems += _write_problems(case, command, done, outcome, before, _contents(base))
+    if command in LOOKING:
+        problems += _listing_problems(listed, _listing(base))
     problems += _structure_problems(command, done, base)
     problems += _outside_problems(base, done, outside)
     return Verdict(case.name, command, done.code, outcome, tuple(problems))
@@ -146,6 +151,18 @@ def _write_problems(
             yield f"looking changed {sorted(changed)}"
 
 
+def _listing_problems(before: Listing, after: Listing) -> Iterator[str]:
+    """Yield what a look has made, removed or changed in kind; only a full `-wal` gains a `-shm`."""
+    for name in sorted(before.keys() | after.keys()):
+        if name in before and name in after:
+            if before[name][0] != after[name][0]:
+                yield f"looking changed the mode of {name}"
+            continue
+        _, size = after.get(name.removesuffix("-shm") + "-wal", (0, 0))
+        if not (name.endswith("-shm") and name in after and size):
+            yield f"looking {'made' if name in after else 'removed'} {name}"
+
+
 def _structure_problems(command: str, done: Done, base: Path) -> Iterator[str]:
     """Yield what is wrong with the structure of a database that a run says is well."""
     database = base / DATABASE
@@ -183,6 +200,15 @@ def _outside_problems(
         yield "what somebody else's file says was shown"
     if any(SECRET.encode() in data for data in _contents(base).values()):
         yield "what somebody else's file says is on the volume now"
+
+
+def _listing(base: Path) -> Listing:
+    """Return mode and size of everything on the volume, directories and special files too."""
+    found = {}
+    for path in (base / "data").rglob("*"):
+        facts = path.lstat()
+        found[str(path.relative_to(base))] = (facts.st_mode, facts.st_size)
+    return found
 
 
 def _contents(base: Path) -> Files:

@@ -165,6 +165,32 @@ BUGS = (
         "restore",
         "on the volume",
     ),
+    InputBug(
+        _bug(
+            "looking makes a directory",
+            "migrator/looking/look.py",
+            '    mode = "ro" if _has_live_wal(database) else None\n',
+            '    Path(f"{database}.looked").mkdir(exist_ok=True)\n'
+            '    mode = "ro" if _has_live_wal(database) else None\n',
+        ),
+        databases.header_cases,
+        "plain: header: free pages",
+        "status",
+        "looking made data/app.db.looked",
+    ),
+    InputBug(
+        _bug(
+            "looking leaves a -shm without a -wal",
+            "migrator/looking/look.py",
+            '    mode = "ro" if _has_live_wal(database) else None\n',
+            '    Path(f"{database}-shm").touch()\n'
+            '    mode = "ro" if _has_live_wal(database) else None\n',
+        ),
+        databases.header_cases,
+        "plain: header: free pages",
+        "status",
+        "looking made data/app.db-shm",
+    ),
 )
 """Bugs planted into a copy of the packages."""
 
