@@ -46,11 +46,13 @@ def is_out_of_room(error: BaseException, directory: Path) -> bool:
     """
     Tell whether a disk, or a quota, was full.
 
-    Of a quota SQLite says "disk I/O error", and where it cannot make a journal or
-    a `-shm` "unable to open database file": only trying to write tells the reason.
+    Of a quota SQLite says "disk I/O error", where it cannot make a journal or a
+    `-shm` "unable to open database file", and where it cannot roll back "attempt to
+    write a readonly database": only trying to write tells the reason.
     """
     code = primary_code(error)
-    return code == _FULL or (code in (_IOERR, _CANTOPEN) and not has_room(directory, A_LITTLE))
+    doubtful = code in (_IOERR, _CANTOPEN, _READONLY)
+    return code == _FULL or (doubtful and not has_room(directory, A_LITTLE))
 
 
 def of_sqlite(

@@ -23,6 +23,7 @@ from tests.faults.contents import NOTHING, State, digest_of, state_of
 from tests.faults.launching import Done, HungError, arguments, run, under_faults
 from tests.faults.scenes import APPLICATION, Scene, fresh
 from tests.faults.shim import Call, Fault, Shim
+from tests.faults.truth import early_unknown, wrong_code
 from tests.support.logs import Event
 from tests.support.processes import PACKAGES
 
@@ -314,6 +315,10 @@ class Stage:
         if done.code not in (0, 69, 73, 74, 77, 80, 82):
             say(f"exit code {done.code}: {last.get('error')}")
         verdict.problems += self._lies(last, state)
+        restores = "restore" in self.scene.command
+        verdict.problems += wrong_code(fault, done, fails=self.scene.fails, restores=restores)
+        if verdict.outcome == "unknown":
+            verdict.problems += early_unknown(fault, done.stderr)
 
     def _lies(self, last: Event, state: str) -> Iterator[str]:
         """Yield what the last line says and is not so."""

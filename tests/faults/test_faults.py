@@ -84,6 +84,8 @@ def test_the_recovery_may_be_killed_as_well(
         ("install copy wal", "pwrite app.db.migrator/new.db", -2, "error-once:EIO"),
         # A commit whose sync failed stays in the -wal, and may be found there.
         ("up beside wal clean", "fdatasync app.db-wal", -2, "error-on:EIO"),
+        # On a disk that stays full SQLite calls the copy read-only when it cannot roll back.
+        ("up copy mode wal clean", "pwrite app.db.migrator/work.db", 4, "error-on:ENOSPC"),
         # A look at a WAL database beside a journal that is not hot makes no -shm.
         ("up copy mode wal clean", "fdatasync app.db-journal", 0, "worker-before"),
     ],
