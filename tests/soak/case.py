@@ -39,7 +39,7 @@ LOOKS = (
     ("migrator", "backups"),
 )
 KILLS = ("parent", "worker", "group", "term")
-_ENDS = {0, 69, 73, 75, 80, 82, 143}
+_ENDS = {0, 69, 73, 75, 80, 143}
 """Codes of a start: done, in use, no backup (the worker was killed), locked, failed, ended."""
 
 
@@ -365,7 +365,11 @@ class Case:
             copy.unlink()
 
     def _litter(self) -> set[str]:
-        own = {"app.db", "app.db-wal", "app.db-shm", "app.db.migrator/lock"}
+        own = {"app.db", "app.db.migrator/lock"}
+        wal = self.world.volume / "app.db-wal"
+        if wal.exists() and wal.stat().st_size:
+            # What is committed stays there while nothing is pending, and a look makes its index.
+            own |= {"app.db-wal", "app.db-shm"}
         found = set()
         for base, _, names in os.walk(self.world.volume):
             for name in names:

@@ -33,4 +33,20 @@ BUGS = (
         "    del layout\n",
         "litter-1",
     ),
+    _bug(
+        "a start that is killed asks for a person",
+        "migrator/errors.py",
+        "    exit_code = 73\n",
+        "    exit_code = 82\n",
+        "person-0",
+    ),
+    _bug(
+        "a -shm stays after the run",
+        "migrator/safety/litter.py",
+        "    clean_home(layout)\n",
+        "    clean_home(layout)\n"
+        "    with open(f'{layout.database}-shm', 'ab'):\n"
+        "        pass\n",
+        "shm-0",
+    ),
 )
