@@ -44,9 +44,7 @@ BUGS = (
         "a -shm stays after the run",
         "migrator/safety/litter.py",
         "    clean_home(layout)\n",
-        "    clean_home(layout)\n"
-        "    with open(f'{layout.database}-shm', 'ab'):\n"
-        "        pass\n",
+        "    clean_home(layout)\n    with open(f'{layout.database}-shm', 'ab'):\n        pass\n",
         "shm-0",
     ),
 )
