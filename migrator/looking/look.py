@@ -16,11 +16,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from migrator.errors import DamagedError, NotReadyError
+from migrator.errors import DamagedError
 from migrator.looking import foreign
 from migrator.looking.foreign import ForeignHistory
 from migrator.looking.history import History
-from migrator.looking.place import refuse_odd_sidecars
+from migrator.looking.place import (
+    explained_at_once,
+    refuse_no_directory,
+    refuse_odd_sidecars,
+)
 from migrator.model import Applied
 from migrator.report.failures import of_sqlite, primary_code
 from migrator.storage import lock, state
@@ -62,15 +66,21 @@ def look(layout: Layout, history: History) -> Sight:
 
     Raises:
         DamagedError: It is no SQLite database.
+        DiskError: The disk failed.
         MisfitError: The history's table belongs to somebody else, or what an
             interrupted run left was written by a later version.
-        NotReadyError: Another process holds a lock that keeps readers out.
+        NotReadyError: Another process holds a lock that keeps readers out, or
+            no database can lie there.
         NoPermissionError: It cannot be read.
     """
+    # First: of a place that cannot be reached nothing else is worth a word.
+    refuse_no_directory(layout.database.parent)
+    _size(layout.database)
     running = lock.probe(layout.lock)
     unfinished = state.read(layout.state)
     size = _size(layout.database)
-    refuse_odd_sidecars(layout.database)
+    with explained_at_once(layout.database.parent):
+        refuse_odd_sidecars(layout.database)
     if size is None:
         return Sight(exists=False, unfinished=unfinished, running=running)
     sight = Sight(exists=True, bytes=size, unfinished=unfinished, running=running)
@@ -213,17 +223,15 @@ def _size(path: Path) -> int | None:
 
     Raises:
         DamagedError: Something else than a file stands there.
+        DiskError: The disk failed.
+        NoPermissionError: A directory on the way may not be entered.
         NotReadyError: It cannot be looked at (a circle of links, a name too long).
     """
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        message = f"{str(path)!r} cannot be looked at: {error.strerror}."
-        hint = "Check `--database` (MIGRATOR_DATABASE), and its volume."
-        reason = "volume.unusable"
-        raise NotReadyError(message, hint=hint, reason=reason, retryable=False) from error
+    with explained_at_once(path.parent):
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return None
     if not stat.S_ISREG(found.st_mode):
         what = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
         message = f"{str(path)!r} is {what}, not a SQLite database."

@@ -81,6 +81,18 @@ def check_directory(directory: Path) -> None:
         raise _no_directory(directory)
 
 
+def refuse_no_directory(directory: Path) -> None:
+    """
+    Refuse at once a directory that is none; one that is missing holds nothing, and is no error.
+
+    Raises:
+        MigratorError: It is none, or cannot be looked at.
+    """
+    with explained_at_once(directory), contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.stat(directory).st_mode):
+            raise _no_directory(directory)
+
+
 def check_file(database: Path) -> bool:
     """
     Refuse what is no plain file with one name.
@@ -235,6 +247,16 @@ def explained(directory: Path) -> Iterator[None]:
         raise _failure(directory, error) from error
 
 
+@contextlib.contextmanager
+def explained_at_once(directory: Path) -> Iterator[None]:
+    """Translate as `explained` does, where nothing is waited for."""
+    try:
+        with explained(directory):
+            yield
+    except NotYetError as error:
+        raise error.cause from error.__cause__
+
+
 def _failure(directory: Path, error: OSError) -> MigratorError:
     path = str(error.filename or directory)
     text = f"{path!r} cannot be looked at: {error.strerror}."
@@ -245,4 +267,5 @@ def _failure(directory: Path, error: OSError) -> MigratorError:
         return NotYetError(NotReadyError(text, hint=hint, reason="volume.stale"))
     if error.errno == errno.EIO:
         return DiskError(text, hint="Check the volume and its disk.")
-    return NotReadyError(text, hint="Check the path.", reason="volume.unusable", retryable=False)
+    hint = "Check the path that was given (`--database`, `--backup-dir`), and its volume."
+    return NotReadyError(text, hint=hint, reason="volume.unusable", retryable=False)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shlex
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -516,6 +519,60 @@ def test_impossible_database(command, name, code, volume, migrations):
     else:
         assert code == result.code, result.stderr
         assert "bug" != result.finished["reason"]
+
+
+@pytest.mark.parametrize("command", ["plan", "check", "verify"])
+@pytest.mark.parametrize("name", ["file/app.db", "file/below/app.db"])
+def test_a_file_on_the_way_is_told(command, name, volume, migrations):
+    """What is no directory is named, and no path that cannot be."""
+    (volume / "file").write_text("a file")
+    result = run_migrator(command, "--database", volume / name, "--migrations", migrations)
+    assert (69, "volume.no_directory") == (result.code, result.finished["reason"])
+    assert f"'{(volume / name).parent}'" in result.finished["error"]
+    assert ".migrator" not in result.finished["error"] + result.finished["hint"]
+
+
+@pytest.mark.parametrize("command", ["plan", "check", "verify"])
+@pytest.mark.parametrize("name", ["app.db", "below/app.db"])
+def test_the_hint_for_a_closed_directory_opens_it(
+    command, name, database, migrations, open_path, other_user
+):
+    """The directory that may not be entered is named, and its hint's `chown` lets the user in."""
+    closed = open_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / name).parent.mkdir(exist_ok=True)
+    shutil.copy(database, closed / name)
+    shutil.copytree(migrations, open_path / "migrations")
+    given = ("--database", closed / name, "--migrations", open_path / "migrations")
+    uid, gid = other_user
+    user = (tool("setpriv"), f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
+
+    result = run_migrator(command, *given, prefix=user)
+
+    assert (77, "database.permission") == (result.code, result.finished["reason"])
+    assert f"'{closed}' belongs to 0:0 with mode 0700" in result.finished["error"]
+    (line,) = re.findall(r"`(chown [^`]+)`", result.finished["hint"])
+    subprocess.run(shlex.split(line), check=True)
+    assert run_migrator(command, *given, prefix=user).code == {"check": 1}.get(command, 0)
+
+
+@pytest.mark.parametrize("end", ["", "-wal"])
+@pytest.mark.parametrize(
+    ("number", "code", "reason"),
+    [("EIO", 74, "disk.failed"), ("ESTALE", 69, "volume.stale")],
+)
+@pytest.mark.parametrize("command", ["plan", "check", "verify"])
+def test_a_look_tells_a_failing_disk_and_a_stale_mount(
+    command, number, code, reason, end, database, migrations, tmp_path
+):
+    """They have their codes also where it is not SQLite that meets them."""
+    inject = f"inject=%%stat:error={number}"
+    traced = ("-P", f"{database}{end}", "-e", inject)
+    prefix = (tool("strace"), "-f", "-qq", "-o", tmp_path / "trace", *traced)
+    given = ("--database", database, "--migrations", migrations)
+    result = run_migrator(command, *given, prefix=prefix)
+    assert (code, reason) == (result.code, result.finished["reason"]), result.stderr
+    assert f"'{database}{end}'" in result.finished["error"]
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "circle"])
