@@ -38,6 +38,21 @@ class Structural:
     incomplete: str | None = None
 
 
+def read_schema(conn: sqlite3.Connection) -> None:
+    """
+    Have a connection read the schema anew, as whoever opens the database next has to.
+
+    What was written into `sqlite_schema` itself is not in the schema that the
+    connection knows (https://sqlite.org/pragma.html#pragma_writable_schema).
+
+    Raises:
+        sqlite3.DatabaseError: The schema cannot be read.
+        UnicodeDecodeError: Nor can what SQLite says of it.
+    """
+    conn.execute("PRAGMA writable_schema = RESET").fetchall()
+    conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+
+
 def structural(conn: sqlite3.Connection, mode: str = "quick") -> Structural:
     """
     Check the structure of a database.

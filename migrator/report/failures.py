@@ -37,6 +37,12 @@ def is_busy(error: BaseException) -> bool:
     return primary_code(error) in (_BUSY, _LOCKED)
 
 
+def is_damage(error: BaseException) -> bool:
+    """Tell whether SQLite found the database damaged, as far as its message is a text at all."""
+    told = isinstance(error, UnicodeDecodeError) or any(each in str(error) for each in _DAMAGE)
+    return primary_code(error) in (_CORRUPT, _NOTADB) or told
+
+
 def is_disk_failure(error: BaseException) -> bool:
     """Tell whether SQLite says "disk I/O error" or "database or disk is full"."""
     return primary_code(error) in (_IOERR, _FULL)
@@ -69,8 +75,7 @@ def of_sqlite(
     """
     code = primary_code(error)
     text = f"SQLite says {str(error)!r} of {str(database)!r} {doing}."
-    damaged = isinstance(error, UnicodeDecodeError) or any(each in str(error) for each in _DAMAGE)
-    if code in (_CORRUPT, _NOTADB) or damaged:
+    if is_damage(error):
         hint = (
             "Look at it with `migrator verify`; `migrator backups` lists what can be put back"
             " with `migrator restore latest`."

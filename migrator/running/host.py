@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from migrator.definitions.sources import RegistrySource, Source, open_source
 from migrator.errors import (
     BackupError,
+    DamagedError,
     InterruptedRunError,
     MigrationFailedError,
     MigratorError,
@@ -332,7 +333,7 @@ def check_released(host: Host, result: Result) -> None:
     Look once more after the database has been released.
 
     Raises:
-        RestoreError: It is not what was committed.
+        RestoreError: It is not what was committed, or is damaged.
     """
     if result.outcome not in ("migrated", "created"):
         return
@@ -341,14 +342,21 @@ def check_released(host: Host, result: Result) -> None:
     except NotReadyError:
         # Somebody uses it already, whose lock keeps readers out.
         return
+    except DamagedError as error:
+        message = f"This is found after a run that had committed: {error.message}"
+        raise _written_to(message) from error
     if not found.pending or found.unsettled:
         return
     message = (
         f"Migrations are pending in {str(host.layout.database)!r} after a run that had committed"
         " and verified them: something else has written to it."
     )
+    raise _written_to(message)
+
+
+def _written_to(message: str) -> RestoreError:
     hint = "Find out what else uses the database; `migrator backups` lists what can be restored."
-    raise RestoreError(message, hint=hint, reason="verify.after_release")
+    return RestoreError(message, hint=hint, reason="verify.after_release")
 
 
 def _worker_failed(ending: Ending, how: str) -> MigrationFailedError:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from migrator.connection.recording import FailedStatement, Record, RecordingConnection
 from migrator.connection.rows import RowGuard
+from migrator.connection.verify import read_schema
 from migrator.definitions.loading import describe
 from migrator.errors import (
     REPORT,
@@ -28,7 +29,7 @@ from migrator.errors import (
     VerificationError,
 )
 from migrator.model import Entry, Script, Section
-from migrator.report.failures import is_disk_failure, is_out_of_room, primary_code
+from migrator.report.failures import is_damage, is_disk_failure, is_out_of_room, primary_code
 from migrator.safety.context import Batch, Context
 
 _CUT = 500
@@ -140,9 +141,29 @@ def _perform(
             # What the migration's frames hold may be all the memory that there is.
             traceback.clear_frames(error.__traceback__)
         raise failure from error
-    with desk.engine():
-        guard.conn = desk.conn  # on a copy it is another one after each migration
-        return guard.check(desk.record, script.entry, script.allow_row_loss)
+    try:
+        with desk.engine():
+            guard.conn = desk.conn  # on a copy it is another one after each migration
+            read_schema(desk.conn)
+            return guard.check(desk.record, script.entry, script.allow_row_loss)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if not is_damage(error):
+            raise
+        raise _damaged(script, error) from error
+
+
+def _damaged(script: Script, error: Exception) -> VerificationError:
+    """Return the error for a migration after which the database cannot be read: it could before."""
+    message = f"Migration {_label(script.entry)} has damaged the database: {error}."
+    hint = f"Mend {script.entry.label} and start again; the database is as it was before this run."
+    data = {
+        "version": script.entry.version,
+        "name": script.entry.name,
+        "file": script.entry.file,
+        "check": "schema",
+        "error": str(error),
+    }
+    return VerificationError(message, hint=hint, reason="verify.structure", data=data)
 
 
 def _raise_hidden(desk: Desk) -> None:

@@ -49,8 +49,8 @@ BUGS = (
         _bug(
             "damage is an unexpected error",
             "migrator/report/failures.py",
-            "    if code in (_CORRUPT, _NOTADB) or damaged:\n",
-            "    if code == _CORRUPT:\n",
+            "    return primary_code(error) in (_CORRUPT, _NOTADB) or told\n",
+            "    return primary_code(error) == _CORRUPT\n",
         ),
         databases.stranger_cases,
         "text",

@@ -303,6 +303,44 @@ def test_full_finds_an_index_that_a_migration_has_broken(database, files):
 
 
 @BOTH
+@pytest.mark.parametrize("reset", ["", "PRAGMA writable_schema = RESET;"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE sqlite_schema SET sql = 'x';",
+        "UPDATE sqlite_schema SET sql = 'x' WHERE name = 'notes';",
+        "UPDATE sqlite_schema SET rootpage = 9999 WHERE name = 'users';",
+        "UPDATE sqlite_schema SET rootpage = 1 WHERE name = 'users';",
+        "DELETE FROM sqlite_schema WHERE name = 'notes';",
+    ],
+)
+def test_a_schema_that_nobody_could_read_is_not_kept(database, files, sql, reset, way):
+    """What a migration writes into `sqlite_schema` is read anew before it is committed."""
+    text = f"{head(way)}PRAGMA writable_schema = ON; {sql} {reset}"
+    write_migrations(files, {"001_a.sql": text, "002_b.sql": "CREATE TABLE b (id);"})
+    before = logical_digest(database)
+    result = start(database, files)
+    assert result.code in (80, 81), result.stderr
+    undone(result, database, before)
+    assert "001_a.sql" in result.stderr
+
+
+@BOTH
+def test_a_schema_that_was_written_well_is_in_force_at_once(database, files, way):
+    """The next migration sees what `writable_schema` has changed, and it is kept."""
+    text = (
+        "PRAGMA writable_schema = ON;"
+        " UPDATE sqlite_schema SET sql = replace(sql, 'text', 'body') WHERE name = 'notes';"
+    )
+    write_migrations(
+        files, {"001_a.sql": head(way) + text, "002_b.sql": "UPDATE notes SET body = 'x';"}
+    )
+    result = start(database, files)
+    assert (0, "app\n") == (result.code, result.stdout), result.stderr
+    assert ["x"] == list(dict.fromkeys(row[0] for row in rows(database, "SELECT body FROM notes")))
+
+
+@BOTH
 @pytest.mark.parametrize(
     "sql",
     [

@@ -1267,6 +1267,27 @@ def test_a_check_that_fails_after_the_commit(run, in_use, database, migrations, 
     assert history(database) == ["001", "002"], "nothing is overwritten any more"
 
 
+def test_a_database_that_is_damaged_after_its_release_is_82(database, migrations, tmp_path):
+    """What is found when others had it already is no refusal: the run had been committed."""
+    with planted(
+        tmp_path / "site",
+        """
+        import migrator.running.run
+        from migrator.system import protection
+
+        def damaged(ctx, saved):
+            with protection.allowed():
+                ctx.layout.database.write_bytes(b"no database")
+
+        migrator.running.run.housekeep = damaged
+        """,
+    ) as env:
+        result = start(run_entrypoint, database, migrations, env=env)
+    end = assert_failed(result, 82, "verify.after_release", "restore_failed")
+    assert str(database) in end["error"]
+    assert "migrator backups" in end["hint"]
+
+
 def test_a_restore_that_fails_is_82(database, migrations, tmp_path):
     """A backup that cannot be put back needs a person, and names the backup."""
     with planted(
