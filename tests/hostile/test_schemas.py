@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.corpus.place import DATABASE, lay, sound
+from tests.faults.planted import Bug
 from tests.support.digest import logical_digest
 from tests.support.files import make_database, opened, write_migrations
 from tests.support.machine import tool
@@ -51,10 +52,26 @@ def library(tmp_path: Path) -> Path:
     return path
 
 
-def everything(database: Path, migrations: Path, mark: Path) -> list[Result]:
+_WRITES = Bug(
+    "a function that writes files is there for schemas",
+    "migrator/connection/guard.py",
+    "        _set_up(connection, exclusive, temporary)\n",
+    "        sqlite3.Connection.create_function(\n"
+    "            connection, 'writefile', 2, lambda path, text: open(path, 'w').write(text)\n"
+    "        )\n"
+    "        _set_up(connection, exclusive, temporary)\n",
+    "",
+    (),
+    (),
+)
+
+
+def everything(
+    database: Path, migrations: Path, mark: Path, packages: Path | None = None
+) -> list[Result]:
     """Look at a database in every way, and migrate it, with the mark's path in the environment."""
     where = ("--database", database, "--migrations", migrations)
-    env = {"EVIL": str(mark)}
+    env = {"EVIL": str(mark), **({"PYTHONPATH": str(packages)} if packages else {})}
     looks = [run_migrator(word, *where, env=env) for word in ("check", "verify")]
     return [*looks, run_entrypoint(*where, "--mount", "ignore", env=env)]
 
@@ -69,7 +86,11 @@ def update(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("where", SCHEMAS)
 def test_no_schema_loads_a_library(where: str, update: Path, tmp_path: Path, library: Path) -> None:
-    """Nothing in a schema loads an extension, writes a file or starts a program."""
+    """
+    Nothing in a schema loads an extension, writes a file or starts a program.
+
+    `load_extension` may not be called by a schema, and the two others are the shell's own.
+    """
     mark = tmp_path / "mark"
     for number, call in enumerate(CALLS):
         text = call.format(library=library, mark=mark)
@@ -83,6 +104,17 @@ def test_no_schema_loads_a_library(where: str, update: Path, tmp_path: Path, lib
         assert 70 not in [result.code for result in results]
         if results[-1].code != 0:
             assert logical_digest(database) == before
+
+
+def test_a_planted_function_is_called_by_a_schema(update: Path, tmp_path: Path) -> None:
+    """The test above can fail: where SQLite has such a function, the trigger does call it."""
+    mark = tmp_path / "mark"
+    database = make_database(tmp_path / "data" / "app.db", ITEMS)
+    _write_schema(database, SCHEMAS["trigger"].format(CALLS[1].format(mark=mark)))
+
+    everything(database, update, mark, _WRITES.plant(tmp_path / "planted"))
+
+    assert mark.exists()
 
 
 def _write_schema(database: Path, sql: str) -> None:
