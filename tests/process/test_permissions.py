@@ -68,4 +68,4 @@ def test_command(command: str, closed: list[str], other_user: tuple[int, int]) -
         assert_denied(result, closed[1])
     else:
         assert result.code == 0, result.stderr
-        assert "Permission denied" in result.stdout
+        assert "belongs to 1000:1000 with mode 0750" in result.stdout
