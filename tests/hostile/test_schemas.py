@@ -72,8 +72,9 @@ def everything(
     """Look at a database in every way, and migrate it, with the mark's path in the environment."""
     where = ("--database", database, "--migrations", migrations)
     env = {"EVIL": str(mark), **({"PYTHONPATH": str(packages)} if packages else {})}
-    looks = [run_migrator(word, *where, env=env) for word in ("check", "verify")]
-    return [*looks, run_entrypoint(*where, "--mount", "ignore", env=env)]
+    # The working directory comes before PYTHONPATH.
+    looks = [run_migrator(word, *where, env=env, cwd=packages) for word in ("check", "verify")]
+    return [*looks, run_entrypoint(*where, "--mount", "ignore", env=env, cwd=packages)]
 
 
 @pytest.fixture
