@@ -227,11 +227,13 @@ def _text(entry: Entry, source: bytes) -> str:
         MisfitError: It is no UTF-8 (or, in Python, what its coding line says),
             or holds a NUL, which ends a text for SQLite and for Python.
     """
+    encoding = _encoding(entry, source)
     try:
-        text = source.decode(_encoding(entry, source))
-    except (UnicodeDecodeError, LookupError) as error:
+        text = source.decode(encoding)
+    except (ValueError, LookupError) as error:
+        # Not every codec of Python says where it failed, or is one for texts.
         at = error.start if isinstance(error, UnicodeDecodeError) else 0
-        raise _undecodable(entry, source, at, str(error)) from error
+        raise _undecodable(entry, source, at, str(error), encoding) from error
     if (at := source.find(b"\0")) >= 0:
         raise _undecodable(entry, source, at, "it holds a NUL character")
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
@@ -251,11 +253,13 @@ def _encoding(entry: Entry, source: bytes) -> str:
         return "utf-8"
 
 
-def _undecodable(entry: Entry, source: bytes, at: int, what: str) -> MisfitError:
+def _undecodable(
+    entry: Entry, source: bytes, at: int, what: str, encoding: str = "utf-8"
+) -> MisfitError:
     looks_like = " It looks like UTF-16." if source.startswith(_UTF16) else ""
     return misfit(
         entry,
-        f"this is no text in UTF-8: {what}.{looks_like}",
+        f"this is no text in {encoding.upper()}: {what}.{looks_like}",
         hint="Save the file as UTF-8.",
         reason="migrations.encoding",
         line=1 + source.count(b"\n", 0, at),

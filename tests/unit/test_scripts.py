@@ -96,6 +96,16 @@ def test_an_unknown_encoding_is_refused(read):
     assert 78 == refused(read, "1_a.py", b"# coding: nonesuch\ndef up(conn): '\xff'\n").exit_code
 
 
+@pytest.mark.parametrize("coding", ["undefined", "punycode", "rot13", "base64", "cp424"])
+def test_an_encoding_that_the_file_is_not_in_is_refused(read, coding):
+    """Whatever a codec raises, the file and its coding are named."""
+    text = f"# coding: {coding}\ndef up(conn): pass\n".encode()
+    error = refused(read, "1_a.py", text)
+    assert (78, "migrations.encoding") == (error.exit_code, error.reason)
+    assert "1_a.py" == error.data["file"]
+    assert coding in error.message.lower()
+
+
 def test_a_file_that_vanished_is_refused(entry):
     """A file that goes between listing and reading is named."""
     gone = entry("1_a.sql", "SELECT 1;")
