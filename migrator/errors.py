@@ -25,7 +25,11 @@ What can end a run, one class per outcome that an operator treats differently.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+ERROR_LENGTH = 500
+"""Exception texts are their authors' words and are cut at this many characters."""
 
 REPORT = "Please report it with the log of this run; the database is as before."
 """The hint of what is a bug in this program."""
@@ -195,3 +199,17 @@ class InterruptedRunError(MigratorError):
         super().__init__(message, hint=hint, data={"signal": signum})
         self.signum = signum
         self.exit_code = 128 + signum
+
+
+def describe(error: BaseException) -> str:
+    """Return `TypeName: message`, cut, for any exception, also one whose `str` fails."""
+    name, text = said(lambda: type(error).__name__), said(lambda: str(error))
+    return (f"{name}: {text}" if text else name)[:ERROR_LENGTH]
+
+
+def said(say: Callable[[], object]) -> str:
+    """Return a text that other people's code makes up: it may raise anything instead."""
+    try:
+        return str.__str__(say())
+    except BaseException:  # noqa: BLE001 - even an error within the error must not hide it
+        return "(its text cannot be read)"

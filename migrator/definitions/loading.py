@@ -18,10 +18,7 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
-from migrator.errors import InterruptedRunError, MisfitError
-
-ERROR_LENGTH = 500
-"""Exception texts are their authors' words and are cut at this many characters."""
+from migrator.errors import InterruptedRunError, MisfitError, describe
 
 
 def read_bytes(path: Path) -> bytes:
@@ -108,16 +105,6 @@ def failure(path: Path, error: BaseException, *, doing: str, **data: Any) -> Mis
         reason="migrations.import",
         data={"file": path.name, "line": line, "error": describe(error), **data},
     )
-
-
-def describe(error: BaseException) -> str:
-    """Return `TypeName: message`, cut, for any exception, also one whose `str` fails."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - the author's own __str__ may raise anything
-        text = "(its text cannot be read)"
-    name = type(error).__name__
-    return (f"{name}: {text}" if text else name)[:ERROR_LENGTH]
 
 
 def line_in(path: Path, error: BaseException) -> int | None:

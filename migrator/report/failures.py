@@ -28,7 +28,7 @@ _DAMAGE = ("unsupported file format", "Could not decode", "must use the same tex
 
 def primary_code(error: BaseException) -> int | None:
     """Return SQLite's primary result code of an exception, None for one that has none."""
-    code = getattr(error, "sqlite_errorcode", None)
+    code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
     return code & 0xFF if isinstance(code, int) else None
 
 

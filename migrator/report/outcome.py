@@ -11,6 +11,7 @@ from migrator.errors import (
     MigratorError,
     OutcomeUnknownError,
     RestoreError,
+    describe,
 )
 from migrator.model import Emit
 
@@ -64,10 +65,9 @@ def as_bug(error: BaseException, doing: str = "") -> MigratorError:
         trace = "".join(traceback.format_exception(error))
     except (ImportError, OSError):
         # After the privileges were dropped, Python's own files may be out of reach.
-        trace = repr(error)
-    text = f"{type(error).__name__}: {error}"[:500]
+        trace = describe(error)
     return MigratorError(
-        f"This program failed{doing}: {text}.",
+        f"This program failed{doing}: {describe(error)}.",
         hint="Please report it with the traceback in this line; the database is as before.",
         data={"traceback": trace},
     )

@@ -18,15 +18,17 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from migrator.connection.recording import FailedStatement, Record, RecordingConnection
+from migrator.connection.restrictions import RefusedError
 from migrator.connection.rows import RowGuard
 from migrator.connection.verify import read_schema
-from migrator.definitions.loading import describe
 from migrator.errors import (
     REPORT,
     DiskError,
     MigrationFailedError,
     MigratorError,
     VerificationError,
+    describe,
+    said,
 )
 from migrator.model import Entry, Script, Section
 from migrator.report.failures import is_damage, is_disk_failure, is_out_of_room, primary_code
@@ -327,7 +329,7 @@ def _failure(
         return DiskError(message, hint=hint, reason=reason, data=data)
     doing = "could not be undone" if batch.down else "failed"
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
-    hint = getattr(first, "hint", "") or (
+    hint = (first.hint if isinstance(first, RefusedError | MigratorError) else "") or (
         f"Mend {script.entry.label} and start again; the database is as it was before this run."
     )
     return MigrationFailedError(message, hint=hint, data=data)
@@ -350,9 +352,9 @@ def _line(
 def _text(error: BaseException) -> str:
     """Return an exception's own words, cut."""
     if isinstance(error, sqlite3.Error):
-        return str(error)[:_CUT]
+        return said(lambda: str(error))[:_CUT]
     if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r})"[:_CUT]
+        return f"it called sys.exit({said(lambda: repr(error.code))})"[:_CUT]
     return describe(error)
 
 

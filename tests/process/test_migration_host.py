@@ -314,6 +314,11 @@ def test_another_process_may_read_the_file_and_finds_it_locked(tmp_path):
 
 # --- how it ends --------------------------------------------------------------
 
+NAMELESS = "class Meta(type):\n    __name__ = property(lambda self: 1 / 0)\n"
+ODD_TEXT = (
+    "class Odd(str):\n    def __format__(self, spec): raise SystemExit\n    __str__ = __format__\n"
+)
+
 EXITS = {
     "sys.exit(0)": "sys.exit(0)",
     "sys.exit()": "sys.exit()",
@@ -322,6 +327,12 @@ EXITS = {
     "KeyboardInterrupt": "raise KeyboardInterrupt",
     "GeneratorExit": "raise GeneratorExit",
     "no str": "class Bad(Exception):\n    def __str__(self): raise ValueError\nraise Bad",
+    "no str at all": "class Bad(BaseException):\n    def __str__(self): raise Bad\nraise Bad",
+    "no str of SQLite's": "class Bad(sqlite3.Error):\n    def __str__(self): raise Bad\nraise Bad",
+    "no name": f"{NAMELESS}class Bad(Exception, metaclass=Meta): pass\nraise Bad",
+    "no plain str": f"{ODD_TEXT}class Bad(Exception):\n    __str__ = lambda self: Odd('x')\nraise Bad",
+    "no code": "class Odd:\n    def __repr__(self): raise SystemExit\nraise SystemExit(Odd())",
+    "no attributes": "class Bad(Exception):\n    def __getattr__(self, name): 1 / 0\nraise Bad",
     "recursion": "def f(): f()\nf()",
 }
 
