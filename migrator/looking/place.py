@@ -147,7 +147,9 @@ def refuse_odd_sidecars(database: Path) -> None:
     for path in sidecars(database):
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG(os.lstat(path).st_mode):
-                raise unsafe_entry(path, kind_of(path))
+                raise unsafe_entry(
+                    path, kind_of(path), "a file that SQLite keeps beside the database"
+                )
 
 
 def check_missing(database: Path, backup_dir: Path, create: str) -> None:

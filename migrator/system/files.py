@@ -15,6 +15,7 @@ import stat
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from migrator.errors import DiskError, MigratorError, NoPermissionError, NotReadyError
@@ -66,12 +67,15 @@ def sidecars(database: Path) -> tuple[Path, Path, Path]:
     return wal, shm, journal
 
 
-def unsafe_entry(path: Path, found: str) -> NotReadyError:
-    """Say that something stands where one of our files belongs, and is none of ours."""
-    msg = f"{str(path)!r} is {found}, where a file or directory of this program belongs."
+def unsafe_entry(
+    path: Path, found: str, belongs: str = "a file or directory of this program"
+) -> NotReadyError:
+    """Say that something stands where one of our files belongs, or of SQLite's, and is none."""
+    msg = f"{str(path)!r} is {found}, where {belongs} belongs."
+    move = f"mv {quote(str(path))} {quote(f'{path}.moved')}"
     return NotReadyError(
         msg,
-        hint=f"Find out who put it there, then move it away: `mv '{path}' '{path}.moved'`.",
+        hint=f"Find out who put it there, then move it away: `{move}`.",
         reason="volume.unsafe_entry",
         retryable=False,
     )

@@ -145,7 +145,8 @@ BUGS = (
         _bug(
             "a named pipe is waited for",
             "migrator/looking/look.py",
-            "    refuse_odd_sidecars(layout.database)\n",
+            "    with explained_at_once(layout.database.parent):\n"
+            "        refuse_odd_sidecars(layout.database)\n",
             "",
         ),
         entries.entry_cases,

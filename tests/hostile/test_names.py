@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from tests.support.outcomes import Before, assert_failed
 from tests.support.processes import run_entrypoint, run_migrator
 
 ITEMS = "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT)"
+USERS = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +35,7 @@ ITEMS = "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT)"
 )
 def test_a_database_may_be_called_anything(name: str, migrations: Path, volume: Path) -> None:
     """A name of any bytes is one line in the log, and the run is like any other."""
-    users = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)"
-    database = make_database(volume / name, users)
+    database = make_database(volume / name, USERS)
     result = run_entrypoint("--database", database, "--migrations", migrations)
     assert result.code == 0, result.stderr
     assert history(database) == ["001", "002"]
@@ -45,8 +47,7 @@ def test_a_name_without_room_for_ours_is_refused(
     length: int, migrations: Path, volume: Path
 ) -> None:
     """Where `-journal` or our directory's name would be too long, nothing is written."""
-    users = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)"
-    database = make_database(volume / "short", users)
+    database = make_database(volume / "short", USERS)
     database = database.rename(volume / ("x" * length))
     before = Before.of(database, readable=False)
     data = database.read_bytes()
@@ -131,6 +132,25 @@ def test_a_file_in_place_of_the_backups_is_told(command: str, tmp_path: Path) ->
     assert result.code == 69, result.stderr
     assert result.finished["reason"] == "volume.unsafe_entry"
     assert tables(database) == {"items"}
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
+def test_a_directory_in_place_of_a_sidecar_is_told(
+    end: str, migrations: Path, volume: Path
+) -> None:
+    """It is said whose place that is, and the hint's command clears it, whatever the name."""
+    database = make_database(volume / "it's a $HOME.db", USERS)
+    Path(f"{database}{end}").mkdir()
+
+    result = run_entrypoint("--database", database, "--migrations", migrations)
+
+    assert_failed(result, 69, "volume.unsafe_entry")
+    said = " is a directory, where a file that SQLite keeps beside the database belongs."
+    assert result.finished["error"].endswith(said)
+    (line,) = re.findall(r"`(mv [^`]+)`", result.finished["hint"])
+    subprocess.run(["sh", "-c", line], check=True)
+    result = run_entrypoint("--database", database, "--migrations", migrations)
+    assert result.code == 0, result.stderr
 
 
 def test_a_directory_in_the_way_of_a_note_is_told(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ BUGS = (
     _bug(
         "what is noted of the run is not synced",
         "migrator/system/files.py",
-        "            os.fsync(descriptor)\n        finally:\n            os.close(descriptor)\n        rename(",
-        "        finally:\n            os.close(descriptor)\n        rename(",
+        "                write_all(descriptor, data)\n                os.fsync(descriptor)\n",
+        "                write_all(descriptor, data)\n",
         "up in-place delete clean",
         "rename app.db.migrator/.state.json.tmp",
     ),
