@@ -72,7 +72,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="for each harness; everything if left out")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--directory", help="where to work; /dev/shm is quick")
+    parser.add_argument(
+        "--directory", help="where to work; /dev/shm is quick, containers take a disk all the same"
+    )
     parser.add_argument("--write", action="store_true", help="put the table into its pages")
     return parser.parse_args(argv)
 
@@ -119,7 +121,8 @@ def harness(name: str) -> Harness:
 def report(rows: Sequence[Row], options: argparse.Namespace, seconds: float) -> tuple[str, str]:
     """Return what is true of each harness with the command that showed it, and of each fixture."""
     minutes = "" if options.minutes is None else f" --minutes {options.minutes:g}"
-    command = f"python -m tests.prove{minutes} --seed {options.seed} --jobs {options.jobs}"
+    only = "" if options.only == list(HARNESSES) else f" --only {','.join(options.only)}"
+    command = f"python -m tests.prove{only}{minutes} --seed {options.seed} --jobs {options.jobs}"
     all_of_it = _whole("**all**", rows, seconds)
     sums = _table(("harness", "fixtures"), [*_by_harness(rows), all_of_it])
     fixtures = _table(("harness", "fixture"), [_whole(each.harness, [each]) for each in rows])

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -114,5 +116,17 @@ def built() -> str:
 
 
 def rows(effort: Effort) -> Iterator[Row]:
-    """Play case after case, for as long as there is."""
-    yield from soak("containers", partial(play, image=built()), effort)
+    """Play case after case, for as long as there is, on a disk: the image refuses a tmpfs."""
+    with tempfile.TemporaryDirectory(prefix="soak-", dir=_disk(effort.directory)) as directory:
+        effort = replace(effort, directory=Path(directory))
+        yield from soak("containers", partial(play, image=built()), effort)
+
+
+def _disk(wanted: Path) -> Path:
+    """Return a directory that is on no tmpfs."""
+    for path in (wanted, Path(tempfile.gettempdir()), Path("/var/tmp")):
+        command = ("stat", "--file-system", "--format=%T", path)
+        if subprocess.check_output(command, text=True).strip() != "tmpfs":
+            return path
+    msg = "every directory for temporary files is on a tmpfs"
+    raise OSError(msg)
