@@ -10,6 +10,7 @@ The order in which these become the pair makes every crash tell what it left
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 MADE_BY_RUNS: Final = ("up", "down")
 _LARGEST = 16 << 20
+_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,11 +302,26 @@ def find(layout: Layout, wanted: str) -> Backup:
     for backup in backups:
         if wanted in (backup.name, backup.path.stem):
             return backup
-    path = realpath(Path(wanted).expanduser())
-    if os.sep in wanted or path.is_file():
+    path = _path_of(wanted)
+    if path is not None and (os.sep in wanted or path.is_file()):
         return _find_path(layout, path)
-    msg = f"{str(layout.backup_dir)!r} has no backup {wanted!r} of {str(layout.database)!r}."
+    known = f"{str(layout.backup_dir)!r} has no backup"
+    msg = f"{known} {wanted[:_LONGEST_NAME]!r} of {str(layout.database)!r}."
     raise _unknown(msg, f"The newest is {backups[0].name}." if backups else "")
+
+
+def _path_of(wanted: str) -> Path | None:
+    """Return the path that was meant, None for what can be none: a NUL, too long, no such home."""
+    try:
+        path = realpath(Path(wanted).expanduser())
+    except (ValueError, RuntimeError):
+        return None
+    try:
+        os.lstat(facts_path(path))
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+    return path
 
 
 def _find_path(layout: Layout, path: Path) -> Backup:

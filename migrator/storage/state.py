@@ -125,6 +125,7 @@ def _fits(fields: dict[str, Any]) -> bool:
     optional = (fields.get(name) for name in ("way", "database", "backup", "journal_mode"))
     return (
         needed
+        and fields["run_id"] != ""
         and fields.get("phase") in PHASES
         and all(value is None or isinstance(value, str) for value in optional)
         and fields.get("journal_mode") in JOURNAL_MODES

@@ -738,6 +738,25 @@ def test_an_unknown_backup_is_64(
         assert made.name in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "a\0b",
+        "/a\0b.db",
+        "x" * 100_000,
+        "/" + "x" * 100_000,
+        "/" + "x" * 252,
+        "~nobody-of-that-name/x",
+    ],
+)
+def test_what_can_be_no_path_is_no_backup(layout: Layout, wanted: str) -> None:
+    """A NUL, a name that is too long or an unknown home is 64, in a sentence that can be read."""
+    with pytest.raises(UsageError) as caught:
+        find(layout, wanted)
+    assert "backup.unknown" == caught.value.reason
+    assert len(caught.value.message) < 1000
+
+
 def test_another_databases_backup_is_64(layout: Layout, tmp_path: Path) -> None:
     """A path to a backup of something else is most likely a slip."""
     other = make_database(tmp_path / "shop.db", "CREATE TABLE theirs (x)")

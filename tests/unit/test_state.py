@@ -96,6 +96,7 @@ GOOD = {"format": 1, "run_id": "x", "phase": "commit", "since": "t", "reason": "
         json.dumps(GOOD | {"format": "1"}),
         json.dumps(GOOD | {"phase": "dance"}),
         json.dumps(GOOD | {"run_id": 7}),
+        json.dumps(GOOD | {"run_id": ""}),
         json.dumps(GOOD | {"backup": ["a"]}),
         json.dumps(GOOD | {"extra": None}),
         json.dumps(GOOD)[:-1] + " " * (1 << 20) + "}",
