@@ -29,7 +29,7 @@ from migrator.backups.catalog import (
 )
 from migrator.backups.retention import clean, drop_oldest, make_room, prune, remove_backup
 from migrator.backups.slot import Slot, cannot_write, writing
-from migrator.backups.space import check_space, space_needed
+from migrator.backups.space import check_space, demand_room, space_needed
 from migrator.errors import BackupError, DamagedError, MigratorError
 from migrator.report.failures import of_sqlite, of_system, primary_code
 from migrator.storage.copying import (
@@ -59,6 +59,7 @@ __all__ = [
     "Facts",
     "check_space",
     "clean",
+    "demand_room",
     "find",
     "list_backups",
     "make",

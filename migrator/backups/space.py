@@ -83,14 +83,34 @@ def check_space(
         OSError: A file system cannot be asked.
     """
     backup, work = _parts(layout, database_bytes, way, backed_up=backed_up)
+    demand_room(layout, backup, work + _slack(layout.database.parent), emit, protect)
+
+
+def demand_room(
+    layout: Layout, backup: int, work: int, emit: Emit, protect: Collection[str] = ()
+) -> None:
+    """
+    Refuse what has no room, after the oldest backups have gone for it where that helps.
+
+    Args:
+        layout: The database's paths.
+        backup: Bytes that are written to the backup directory.
+        work: Bytes that are written beside the database.
+        emit: Gets `backup.pruned` for each backup that went.
+        protect: Names of backups that must not go.
+
+    Raises:
+        BackupError: There is too little room.
+        OSError: A file system cannot be asked.
+    """
     home, store = existing(layout.database.parent), existing(layout.backup_dir)
     if home.stat().st_dev == store.stat().st_dev:
-        _demand(layout, store, backup + work + _slack(home), emit, protect)
+        _demand(layout, store, backup + work, emit, protect)
         return
     _demand(layout, store, backup, emit, protect)
-    needed, there = work + _slack(home), free(home)
-    if there < needed:
-        raise _no_space(home, needed, there)
+    there = free(home)
+    if there < work:
+        raise _no_space(home, work, there)
 
 
 def _demand(layout: Layout, store: Path, needed: int, emit: Emit, protect: Collection[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from migrator.backups import backup
 from migrator.backups.catalog import Backup
 from migrator.errors import DiskError, MigratorError, OutcomeUnknownError, RestoreError
-from migrator.report.failures import is_out_of_room, of_sqlite, of_system
+from migrator.report.failures import is_disk_failure, is_out_of_room, of_sqlite, of_system
 from migrator.report.hints import command
 from migrator.report.outcome import as_bug
 from migrator.safety.context import Context
@@ -18,7 +18,7 @@ from migrator.safety.litter import remove_litter, remove_work_files
 from migrator.safety.live import Live
 from migrator.safety.writeback import keep_failed, write_back
 from migrator.storage import state
-from migrator.system.files import FULL, has_room
+from migrator.system.files import A_LITTLE, FULL, has_room
 
 _ENOUGH = 1 << 20
 """Bytes with which an application can open its database and write to it."""
@@ -138,8 +138,101 @@ def _roll_back_in_any_room(ctx: Context, live: Live, saved: Backup) -> None:
         if not _is_want_of_room(ctx, error) or not _may_give_way(ctx, saved):
             raise
         remove_work_files(ctx.layout)
+        if ctx.phase == "restore":
+            # Begun again without it, the restore would replace what nobody has a copy of.
+            state.clear(ctx.layout.state)
         backup.remove_backup(ctx.layout, saved)
         _roll_back(ctx, live, saved)
+
+
+@contextlib.contextmanager
+def as_before_without_room(
+    ctx: Context, live: Live, chosen: Backup, saved: Backup | None
+) -> Iterator[None]:
+    """
+    Take back a restore that finds no room, with the backup that it has made itself.
+
+    Raises:
+        DiskError: There was no room; the database is as before, and nothing is noted
+            that the next start would finish over data of which there is no copy.
+        RestoreError: It failed in another way, or after its commit.
+    """
+    try:
+        yield
+    except DiskError as error:
+        # It had not begun.
+        forget(ctx)
+        noted = os.path.lexists(ctx.layout.state)
+        if saved is not None and not noted and _in_the_way(ctx, error, saved):
+            backup.remove_backup(ctx.layout, saved)
+        raise
+    except RestoreError as error:
+        cause = error.__cause__
+        if saved is None or ctx.phase != "restore" or not _found_no_room(ctx, cause, chosen):
+            raise
+        try:
+            taken_back = _take_back(ctx, live, chosen, saved)
+        except (sqlite3.Error, OSError, MigratorError):
+            raise error from cause
+        if not taken_back:
+            raise
+        raise no_room(ctx, chosen, str(cause)) from error
+
+
+def room_for(chosen: Backup) -> int:
+    """
+    Return how many bytes putting a backup back takes beside the database.
+
+    Its journal, or its part of the `-wal`, is as large as the backup, and where every
+    write takes a new block (btrfs) so is what goes into the database itself.
+    """
+    return 2 * chosen.bytes + A_LITTLE
+
+
+def _found_no_room(ctx: Context, error: BaseException | None, chosen: Backup) -> bool:
+    """
+    Tell whether a restore failed for want of room.
+
+    Of a quota SQLite does not say so, and has given the journal back by now.
+    """
+    if not isinstance(error, sqlite3.Error | OSError):
+        return False
+    if _is_want_of_room(ctx, error):
+        return True
+    return is_disk_failure(error) and not has_room(ctx.layout.home, room_for(chosen))
+
+
+def _take_back(ctx: Context, live: Live, chosen: Backup, saved: Backup) -> bool:
+    """Roll a restore back and remove its own backup; returns whether both was possible."""
+    _roll_back_in_any_room(ctx, live, saved)
+    identical = live.same_as(saved.path) if saved.path.exists() else None
+    if identical is False or (identical is None and live.same_as(chosen.path)):
+        return False
+    forget(ctx)
+    if os.path.lexists(ctx.layout.state):
+        return False
+    if _may_give_way(ctx, saved):
+        backup.remove_backup(ctx.layout, saved)
+    ctx.emit(
+        "restore.finished",
+        "The database is as it was before this run.",
+        method="rollback",
+        identical=identical,
+    )
+    return True
+
+
+def no_room(ctx: Context, chosen: Backup, cause: str) -> DiskError:
+    """Return the error of a restore that was not made, or was taken back, for want of room."""
+    message = (
+        f"There is no room to restore {str(ctx.layout.database)!r} from {chosen.name!r}"
+        f" ({cause}); the database is as it was before."
+    )
+    hint = (
+        "Make space on the volume, or enlarge it or its quota,"
+        f" then run `{command(ctx.settings, 'restore', chosen.name)}`."
+    )
+    return DiskError(message, hint=hint, reason="disk.full")
 
 
 def _is_want_of_room(ctx: Context, error: sqlite3.Error | OSError) -> bool:

@@ -18,7 +18,13 @@ from migrator.errors import (
 from migrator.report.hints import command
 from migrator.safety.context import Context
 from migrator.safety.live import Live, open_live
-from migrator.safety.on_failure import cleared_on_failure, explained
+from migrator.safety.on_failure import (
+    as_before_without_room,
+    cleared_on_failure,
+    explained,
+    no_room,
+    room_for,
+)
 from migrator.safety.phases import Report, enter, report
 from migrator.safety.recovery import give_up, settle
 from migrator.safety.saving import facts_of, housekeep, make_backup
@@ -31,6 +37,7 @@ from migrator.safety.writeback import (
     write_back,
 )
 from migrator.storage import state
+from migrator.system.files import has_room
 
 
 def restore(ctx: Context, wanted: str | None, before: str | None) -> Report:
@@ -60,7 +67,9 @@ def restore(ctx: Context, wanted: str | None, before: str | None) -> Report:
             if _is_there(live, chosen):
                 return report("up_to_date")
             replaced = _save(ctx, live, chosen)
-            write_back(ctx, live, chosen, reason="restore")
+            with as_before_without_room(ctx, live, chosen, replaced):
+                _require_room(ctx, chosen)
+                write_back(ctx, live, chosen, reason="restore")
             # Before the database is released: a note that stayed behind would
             # have the next start restore it once more.
             housekeep(ctx, replaced, {chosen.name})
@@ -155,7 +164,7 @@ def _is_there(live: Live, chosen: Backup) -> bool:
 
 def _save(ctx: Context, live: Live, chosen: Backup) -> Backup | None:
     """Back the database up before it is replaced; a damaged one is kept as it is instead."""
-    enter(ctx, "backup", noted(ctx, chosen))
+    enter(ctx, "backup")
     with cleared_on_failure(ctx), live.guard.engine():
         try:
             applied = ctx.history.read(live.conn)
@@ -163,6 +172,12 @@ def _save(ctx: Context, live: Live, chosen: Backup) -> Backup | None:
             applied = ()
         facts = facts_of(ctx, live, applied, "restore")
         same = backup.same_state(ctx.layout, live.raw) if live.raw is not None else None
+        size = 0 if same is not None else ctx.layout.database.stat().st_size
+        kept = {chosen.name} if same is None else {chosen.name, same.name}
+        # No slack on top: on a full disk, a restore may be what is to make room.
+        backup.demand_room(ctx.layout, size, chosen.bytes, ctx.emit, kept)
+        # Only now: with no space left, even this note could not be written.
+        enter(ctx, "backup", noted(ctx, chosen))
         if same is not None:
             return backup.reuse(ctx.layout, same, facts, ctx.emit)
         try:
@@ -170,6 +185,21 @@ def _save(ctx: Context, live: Live, chosen: Backup) -> Backup | None:
         except DamagedError:
             keep_failed(ctx, live)
             return None
+
+
+def _require_room(ctx: Context, chosen: Backup) -> None:
+    """
+    Try whether there is room for a restore as a whole, since a quota is invisible.
+
+    In WAL mode the half of it is written after the commit, when nothing can be taken
+    back any more.
+
+    Raises:
+        DiskError: There is not, and nothing has been touched.
+    """
+    needed = room_for(chosen)
+    if not has_room(ctx.layout.home, needed):
+        raise no_room(ctx, chosen, f"it takes {needed} bytes beside the database")
 
 
 def _require_forgotten(ctx: Context) -> None:

@@ -52,6 +52,28 @@ BUGS = (
     ),
     FullBug(
         _bug(
+            "a restore keeps its own backup on a full disk",
+            "migrator/safety/on_failure.py",
+            "        if saved is not None and not noted and _in_the_way(ctx, error, saved):\n",
+            "        if False:\n",
+            "restore wal",
+        ),
+        "ext4",
+        (2200,),
+    ),
+    FullBug(
+        _bug(
+            "the room that a restore takes after its commit is not asked for",
+            "migrator/safety/restore.py",
+            "    if not has_room(ctx.layout.home, needed):\n",
+            "    if False:\n",
+            "restore wal",
+        ),
+        "btrfs quota",
+        (2304,),
+    ),
+    FullBug(
+        _bug(
             "the last good backup goes as well",
             "migrator/backups/retention.py",
             "if each != last and each.name not in protect]",

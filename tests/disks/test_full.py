@@ -34,6 +34,8 @@ def of(name: str) -> Kind:
     [
         ("up in-place wal", "ext4", 1800),
         ("restore delete", "ext4", 1000),
+        ("restore wal", "xfs", 2200),
+        ("restore wal", "btrfs quota", 2304),
         ("up in-place delete meanwhile", "xfs", 200),
         ("up copy delete meanwhile", "btrfs", 700),
         ("up copy delete", "btrfs quota", 500),

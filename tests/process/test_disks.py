@@ -416,6 +416,68 @@ def test_read_only_backup_directory(database, migrations, tmp_path):
     assert ["001", "002"] == pending(database, migrations)
 
 
+# --- no space for a restore ------------------------------------------------------------
+
+
+def upgraded(directory: Path, *, wal: bool = False) -> tuple[Path, Path, str]:
+    """Return a database after an upgrade, its migrations, and a digest of its state."""
+    migrations = write_migrations(directory / "m", NEW)
+    database = filled(directory / "data" / "app.db", 2, wal=wal)
+    assert 0 == up(database, migrations).code
+    return database, migrations, digest_aside(database)
+
+
+def files(database: Path) -> list[str]:
+    """Name every file beside a database and in its directories."""
+    return sorted(str(path) for path in database.parent.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_a_disk_that_is_full_during_a_restore(wal, tmp_path):
+    """The restore is taken back as a whole: no note that has it begun again, no own backup."""
+    database, migrations, before = upgraded(tmp_path, wal=wal)
+    there = files(database)
+    written = f"{database}-wal" if wal else database
+    fault = ("-P", written, "-e", "inject=pwrite64:error=ENOSPC:when=3")
+    given = ("restore", "latest", "--database", database, "--migrations", migrations)
+
+    result = run_migrator(*given, prefix=(tool("strace"), "-f", "-qq", "-o", "/dev/null", *fault))
+
+    assert 74 == result.code, result.stderr
+    end = result.finished
+    assert ("failed_restored", "disk.full") == (end["outcome"], end["reason"])
+    assert "migrator restore app.db-000001" in end["hint"]
+    assert ("rollback", True) == tuple(
+        result.one("restore.finished")[key] for key in ("method", "identical")
+    )
+    assert before == logical_digest(database)
+    assert there == files(database)
+    assert 0 == run_migrator(*given).code
+    assert ["001"] == pending(database, migrations)
+
+
+def test_a_restore_without_space_is_refused_before_its_backup(disk, tmp_path):
+    """Where space obviously lacks, the restore is 73, and nothing is written."""
+    with disk(16) as path:
+        database, migrations, before = upgraded(path)
+        fill_up(path, 3 * MIB)
+        there = files(database)
+
+        result = run_migrator(
+            *("restore", "latest", "--database", database, "--migrations", migrations)
+        )
+
+        assert 73 == result.code, result.stderr
+        assert ("refused", "backup.no_space") == (
+            result.finished["outcome"],
+            result.finished["reason"],
+        )
+        assert [] == result.named("backup.started")
+        assert before == logical_digest(database)
+        assert there == files(database)
+        assert_application_can_write(database)
+
+
 # --- backups on another disk ------------------------------------------------------------
 
 
