@@ -128,7 +128,7 @@ class Stage:
             assert done.code == 0, done.stderr
             assert self.new != self.old
         self.ends = {self.new}
-        if self.scene.after is not None:
+        if self.scene.turns_back:
             self.ends.add(self.old)
 
     def use(self, packages: Path) -> None:
@@ -343,13 +343,13 @@ class Stage:
             if name in self.earlier:
                 if state != self.earlier[name]:
                     verdict.problems.append(f"the earlier backup {name} was changed")
-            elif state.digest != self.old.digest and self.scene.after is None:
+            elif state.digest != self.old.digest and not self.scene.turns_back:
                 verdict.problems.append(f"the backup {name} is not the old state")
         missing = set(self.earlier) - set(found)
         if missing:
             verdict.problems.append(f"backups are gone: {missing}")
         digests = [state.digest for state in found.values()]
-        if len(digests) != len(set(digests)) and self.scene.after is None:
+        if len(digests) != len(set(digests)) and not self.scene.turns_back:
             verdict.problems.append("there are two backups of one state")
 
     def _next(self, verdict: Verdict, fault: Fault) -> None:
@@ -391,7 +391,7 @@ class Stage:
         if not fault.kills:
             # What is committed stays there where the disk takes no checkpoint.
             allowed |= {"app.db-wal", "app.db-shm"}
-        if self.scene.after is not None:
+        if self.scene.turns_back:
             # A start with nothing pending writes nothing; the next run removes it.
             allowed.add("app.db.migrator/.state.json.tmp")
         return allowed

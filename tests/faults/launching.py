@@ -1,4 +1,4 @@
-"""Runs of the two commands, each in a process group of its own, until all of that has ended."""
+"""Runs of the two commands and of a program with the API, each in a process group of its own, until all of that has ended."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ HUNG = 60.0
 _WAITS = ("--wait-timeout", "2", "--lock-timeout", "2", "--mount", "ignore")
 _TOOK = re.compile(r'"seconds": [0-9.e+-]+')
 _ZYGOTE = Path(__file__).with_name("zygote.py")
+_INLINE = Path(__file__).with_name("inline.py")
 
 
 class HungError(Exception):
@@ -60,16 +61,24 @@ def _validate(line: str) -> None:
 
 
 def arguments(command: Sequence[str], database: Path, migrations: Path) -> list[str]:
-    """Return the arguments of `python -m` for a scene's command."""
+    """Return what is run for a scene's command, a module or a script, and its arguments."""
+    if command[0] == "inline":
+        return [str(_INLINE), str(database), str(migrations), *command[1:]]
     waits = _WAITS if command[0] == "entrypoint" else _WAITS[:4]
     where = ("--database", str(database), "--migrations", str(migrations), "--log-format", "json")
     return [command[0], *where, *waits, *command[1:]]
 
 
+def interpreted(words: Sequence[str]) -> list[str]:
+    """Return the command line that runs what `arguments` returns."""
+    how = ("-P",) if words[0].endswith(".py") else ("-m",)
+    return [sys.executable, *how, *words]
+
+
 def run(words: Sequence[str], env: Mapping[str, str], packages: Path = PACKAGES) -> Done:
-    """Run one of the commands in a process of its own from the start."""
+    """Run what `arguments` returns in a process of its own from the start."""
     process = subprocess.Popen(
-        [sys.executable, "-m", *words],
+        interpreted(words),
         env=_environment(env, packages),
         cwd="/",
         stdin=subprocess.DEVNULL,
@@ -116,7 +125,7 @@ class Launcher:
         theirs.close()
 
     def run(self, words: Sequence[str]) -> Done:
-        """Run `python -m WORDS` to its end."""
+        """Run what `arguments` returns to its end."""
         pipes = [os.pipe(), os.pipe()]
         try:
             ends = [write for _, write in pipes]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
+from tests.faults.inline_scenes import inline_scenes
 from tests.faults.launching import arguments, run
 from tests.support.files import make_database, opened, write_migrations
 from tests.support.others import leave_hot_journal, leave_wal
@@ -134,12 +135,14 @@ class Scene:
         name: What it is called.
         group: With which others it is a row of the table.
         files: The migrations.
-        command: The package and its arguments after `--database` and `--migrations`.
+        command: The package and its arguments after `--database` and `--migrations`,
+            or `inline` and those of tests/faults/inline.py.
         journal: `delete` or `wal`; empty where there is no database yet.
         hot: Whether a killed process has left its journal.
         prepared: Whether these migrations, but for a failing one, have been applied before.
         fails: Whether the migrations fail.
         after: The command of the next start, where it is another one.
+        turns_back: Whether the next start goes on from the new state, back to the old one.
         mode_moves: Whether the journal mode changes outside of the one
             transaction, so that an interruption may show another one until the
             next start.
@@ -154,6 +157,7 @@ class Scene:
     prepared: bool = False
     fails: bool = False
     after: tuple[str, ...] | None = None
+    turns_back: bool = False
     mode_moves: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
 
@@ -308,12 +312,13 @@ def _restore_scenes() -> list[Scene]:
             start,
             name="restore delete clean, then a start",
             after=("entrypoint", "--", "/bin/echo", APPLICATION),
+            turns_back=True,
         )
     )
     return scenes
 
 
-SCENES = {
+_OF_THE_COMMANDS = {
     scene.name: scene
     for scene in (
         *_up_scenes(),
@@ -322,6 +327,10 @@ SCENES = {
         *_down_scenes(),
         *_restore_scenes(),
     )
+}
+SCENES = {
+    **_OF_THE_COMMANDS,
+    **{scene.name: scene for scene in inline_scenes(_OF_THE_COMMANDS)},
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness import Stage
-from tests.faults.launching import arguments
+from tests.faults.launching import arguments, interpreted
 from tests.faults.scenes import SCENES, fresh
 from tests.faults.shim import Fault, Shim
 from tests.support.machine import tool
@@ -33,7 +32,14 @@ _PLACE = re.compile(r'(?:(?:AT_FDCWD|\d+)<(?P<base>/[^>]*)>)?(?:, )?(?:"(?P<path
 
 
 @pytest.mark.parametrize(
-    "name", ["up copy wal clean", "up beside wal hot", "install in-place", "restore delete hot"]
+    "name",
+    [
+        "up copy wal clean",
+        "up beside wal hot",
+        "install in-place",
+        "restore delete hot",
+        "inline up in-place wal hot",
+    ],
 )
 def test_every_change_is_counted(name: str, stages: Path, tmp_path: Path, library: Path) -> None:
     """What strace sees of a run's changes to the volume is what the shim has counted."""
@@ -45,7 +51,7 @@ def test_every_change_is_counted(name: str, stages: Path, tmp_path: Path, librar
     preload = [f"-E{variable}={value}" for variable, value in shim.env.items()]
     words = arguments(stage.scene.command, stage.database, stage.migrations)
     subprocess.run(
-        [tool("strace"), "-f", "-y", "-s0", "-o", trace, *preload, sys.executable, "-m", *words],
+        [tool("strace"), "-f", "-y", "-s0", "-o", trace, *preload, *interpreted(words)],
         env=without_coverage(clean_environment()),
         cwd="/",
         stdin=subprocess.DEVNULL,

@@ -49,6 +49,7 @@ def test_every_end_is_old_or_new(
         "install in-place",
         "down in-place delete clean",
         "restore delete clean",
+        "inline up copy delete clean",
     ],
 )
 def test_the_recovery_may_be_killed_as_well(
@@ -102,7 +103,13 @@ def test_what_was_found_stays_mended(
 
 
 @pytest.mark.parametrize(
-    "name", ["up copy wal hot", "install in-place failing", "down in-place delete hot"]
+    "name",
+    [
+        "up copy wal hot",
+        "install in-place failing",
+        "down in-place delete hot",
+        "inline up in-place wal hot",
+    ],
 )
 def test_forked_runs_are_like_those_from_the_start(name: str, stages: Path, library: Path) -> None:
     """A run forked from a process that has imported the packages makes the calls of a whole one."""

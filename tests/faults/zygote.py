@@ -2,7 +2,7 @@
 A process that has imported the two packages, and is forked into each run of them.
 
 Three quarters of a run under faults went into starting Python and importing. What
-is forked does what `python -m` does from there on, in a session of its own; that it
+is forked does what `python -m`, or `python` with a script, does from there on, in a session of its own; that it
 makes the same calls and leaves the same bytes as a process of its own from the start
 is one of the tests.
 
@@ -59,13 +59,17 @@ def _preload() -> None:
 
 
 def _become(words: list[str], out: int, err: int) -> None:
-    """Be `python -m WORDS`."""
+    """Be `python -m WORDS`, or `python -P WORDS` for a script."""
     os.setsid()
     for number, each in ((1, out), (2, err)):
         os.dup2(each, number)
         os.close(each)
-    sys.argv = ["-m", *words[1:]]
-    runpy._run_module_as_main(words[0])
+    if words[0].endswith(".py"):
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")
+    else:
+        sys.argv = ["-m", *words[1:]]
+        runpy._run_module_as_main(words[0])
 
 
 if __name__ == "__main__":

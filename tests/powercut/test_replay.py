@@ -34,6 +34,7 @@ SEED = "1"
         "install copy wal",
         "down in-place wal clean",
         "restore page_size delete clean",
+        "inline up in-place wal hot",
     ],
 )
 def test_after_a_power_cut_the_database_is_old_or_new(
