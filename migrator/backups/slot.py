@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from migrator.backups.catalog import facts_path, highest_counter, partial_path
+from migrator.backups.naming import backup_path, reservation
 from migrator.backups.retention import try_lock
 from migrator.errors import BackupError, MigratorError
 from migrator.system.files import FULL, create_file, fsync_directory, remove, rename, write_all
@@ -49,10 +49,9 @@ class Slot:
         counter = highest_counter(layout)
         while True:
             counter += 1
-            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            path = layout.backup_dir / f"{layout.database.name}-{counter:06d}-{stamp}.db"
+            path = backup_path(layout, counter)
             with suppress(FileExistsError):
-                descriptor = create_file(partial_path(facts_path(path)), ownership)
+                descriptor = create_file(reservation(path), ownership)
                 slot = cls(path, counter, descriptor)
                 if slot.is_ours():
                     return slot
@@ -72,7 +71,7 @@ class Slot:
     @property
     def facts(self) -> Path:
         """The facts while they are unfinished."""
-        return partial_path(facts_path(self.path))
+        return reservation(self.path)
 
     def publish(self, backup: Backup) -> None:
         """

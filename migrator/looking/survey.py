@@ -117,10 +117,15 @@ def judge(settings: Settings, layout: Layout, found: Survey, emit: Emit) -> None
 
     Raises:
         MisfitError: Files and history do not fit, or the history is another tool's.
-        NotReadyError: There is no database, and none may be created.
+        NotReadyError: There is no database, and none may be created; or it has
+            a name with which it could not be backed up, now or before the next upgrade.
     """
     if not found.sight.exists and found.sight.unfinished is None:
         refuse_missing(settings, layout)
+    if found.pending and not found.left_alone:
+        from migrator.backups.naming import refuse_long_name
+
+        refuse_long_name(layout)
     problems = plan.refuse_misfits(
         _all_misfits(settings, found),
         settings.accept,

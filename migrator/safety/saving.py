@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 from migrator.backups import backup
 from migrator.backups.catalog import Backup
+from migrator.backups.naming import refuse_long_name
 from migrator.errors import MigratorError
 from migrator.model import Applied
 from migrator.safety.context import Batch, Context
@@ -49,6 +50,7 @@ def make_backup(
 
     `protect` names backups that must not go to make room for it.
     """
+    refuse_long_name(ctx.layout)
     full = ctx.settings.verify
     if ctx.settings.in_use == "wait":
         with live.guard.engine():

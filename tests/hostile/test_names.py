@@ -134,6 +134,52 @@ def test_a_file_in_place_of_the_backups_is_told(command: str, tmp_path: Path) ->
     assert tables(database) == {"items"}
 
 
+LONGEST = 214
+"""Bytes that a name of 255 leaves to the database, when its longest backup file is made."""
+
+
+@pytest.mark.parametrize("character", ["x", "\xe4"])
+@pytest.mark.parametrize("first", [True, False], ids=["a first install", "an upgrade"])
+def test_a_name_without_room_for_its_backups_is_refused(
+    first: bool, character: str, migrations: Path, volume: Path
+) -> None:
+    """The longest name that can be backed up works, and of a longer one the limit is told."""
+    fits = volume / (character * (LONGEST // len(character.encode())))
+    given = ("--migrations", migrations)
+    (migrations / "000_users.sql").write_text(f"{USERS};" if first else "SELECT 1;")
+    longer = make_database(volume / "short", USERS).rename(fits.with_name(f"{fits.name}x"))
+    if first:
+        longer.unlink()
+    before = Before.of(longer)
+
+    result = run_entrypoint("--database", longer, *given)
+
+    assert_failed(result, 69, "volume.unusable")
+    before.assert_untouched()
+    assert os.listdir(volume) == ([] if first else [longer.name])
+    assert f"at most {LONGEST} bytes" in result.finished["hint"]
+    if not first:
+        longer.rename(fits)
+    assert run_entrypoint("--database", fits, *given).code == 0
+    (migrations / "003_more.sql").write_text("CREATE TABLE more (id);")
+    assert run_entrypoint("--database", fits, *given).code == 0
+    assert len(list((volume / "backups").glob("*.db"))) == (1 if first else 2)
+
+
+def test_a_name_without_room_for_its_backups_needs_none(migrations: Path, volume: Path) -> None:
+    """With nothing pending such a database is started; `down`, which needs a backup, is refused."""
+    database = make_database(volume / "short", USERS)
+    given = ("--migrations", migrations)
+    assert run_entrypoint("--database", database, *given).code == 0
+    database = database.rename(volume / ("x" * (LONGEST + 1)))
+    assert run_entrypoint("--database", database, *given).finished["outcome"] == "up_to_date"
+
+    result = run_migrator("down", "--database", database, *given)
+
+    assert_failed(result, 69, "volume.unusable")
+    assert history(database) == ["001", "002"]
+
+
 @pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
 def test_a_directory_in_place_of_a_sidecar_is_told(
     end: str, migrations: Path, volume: Path
