@@ -21,6 +21,7 @@ from tests.support.processes import run_entrypoint, run_migrator
 Files = Mapping[str, bytes]
 
 DATABASE = "data/app.db"
+BACKUPS = "data/backups"
 WAL, JOURNAL = f"{DATABASE}-wal", f"{DATABASE}-journal"
 STATE = "data/app.db.migrator/state.json"
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.corpus.case import SECRET, words_of
 from tests.corpus.entries import HOME, KINDS, OUTSIDE, places
-from tests.corpus.place import DATABASE, JOURNAL, WAL, lay, sound
+from tests.corpus.place import BACKUPS, DATABASE, JOURNAL, WAL, lay, sound
 from tests.corpus.runs import processes
 from tests.faults.launching import Done
 from tests.support.logs import parse_line
@@ -82,6 +82,26 @@ def test_a_link_leads_root_to_nothing(what: str, target: str, place: Path) -> No
 
     assert_kept(place, done, before)
     assert done.code in {0, 65, 69, 73, 77}, done.stderr
+
+
+def test_backups_that_a_link_leads_elsewhere_change_nothing_there(place: Path) -> None:
+    """Where the run's user may write, they are made beside what lies there, and it stays."""
+    shutil.rmtree(place / BACKUPS)
+    (place / BACKUPS).symlink_to(place / "outside")
+    os.lchown(place / BACKUPS, *ATTACKER)
+    os.chown(place / "outside", *ATTACKER)
+    before = state_of(place / "outside")
+
+    done = start(place)
+
+    after = state_of(place / "outside")
+    made = {name for name in after if name.startswith("app.db-")}
+    assert (done.code, len(made)) == (0, 2), done.stderr
+    # The directory itself has another size and time.
+    others = before.keys() - {"outside"}
+    assert after.keys() == before.keys() | made
+    assert {name: after[name] for name in others} == {name: before[name] for name in others}
+    assert after["outside"][:3] == before["outside"][:3]
 
 
 @pytest.mark.parametrize("kind", ["a named pipe", "a socket", "a directory"])
