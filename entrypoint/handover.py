@@ -21,7 +21,7 @@ from pathlib import Path
 from shlex import quote
 
 from migrator.errors import NoPermissionError
-from migrator.system.files import open_directory, sidecars
+from migrator.system.files import open_directory, realpath, sidecars
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -71,7 +71,7 @@ def _give_backups(database: Path, backup_dir: Path, heir: _Heir) -> None:
     with _opened(inside, None, heir) as directory:
         if directory is None:
             return
-        resolved = Path(os.path.realpath(backup_dir))
+        resolved = realpath(backup_dir)
         _give_directory(directory, resolved, heir)
         for name in sorted(os.listdir(directory)):
             if ours.fullmatch(name):

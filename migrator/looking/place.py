@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from migrator.errors import DamagedError, DiskError, MigratorError, NotReadyError
 from migrator.system import access
-from migrator.system.files import kind_of, open_regular, sidecars, unsafe_entry
+from migrator.system.files import kind_of, open_regular, realpath, sidecars, unsafe_entry
 from migrator.system.wait import NotYetError, wait_until_ready
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def strays(database: Path, backup_dir: Path) -> tuple[Path, ...]:
     since a volume may be mounted elsewhere each time.
     """
     beside = (Path(f"{database}{suffix}") for suffix in ("-wal", "-journal"))
-    shared = Path(os.path.realpath(backup_dir)).parent != database.parent
+    shared = realpath(backup_dir).parent != database.parent
     pattern = re.compile(rf"{re.escape(database.name)}-\d+.*\.db")
     try:
         names = sorted(os.listdir(backup_dir))

@@ -59,7 +59,7 @@ class Layout:
         One that leads nowhere stays unresolved, so that creating it is refused
         instead of making a directory at a place that a link names.
         """
-        database = Path(os.path.realpath(settings.database))
+        database = realpath(settings.database)
         wanted = settings.backup_dir or database.parent / "backups"
         dangling = os.path.islink(wanted) and not os.path.isdir(wanted)
         return cls(database, wanted.absolute() if dangling else realpath(wanted))

@@ -57,8 +57,19 @@ class Ownership:
 
 
 def realpath(path: Path) -> Path:
-    """Resolve every symbolic link of `path`, whether it exists or not."""
-    return Path(os.path.realpath(path))
+    """
+    Resolve every symbolic link of `path`, whether it exists or not.
+
+    Raises:
+        NotReadyError: What was a link is another thing a moment later.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except OSError as error:
+        message = f"{str(path)!r} changed while it was looked at: {error.strerror}."
+        hint = "Find out what else renames or removes it, then start again."
+        reason = "volume.unusable"
+        raise NotReadyError(message, hint=hint, reason=reason, retryable=False) from error
 
 
 def sidecars(database: Path) -> tuple[Path, Path, Path]:

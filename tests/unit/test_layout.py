@@ -497,3 +497,16 @@ def test_a_database_goes_with_its_sidecars(tmp_path: Path) -> None:
         (tmp_path / f"work.db{end}").touch()
     files.remove_database(tmp_path / "work.db")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_that_is_none_any_more_is_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python resolves a link in two steps, and does not expect it to go in between."""
+
+    def gone(path: object) -> str:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", os.fspath(tmp_path))
+
+    monkeypatch.setattr(os.path, "realpath", gone)
+    with pytest.raises(NotReadyError, match="changed while it was looked at"):
+        files.realpath(tmp_path / "backups")
