@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _SLACK = 64 << 20
 _MIB = 1 << 20
+_COPYING = (0x9123683E, 0x2FC12FC1, 0xCA451A4E)
+"""`f_type` of btrfs, ZFS and bcachefs."""
 
 
 def space_needed(layout: Layout, database_bytes: int, way: str, *, backed_up: bool = False) -> int:
@@ -62,6 +64,21 @@ def existing(directory: Path) -> Path:
     while not directory.exists():
         directory = directory.parent
     return directory
+
+
+def copies_on_write(directory: Path) -> bool:
+    """
+    Tell whether writing into a file takes new blocks: on btrfs, ZFS and bcachefs.
+
+    By `statfs(2)`, which Python does not offer; what cannot be asked counts as such.
+    """
+    import ctypes
+
+    answer = ctypes.create_string_buffer(256)
+    if ctypes.CDLL(None).statfs(os.fsencode(directory), answer) != 0:
+        return True
+    kind = ctypes.c_long.from_buffer(answer).value
+    return kind & 0xFFFFFFFF in _COPYING
 
 
 def check_space(

@@ -7,7 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 
-from migrator.backups import backup
+from migrator.backups import backup, space
 from migrator.backups.catalog import Backup
 from migrator.errors import DiskError, MigratorError, OutcomeUnknownError, RestoreError
 from migrator.report.failures import is_disk_failure, is_out_of_room, of_sqlite, of_system
@@ -179,14 +179,18 @@ def as_before_without_room(
         raise no_room(ctx, chosen, str(cause)) from error
 
 
-def room_for(chosen: Backup) -> int:
+def room_for(ctx: Context, chosen: Backup) -> int:
     """
     Return how many bytes putting a backup back takes beside the database.
 
-    Its journal, or its part of the `-wal`, is as large as the backup, and where every
-    write takes a new block (btrfs) so is what goes into the database itself.
+    Its journal, or its part of the `-wal`, is as large as the backup; what goes into the
+    database itself takes room where that grows, or where every write takes a new block.
     """
-    return 2 * chosen.bytes + A_LITTLE
+    home = ctx.layout.home
+    growth = chosen.bytes
+    if not space.copies_on_write(home):
+        growth = max(0, chosen.bytes - ctx.layout.database.stat().st_size)
+    return chosen.bytes + growth + A_LITTLE
 
 
 def _found_no_room(ctx: Context, error: BaseException | None, chosen: Backup) -> bool:
@@ -199,7 +203,7 @@ def _found_no_room(ctx: Context, error: BaseException | None, chosen: Backup) ->
         return False
     if _is_want_of_room(ctx, error):
         return True
-    return is_disk_failure(error) and not has_room(ctx.layout.home, room_for(chosen))
+    return is_disk_failure(error) and not has_room(ctx.layout.home, room_for(ctx, chosen))
 
 
 def _take_back(ctx: Context, live: Live, chosen: Backup, saved: Backup) -> bool:

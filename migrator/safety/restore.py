@@ -197,7 +197,7 @@ def _require_room(ctx: Context, chosen: Backup) -> None:
     Raises:
         DiskError: There is not, and nothing has been touched.
     """
-    needed = room_for(chosen)
+    needed = room_for(ctx, chosen)
     if not has_room(ctx.layout.home, needed):
         raise no_room(ctx, chosen, f"it takes {needed} bytes beside the database")
 

@@ -59,7 +59,7 @@ BUGS = (
             "restore wal",
         ),
         "ext4",
-        (2200,),
+        (2140,),
     ),
     FullBug(
         _bug(
@@ -92,6 +92,6 @@ BUGS = (
             "up copy delete",
         ),
         "ext4",
-        (2200,),
+        (2140,),
     ),
 )

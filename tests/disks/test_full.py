@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from migrator.backups.space import copies_on_write
 from tests.disks.full import STEP, Narrow, border, borders
 from tests.disks.planted import BUGS, FullBug
 from tests.disks.scenes import SCENES
@@ -34,7 +35,7 @@ def of(name: str) -> Kind:
     [
         ("up in-place wal", "ext4", 1800),
         ("restore delete", "ext4", 1000),
-        ("restore wal", "xfs", 2200),
+        ("restore wal", "xfs", 2040),
         ("restore wal", "btrfs quota", 2304),
         ("up in-place delete meanwhile", "xfs", 200),
         ("up copy delete meanwhile", "btrfs", 700),
@@ -47,6 +48,13 @@ def test_a_full_disk_leaves_old_or_new(scene: str, kind: str, room: int, tmp_pat
         verdict = Narrow(SCENES[scene], disk, tmp_path / "aside").try_with(room, starts=1)
     assert verdict.code in (73, 74)
     assert [] == verdict.problems
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_takes_new_blocks_for_every_write_is_known(kind: str, tmp_path: Path) -> None:
+    """The room that a restore takes depends on it."""
+    with small_disk(of(kind), tmp_path / "disk") as disk:
+        assert copies_on_write(disk.home) == (KINDS[kind].system == "btrfs")
 
 
 @pytest.mark.parametrize("planted", BUGS, ids=[each.bug.name for each in BUGS])
