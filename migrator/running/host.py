@@ -17,6 +17,7 @@ from migrator.definitions.sources import RegistrySource, Source, open_source
 from migrator.errors import (
     BackupError,
     DamagedError,
+    DiskError,
     InterruptedRunError,
     MigrationFailedError,
     MigratorError,
@@ -32,6 +33,7 @@ from migrator.storage import state
 from migrator.storage.layout import Layout
 from migrator.system import access
 from migrator.system.deadline import Deadline
+from migrator.system.files import A_LITTLE, has_room
 from migrator.system.signals import Signals
 from migrator.system.wait import wait_until_ready
 
@@ -174,10 +176,12 @@ class Host:
         """Settle the database after a worker that ended without a word, and say what happened."""
         began = ending.began or ending.phase in ("commit", "publish", "restore", "restored")
         left = state.read(self.layout.state)
+        # Settling makes room.
+        full = ending.perhaps_out_of_room and not has_room(self.layout.home, A_LITTLE)
         settled = self._settle_in_worker(ending, lock)
         if self._was_done(ending, left, str(settled.get("outcome"))):
             return self._believe_database(ending, left)
-        error = self._why(ending)
+        error = self._why(ending, full=full)
         if not settled and ending.phase in ("commit", "publish", "restore", "prune"):
             error.data["outcome"] = "unknown"
             error.message = error.message.replace(
@@ -234,7 +238,7 @@ class Host:
         ending.result = {"outcome": outcome, "applied": len(changed), "changed": list(changed)}
         return self._believe(ending)
 
-    def _why(self, ending: Ending) -> MigratorError:
+    def _why(self, ending: Ending, *, full: bool) -> MigratorError:
         """Return the error for a worker that ended without a report."""
         how = ending.describe()
         if ending.signum is not None:
@@ -256,7 +260,7 @@ class Host:
             if ending.perhaps_out_of_memory:
                 hint = "Give the container more memory, if it was killed for want of it."
             return BackupError(message, hint=hint, reason="worker.killed", retryable=True)
-        return _worker_failed(ending, how)
+        return _worker_failed(ending, how, full=full)
 
     def _say_failed(self, ending: Ending, error: MigratorError) -> None:
         migration = ending.migration or {}
@@ -359,7 +363,7 @@ def _written_to(message: str) -> RestoreError:
     return RestoreError(message, hint=hint, reason="verify.after_release")
 
 
-def _worker_failed(ending: Ending, how: str) -> MigrationFailedError:
+def _worker_failed(ending: Ending, how: str, *, full: bool) -> MigratorError:
     migration = ending.migration
     if migration is not None:
         who = f"during migration {migration.get('version')} ({migration.get('name')})"
@@ -367,9 +371,15 @@ def _worker_failed(ending: Ending, how: str) -> MigrationFailedError:
     else:
         who, data = f"in the phase {ending.phase!r}", {}
     message = f"The worker {how} {who}; the database is as before."
+    if full:
+        message = f"The disk is full: {message[0].lower()}{message[1:]}"
+        hint = "Make space on the volume, or enlarge it or its quota; the migration may be fine."
+        return DiskError(message, hint=hint, reason="disk.full", data=data)
     hint = "Mend the migration: it must not end its process."
     if ending.perhaps_out_of_memory:
         hint += " If the kernel killed it for want of memory, give the container more."
+    if ending.perhaps_out_of_room:
+        hint += " If a disk or a quota was full, make space."
     return MigrationFailedError(message, hint=hint, reason="worker.killed", data=data)
 
 

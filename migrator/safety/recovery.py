@@ -53,10 +53,11 @@ def settle(ctx: Context) -> Settled | None:
         interrupted_run=left.run_id,
         phase=left.phase,
     )
+    # Of its own files none is needed any more, and they may take the room to open the database.
+    remove_litter(ctx.layout)
     outcome = _settle(ctx, left)
     # What that run had begun is done with; this one has begun nothing yet.
     ctx.began = False
-    remove_litter(ctx.layout)
     state.clear(ctx.layout.state)
     ctx.emit(
         "recovery.finished",

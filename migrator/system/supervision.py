@@ -67,12 +67,23 @@ class Ending:
         """Whether the worker was killed in the way that the kernel does for want of memory."""
         return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
 
+    @property
+    def perhaps_out_of_room(self) -> bool:
+        """
+        Whether the worker was killed in the way that the kernel does on a full disk.
+
+        SQLite writes to the `-shm` of a WAL database as to memory, and the disk may have
+        no block for that.
+        """
+        return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGBUS
+
     def describe(self) -> str:
         """Say how the worker's process ended, for people."""
         if os.WIFSIGNALED(self.status):
             name = signal.Signals(os.WTERMSIG(self.status)).name
             memory = ", perhaps out of memory" if self.perhaps_out_of_memory else ""
-            return f"was killed by {name}{memory}"
+            room = ", perhaps for want of room on a disk" if self.perhaps_out_of_room else ""
+            return f"was killed by {name}{memory}{room}"
         return f"ended by itself with exit code {os.WEXITSTATUS(self.status)}"
 
 

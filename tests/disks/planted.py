@@ -94,4 +94,15 @@ BUGS = (
         "ext4",
         (2140,),
     ),
+    FullBug(
+        _bug(
+            "the copy of a run that was killed stays in the way of its settling",
+            "migrator/safety/recovery.py",
+            "    remove_litter(ctx.layout)\n    outcome = _settle(ctx, left)\n",
+            "    outcome = _settle(ctx, left)\n    remove_litter(ctx.layout)\n",
+            "down copy wal",
+        ),
+        "btrfs quota",
+        (4000, 4200),
+    ),
 )

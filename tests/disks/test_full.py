@@ -40,6 +40,7 @@ def of(name: str) -> Kind:
         ("up in-place delete meanwhile", "xfs", 200),
         ("up copy delete meanwhile", "btrfs", 700),
         ("up copy delete", "btrfs quota", 500),
+        ("down copy wal", "btrfs quota", 4096),
     ],
 )
 def test_a_full_disk_leaves_old_or_new(scene: str, kind: str, room: int, tmp_path: Path) -> None:

@@ -292,6 +292,54 @@ def test_crash_loop_on_a_full_disk(tmp_path):
         assert left[0] == left[1] == left[2]
 
 
+# --- a run that is killed on a full disk ----------------------------------------------
+
+KILLED = """
+    import os
+    import signal
+
+    transactional = False
+
+    def up(conn):
+        copy = conn.execute("PRAGMA database_list").fetchone()[2]
+        if {fill}:
+            with open(copy + ".filler", "wb", 0) as file:
+                try:
+                    while True:
+                        file.write(bytes(4096))
+                except OSError:
+                    pass
+        os.kill(os.getpid(), signal.{signal})
+    """
+
+
+@pytest.mark.parametrize(
+    ("signal", "fill", "code", "reason"),
+    [
+        ("SIGBUS", True, 74, "disk.full"),
+        ("SIGKILL", True, 80, "worker.killed"),
+        ("SIGBUS", False, 80, "worker.killed"),
+    ],
+)
+def test_killed_on_a_full_disk(signal, fill, code, reason, disk, tmp_path):
+    """A worker killed on a full disk leaves nothing in the way; SIGBUS there is the disk's."""
+    text = KILLED.format(signal=signal, fill=fill)
+    migrations = write_migrations(tmp_path / "m", {"001_killed.py": text})
+    with disk(16) as path:
+        database = filled(path / "app.db", 2, wal=True)
+        before = digest_aside(database)
+
+        result = up(database, migrations)
+
+        assert (code, reason) == (result.code, result.finished["reason"]), result.stderr
+        assert "failed_restored" == result.finished["outcome"]
+        assert result.one("restore.finished")["identical"] is True
+        assert before == logical_digest(database)
+        assert ["001"] == pending(database, migrations)
+        assert [".gitignore", "lock"] == sorted(os.listdir(path / "app.db.migrator"))
+        assert_application_can_write(database)
+
+
 # --- errors of the disk, with little room -------------------------------------------------
 
 IO_ERROR = """
