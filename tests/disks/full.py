@@ -9,6 +9,7 @@ use its database before can use it afterwards.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import random
 import sqlite3
@@ -28,7 +29,7 @@ from tests.powercut.questions import warm
 from tests.support.processes import PACKAGES
 from tests.support.proof import Effort, Row, Stopwatch, not_tried
 
-NEVER_KILLED = Fault(0, "error-on")
+NEVER_KILLED = Fault(0, "error-on", errno.ENOSPC)
 """To the questions of tests/faults a full disk is an error from some call on."""
 OURS = 64 * KIB
 """Bytes that the two directories, the lock and what the file system needs for them may take."""

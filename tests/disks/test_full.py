@@ -38,6 +38,7 @@ def of(name: str) -> Kind:
         ("restore wal", "xfs", 2040),
         ("restore wal", "btrfs quota", 2304),
         ("up in-place delete meanwhile", "xfs", 200),
+        ("up copy wal meanwhile", "xfs", 4096),
         ("up copy delete meanwhile", "btrfs", 700),
         ("up copy delete", "btrfs quota", 500),
         ("down copy wal", "btrfs quota", 4096),
