@@ -99,5 +99,5 @@ def _paths(given: str) -> Iterator[Path]:
 
 
 def _plain(name: str) -> str:
-    """Return a call's name without the variant: `pwrite64`, `renameat2`."""
-    return re.sub("(64|at2?|v2)$", "", name)
+    """Return a call's name without the variant: `pwrite64`, `renameat2`, `posix_fallocate`."""
+    return re.sub("^posix_|(64|at2?|v2)$", "", name)

@@ -13,6 +13,7 @@ import copy
 import hashlib
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from pathlib import Path, PurePosixPath
 from tests.powercut.recording import Operation
 
 SHARED_MEMORY = "-shm"
+_NAMELESS = re.compile(r"(^|/)#\d+( \(deleted\))?$")
+"""What Linux calls a file that has never had a name."""
 
 
 @dataclass(slots=True, eq=False)
@@ -151,7 +154,9 @@ class Disk:
     # -- operations --------------------------------------------------------------------
 
     def apply(self, operation: Operation) -> None:
-        """Follow one operation."""
+        """Follow one operation; of a file without a name (`O_TMPFILE`) nothing is left."""
+        if _NAMELESS.search(operation.path):
+            return
         getattr(self, f"_{operation.name}")(operation)
 
     def _create(self, operation: Operation) -> None:
