@@ -22,6 +22,8 @@ _PERM, _CANTOPEN, _AUTH, _NOTADB = 3, 14, 23, 26
 _DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DENIED = (errno.EACCES, errno.EPERM)
 _IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+_GIVEN_BACK = 192 << 10
+"""Bytes: the beginnings of SQLite's files beside a small database, and then some."""
 _DAMAGE = ("unsupported file format", "Could not decode", "must use the same text encoding")
 """What SQLite and Python say of damage without a code of its own."""
 
@@ -54,11 +56,13 @@ def is_out_of_room(error: BaseException, directory: Path) -> bool:
 
     Of a quota SQLite says "disk I/O error", where it cannot make a journal or a
     `-shm` "unable to open database file", and where it cannot roll back "attempt to
-    write a readonly database": only trying to write tells the reason.
+    write a readonly database": only trying to write tells the reason. By then SQLite
+    has given back what of a `-wal`, a `-shm` or a journal it could still make.
     """
     code = primary_code(error)
-    doubtful = code in (_IOERR, _CANTOPEN, _READONLY)
-    return code == _FULL or (doubtful and not has_room(directory, A_LITTLE))
+    if code in (_CANTOPEN, _READONLY):
+        return not has_room(directory, _GIVEN_BACK + A_LITTLE)
+    return code == _FULL or (code == _IOERR and not has_room(directory, A_LITTLE))
 
 
 def of_sqlite(

@@ -178,7 +178,7 @@ class Host:
         left = state.read(self.layout.state)
         # Settling makes room.
         full = ending.perhaps_out_of_room and not has_room(self.layout.home, A_LITTLE)
-        settled = self._settle_in_worker(ending, lock)
+        settled = self._settle_in_worker(ending, lock, full=full)
         if self._was_done(ending, left, str(settled.get("outcome"))):
             return self._believe_database(ending, left)
         error = self._why(ending, full=full)
@@ -200,12 +200,12 @@ class Host:
         error.data["began"] = began
         raise error
 
-    def _settle_in_worker(self, ending: Ending, lock: RunLock) -> dict[str, Any]:
+    def _settle_in_worker(self, ending: Ending, lock: RunLock, *, full: bool) -> dict[str, Any]:
         from migrator.safety.settling import settle_and_prove
 
         prove = ending.signum is None
         self.signals.received, noted = None, self.signals.received
-        again = self._work(lambda ctx: settle_and_prove(ctx, prove=prove), lock)
+        again = self._work(lambda ctx: settle_and_prove(ctx, prove=prove, full=full), lock)
         if self.signals.received is None:
             self.signals.received = noted
         if again.error is not None and prove:

@@ -68,12 +68,12 @@ def _in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
     than an application needs to go on, since beside a backup a small volume is
     nearly full as a rule, and an I/O error is no want of space.
     """
-    if not isinstance(failure, DiskError) or not _may_give_way(ctx, saved):
+    if not isinstance(failure, DiskError) or not may_give_way(ctx, saved):
         return False
     return is_full(failure) or not has_room(ctx.layout.home, min(saved.bytes, _ENOUGH))
 
 
-def _may_give_way(ctx: Context, saved: Backup) -> bool:
+def may_give_way(ctx: Context, saved: Backup) -> bool:
     """Tell whether a backup is this run's own, and its removal makes room for the database."""
     if saved.run_id != ctx.run_id:
         return False
@@ -135,7 +135,7 @@ def _roll_back_in_any_room(ctx: Context, live: Live, saved: Backup) -> None:
     try:
         _roll_back(ctx, live, saved)
     except (sqlite3.Error, OSError) as error:
-        if not _is_want_of_room(ctx, error) or not _may_give_way(ctx, saved):
+        if not _is_want_of_room(ctx, error) or not may_give_way(ctx, saved):
             raise
         remove_work_files(ctx.layout)
         if ctx.phase == "restore":
@@ -215,7 +215,7 @@ def _take_back(ctx: Context, live: Live, chosen: Backup, saved: Backup) -> bool:
     forget(ctx)
     if os.path.lexists(ctx.layout.state):
         return False
-    if _may_give_way(ctx, saved):
+    if may_give_way(ctx, saved):
         backup.remove_backup(ctx.layout, saved)
     ctx.emit(
         "restore.finished",

@@ -10,7 +10,7 @@ from migrator.backups import backup
 from migrator.errors import MigratorError
 from migrator.safety.context import Context
 from migrator.safety.live import open_live, open_plain
-from migrator.safety.on_failure import explained
+from migrator.safety.on_failure import explained, may_give_way
 from migrator.safety.recovery import Settled, settle
 from migrator.storage import state
 from migrator.system.deadline import Deadline
@@ -19,13 +19,14 @@ _AT_A_SIGNAL = 0.5
 """Seconds for which another user of the database is waited for when time is short."""
 
 
-def settle_and_prove(ctx: Context, *, prove: bool) -> dict[str, Any]:
+def settle_and_prove(ctx: Context, *, prove: bool, full: bool = False) -> dict[str, Any]:
     """
     Settle what the run has left, and compare the database with its backup.
 
     Args:
         ctx: The run.
         prove: Whether there is time for the comparison; a signal leaves none.
+        full: Whether the run was killed for want of room: its own backup goes then.
 
     Returns:
         `outcome` (`committed`, `discarded`, `restored`, `postponed`, `nothing`), `method`
@@ -47,7 +48,19 @@ def settle_and_prove(ctx: Context, *, prove: bool) -> dict[str, Any]:
     if settled.outcome == "restored":
         method = "backup"
     identical = _compare(ctx, settled) if prove and settled.outcome != "committed" else None
+    if full and settled.outcome == "discarded":
+        _give_back(ctx, settled)
     return {"outcome": settled.outcome, "method": method, "identical": identical}
+
+
+def _give_back(ctx: Context, settled: Settled) -> None:
+    """Remove the backup that the run has made itself; it fails nothing."""
+    if settled.left.backup is None:
+        return
+    with contextlib.suppress(MigratorError, OSError):
+        saved = backup.find(ctx.layout, settled.left.backup)
+        if may_give_way(ctx, saved):
+            backup.remove_backup(ctx.layout, saved)
 
 
 def _is_restore(ctx: Context) -> bool:

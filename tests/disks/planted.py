@@ -43,7 +43,7 @@ BUGS = (
         _bug(
             "the room that a rollback takes on btrfs is not made",
             "migrator/safety/on_failure.py",
-            "        if not _is_want_of_room(ctx, error) or not _may_give_way(ctx, saved):\n",
+            "        if not _is_want_of_room(ctx, error) or not may_give_way(ctx, saved):\n",
             "        if True:\n",
             "up in-place delete",
         ),

@@ -134,8 +134,12 @@ def fill(ballast: str, room: int) -> None:
     # btrfs gives nothing back of a piece that is not given back whole, nor before a commit.
     os.ftruncate(descriptor, 0)
     libc.syncfs(descriptor)
-    if size > room:
-        os.posix_fallocate(descriptor, 0, size - room)
+    while size > room:
+        try:
+            os.posix_fallocate(descriptor, 0, size - room)
+            break
+        except OSError:
+            size -= 4096  # somebody else has taken of it meanwhile
     os.close(descriptor)
 
 

@@ -42,6 +42,9 @@ def of(name: str) -> Kind:
         ("up copy delete meanwhile", "btrfs", 700),
         ("up copy delete", "btrfs quota", 500),
         ("down copy wal", "btrfs quota", 4096),
+        ("up copy wal meanwhile", "xfs", 0),
+        ("up copy wal meanwhile", "xfs", 64),
+        ("up copy wal meanwhile", "btrfs quota", 16),
     ],
 )
 def test_a_full_disk_leaves_old_or_new(scene: str, kind: str, room: int, tmp_path: Path) -> None:

@@ -206,8 +206,8 @@ BUGS = (
     Bug(
         "a full disk is called a database that is read-only",
         "migrator/report/failures.py",
-        "    doubtful = code in (_IOERR, _CANTOPEN, _READONLY)\n",
-        "    doubtful = code in (_IOERR, _CANTOPEN)\n",
+        "    if code in (_CANTOPEN, _READONLY):\n",
+        "    if code == _CANTOPEN:\n",
         "up copy mode wal clean",
         ("error-on:ENOSPC",),
         ("pwrite app.db.migrator/work.db",),

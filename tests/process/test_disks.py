@@ -337,6 +337,7 @@ def test_killed_on_a_full_disk(signal, fill, code, reason, disk, tmp_path):
         assert before == logical_digest(database)
         assert ["001"] == pending(database, migrations)
         assert [".gitignore", "lock"] == sorted(os.listdir(path / "app.db.migrator"))
+        assert (code == 74) == (list((path / "backups").glob("*.db")) == [])
         assert_application_can_write(database)
 
 
