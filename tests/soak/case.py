@@ -367,8 +367,9 @@ class Case:
     def _litter(self) -> set[str]:
         own = {"app.db", "app.db.migrator/lock"}
         wal = self.world.volume / "app.db-wal"
-        if wal.exists() and wal.stat().st_size:
+        if self.tally.kills or (wal.exists() and wal.stat().st_size):
             # What is committed stays there while nothing is pending, and a look makes its index.
+            # What a killed process had open it leaves, and a start that writes nothing does so too.
             own |= {"app.db-wal", "app.db-shm"}
         found = set()
         for base, _, names in os.walk(self.world.volume):
