@@ -158,14 +158,19 @@ def _damaged(script: Script, error: Exception) -> VerificationError:
     """Return the error for a migration after which the database cannot be read: it could before."""
     message = f"Migration {_label(script.entry)} has damaged the database: {error}."
     hint = f"Mend {script.entry.label} and start again; the database is as it was before this run."
-    data = {
+    data = _found(script, "schema", error)
+    return VerificationError(message, hint=hint, reason="verify.structure", data=data)
+
+
+def _found(script: Script, check: str, error: Exception) -> dict[str, Any]:
+    """Return the data of a check that a migration has not passed."""
+    return {
         "version": script.entry.version,
         "name": script.entry.name,
         "file": script.entry.file,
-        "check": "schema",
+        "check": check,
         "error": str(error),
     }
-    return VerificationError(message, hint=hint, reason="verify.structure", data=data)
 
 
 def _raise_hidden(desk: Desk) -> None:
@@ -264,13 +269,7 @@ def _note(ctx: Context, batch: Batch, desk: Desk, script: Script, seconds: float
             f" so that its own row cannot be noted there: {error}."
         )
         hint = f"No migration may write to {table!r}: take that out of {_label(script.entry)}."
-        data = {
-            "version": script.entry.version,
-            "name": script.entry.name,
-            "file": script.entry.file,
-            "check": "history",
-            "error": str(error),
-        }
+        data = _found(script, "history", error)
         raise VerificationError(message, hint=hint, reason="verify.history", data=data) from error
 
 

@@ -36,8 +36,8 @@ class Afterwards(Stage):
     remembers = False
     env: Mapping[str, str] = {}
     """What the run finds in its environment whose power is cut."""
-    success: tuple[str, ...] = ("new",)
-    """The states that its success may stand for."""
+    success = "new"
+    """The state that its success stands for."""
 
     def _run(self, command: Sequence[str], *, faulty: bool) -> Done:
         """Run a command: as a process of its own where its power is cut, else forked from one."""
@@ -69,8 +69,8 @@ class Afterwards(Stage):
             self._ask_way_back(verdict)
         except _ERRORS as error:
             verdict.problems.append(f"{type(error).__name__}: {error}")
-        if said and verdict.state not in self.success and not verdict.problems:
-            verdict.problems.append("success was said, and the database is old")
+        if said and verdict.state != self.success and not verdict.problems:
+            verdict.problems.append(f"success was said, and the database is {verdict.state}")
         return verdict
 
     def go_on(self, at: str) -> Verdict:

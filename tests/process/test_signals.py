@@ -328,7 +328,7 @@ def unread(scene: Scene, module: str, phase: str) -> Iterator[subprocess.Popen[b
         time.sleep(0.5)
         yield process
     finally:
-        end(process)  # type: ignore[arg-type]
+        end(process)
         os.close(reading)
         os.close(writing)
 
@@ -364,7 +364,7 @@ def test_an_application_that_cannot_be_started_ends_where_nobody_reads_the_log(t
         assert json.loads(os.read(reading, 4096))["event"] == "app.exec"
         assert os.read(reading, 1) == b""
     finally:
-        end(process)  # type: ignore[arg-type]
+        end(process)
         os.close(reading)
 
 

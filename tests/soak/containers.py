@@ -117,12 +117,12 @@ def built() -> str:
 
 def rows(effort: Effort) -> Iterator[Row]:
     """Play case after case, for as long as there is, on a disk: the image refuses a tmpfs."""
-    with tempfile.TemporaryDirectory(prefix="soak-", dir=_disk(effort.directory)) as directory:
+    with tempfile.TemporaryDirectory(prefix="soak-", dir=disk(effort.directory)) as directory:
         effort = replace(effort, directory=Path(directory))
         yield from soak("containers", partial(play, image=built()), effort)
 
 
-def _disk(wanted: Path) -> Path:
+def disk(wanted: Path) -> Path:
     """Return a directory that is on no tmpfs."""
     for path in (wanted, Path(tempfile.gettempdir()), Path("/var/tmp")):
         command = ("stat", "--file-system", "--format=%T", path)

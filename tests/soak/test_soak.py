@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.planted import Bug
+from tests.soak import containers
 from tests.soak.planted import BUGS
 from tests.soak.processes import play
 
@@ -36,3 +37,8 @@ def test_a_planted_bug_is_found(bug: Bug, tmp_path: Path) -> None:
         if play(seed, tmp_path / "case", packages).problems:
             return
     pytest.fail(f"None of {_CASES} cases showed that {bug.name}.")
+
+
+def test_the_containers_take_a_disk() -> None:
+    """The image refuses a tmpfs, on which the rest of the proof is quick."""
+    assert not containers.disk(Path("/dev/shm")).is_relative_to("/dev/shm")

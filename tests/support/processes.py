@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import migrator.errors
 from tests.support import logs
@@ -313,7 +314,7 @@ def running(
         end(process)
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[Any]) -> None:
     """Kill a process that is still there, and collect it."""
     if process.poll() is None:
         process.kill()

@@ -55,6 +55,7 @@ def test_the_table_is_put_into_its_pages(
         "| calls | 2 | 7 | 19 | 19 | 3 |",
         "| full | ext4 | 5 | 6 | 6 | 4 |",
         "| **all** | 3 | 12 | 25 | 25 | 0 |",
+        "`python -m tests.prove --only calls,full --minutes 1 --seed 1 ",
     ):
         assert line in readme
         assert line in reliability
