@@ -36,7 +36,7 @@ class Afterwards(Stage):
     remembers = False
     env: Mapping[str, str] = {}
     """What the run finds in its environment whose power is cut."""
-    success = "new"
+    stands_for = "new"
     """The state that its success stands for."""
 
     def _run(self, command: Sequence[str], *, faulty: bool) -> Done:
@@ -69,7 +69,7 @@ class Afterwards(Stage):
             self._ask_way_back(verdict)
         except _ERRORS as error:
             verdict.problems.append(f"{type(error).__name__}: {error}")
-        if said and verdict.state != self.success and not verdict.problems:
+        if said and verdict.state != self.stands_for and not verdict.problems:
             verdict.problems.append(f"success was said, and the database is {verdict.state}")
         return verdict
 

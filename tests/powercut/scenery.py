@@ -72,13 +72,13 @@ class Scenery(Afterwards):
     def rehearse(self) -> Done:
         """Record a run that nothing disturbs."""
         fresh(self._template, self.volume)
-        self.success = "new"
+        self.stands_for = "new"
         return self._record(self.scene.command)
 
     def again(self, cut: Cut) -> None:
         """Record the next start from one of the states, for its power to be cut in turn."""
         cut.state.write(self.volume)
-        self.success = "old" if self.scene.turns_back else "new"
+        self.stands_for = "old" if self.scene.turns_back else "new"
         self._record(self.scene.next_command)
 
     def _record(self, command: Sequence[str]) -> Done:
