@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the harnesses; returns 1 where a promise was broken."""
     options = _options(argv)
     began = time.monotonic()
-    rows = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="proof-", dir=options.directory) as base:
         for name in options.only:
             rows += _run(name, Path(base), options)

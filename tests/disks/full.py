@@ -51,6 +51,7 @@ class Narrow(Stage):
         packages: Where the two packages lie.
     """
 
+    scene: DiskScene
     remembers = False  # how much room there is, the bytes do not tell
 
     def __init__(

@@ -102,17 +102,14 @@ class DiskScene(Scene):
             return
         database = volume / "app.db"
         make_database(database, _BASE, wal=self.journal == "wal")
+        earlier: dict[str, str] = {}
         for number in range(self.crowd):
-            earlier = write_migrations(
-                migrations.with_name("earlier"),
-                {f"000.{number}_earlier.sql": f"CREATE TABLE earlier_{number} (id INTEGER);"},
-            )
-            done = run(arguments(("entrypoint",), database, earlier), {}, packages)
+            name = f"000.{number}_earlier.sql"
+            earlier[name] = f"CREATE TABLE earlier_{number} (id INTEGER);"
+            directory = write_migrations(migrations.with_name("earlier"), earlier)
+            done = run(arguments(("entrypoint",), database, directory), {}, packages)
             assert done.code == 0, done.stderr
-        if self.crowd:
-            write_migrations(
-                migrations, {each.name: each.read_text() for each in earlier.glob("*.sql")}
-            )
+        write_migrations(migrations, earlier)
         if self.prepared:
             done = run(arguments(("entrypoint",), database, migrations), {}, packages)
             assert done.code == 0, done.stderr
@@ -159,11 +156,9 @@ def _scenes() -> list[DiskScene]:
         DiskScene("up in-place delete crowded", "up", ways["in-place"], journal="delete", crowd=3)
     )
     for journal in ("delete", "wal"):
-        command = ("migrator", "restore", "latest")
+        back, files = ("migrator", "restore", "latest"), ways["in-place"]
         scenes.append(
-            DiskScene(
-                f"restore {journal}", "restore", ways["in-place"], command, journal, prepared=True
-            )
+            DiskScene(f"restore {journal}", "restore", files, back, journal, prepared=True)
         )
     return scenes
 

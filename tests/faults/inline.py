@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Literal, cast
 
 import structlog
 
@@ -31,7 +31,11 @@ def main() -> int:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     runner = MigrationRunner(
-        database, migrations, in_use=in_use, wait_timeout=2.0, lock_timeout=2.0
+        database,
+        migrations,
+        in_use=cast("Literal['wait', 'allow']", in_use),
+        wait_timeout=2.0,
+        lock_timeout=2.0,
     )
     try:
         if what == "up":

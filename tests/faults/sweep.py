@@ -63,11 +63,11 @@ def _rows(harness: str, search: Search, effort: Effort, names: list[str]) -> Ite
     for name in names:
         groups[SCENES[name].group][name] = None
     with ProcessPoolExecutor(effort.jobs) as pool:
-        jobs = {
-            pool.submit(_scene, search, name, directory, library, seconds, effort.seed): name
-            for n, name in enumerate(names)
-            if (directory := effort.directory / f"scene-{n}")
-        }
+        jobs = {}
+        for n, name in enumerate(names):
+            directory = effort.directory / f"scene-{n}"
+            job = pool.submit(_scene, search, name, directory, library, seconds, effort.seed)
+            jobs[job] = name
         for job in as_completed(jobs):
             group = groups[SCENES[jobs[job]].group]
             group[jobs[job]] = job.result()

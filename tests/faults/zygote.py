@@ -69,7 +69,7 @@ def _become(words: list[str], out: int, err: int) -> None:
         runpy.run_path(words[0], run_name="__main__")
     else:
         sys.argv = ["-m", *words[1:]]
-        runpy._run_module_as_main(words[0])
+        runpy._run_module_as_main(words[0])  # type: ignore[attr-defined]  # what `-m` calls
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.faults.harness import Verdict
 from tests.faults.launching import Done
 from tests.faults.scenes import SCENES
+from tests.faults.shim import Call
 from tests.powercut.filesystems import (
     FILE_SYSTEMS,
     FileSystem,
@@ -85,7 +86,7 @@ class Machine(Afterwards):
         self._image, self._scratch = directory / "image", directory / "scratch"
         super().__init__(SCENES[name], directory / "stage", program, packages)
 
-    def _rehearse(self):
+    def _rehearse(self) -> list[Call]:
         self.volume.mkdir()
         make_image(self.system, self._image, self._template, self.volume)
         self._base = Image.of(self._image)

@@ -23,7 +23,7 @@ def outcomes(
         most: Of how many changes each is left out, or kept, alone.
     """
     pending = disk.pending
-    names = [each for each in pending if isinstance(each, Name | Mode)]
+    names: list[AnyChange] = [each for each in pending if isinstance(each, Name | Mode)]
     yield "everything", list(pending)
     if not pending:
         return

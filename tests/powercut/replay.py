@@ -85,7 +85,7 @@ def examine(stage: Scenery, size: Size, seed: str) -> Findings:
     _start(stage, chosen[: size.at_most], watch, found)
     for cut in chosen[: size.again]:
         if not watch.spent:
-            stage.again(cut)
+            stage.start_from(cut)
             found.cut_again += 1
             _open(stage, size, chance, found, f"{_place(cut)}, and in the next start: ")
     return found

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tests.faults.contents import State as Contents
 from tests.faults.harness import Verdict
@@ -22,6 +23,7 @@ from tests.powercut.recording import Operation, Recorder
 from tests.support.processes import PACKAGES
 
 DATABASE = frozenset({"app.db", "app.db-wal", "app.db-journal", "app.db-shm"})
+Given = TypeVar("Given")
 _ORDER = re.compile(rb'"(since|run_id|created_at)": "[^"]*"')
 
 
@@ -75,7 +77,7 @@ class Scenery(Afterwards):
         self.stands_for = "new"
         return self._record(self.scene.command)
 
-    def again(self, cut: Cut) -> None:
+    def start_from(self, cut: Cut) -> None:
         """Record the next start from one of the states, for its power to be cut in turn."""
         cut.state.write(self.volume)
         self.stands_for = "old" if self.scene.turns_back else "new"
@@ -174,7 +176,7 @@ class Scenery(Afterwards):
         return _given(self._backups[key])
 
 
-def _given(answer):
+def _given(answer: Given | Exception) -> Given:
     if isinstance(answer, Exception):
         raise answer
     return answer

@@ -586,7 +586,9 @@ def test_nothing_of_a_migration_reaches_the_application(tmp_path):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(1)
 """
-    show = "pwd; umask; ulimit -n; nice; grep -E 'Sig(Pnd|Blk|Ign|Cgt)' /proc/self/status; env | sort"
+    show = (
+        "pwd; umask; ulimit -n; nice; grep -E 'Sig(Pnd|Blk|Ign|Cgt)' /proc/self/status; env | sort"
+    )
     scene = Scene.make(tmp_path, {"001_changes.py": UP + code})
     here = {"cwd": tmp_path, "env": {"HOME": "/somewhere"}}
     first = scene.run("--", "/bin/sh", "-c", show, **here)

@@ -183,11 +183,10 @@ class Case:
     def _back_and_forth(self, wanted: Release) -> None:
         """Go back to before this release, disturbed, by its backup or its `down`s, and up again."""
         before, now = self.old, self.new
+        command: tuple[str, ...] = ("migrator", "restore", "latest")
         if self.version and self.chance.random() < 0.5:
             command = ("migrator", "down", "--to", self.version)
             before = self._expected(wanted, down=True)
-        else:
-            command = ("migrator", "restore", "latest")
         self.known.add(before.digest)
         self.old, self.new = now, before
         if self.chance.random() < 0.7:
@@ -388,7 +387,7 @@ def _is_backup(path: str) -> bool:
 def _apply(conn: sqlite3.Connection, path: Path, text: str, *, down: bool) -> None:
     if path.suffix == ".py":
         module = load_module(path)
-        module.alone = lambda: None  # this process is no run
+        vars(module)["alone"] = lambda: None  # this process is no run
         (module.down if down else module.up)(conn)
     else:
         conn.executescript(text.split("-- migrate:down")[down])

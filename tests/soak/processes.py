@@ -159,7 +159,8 @@ def soak(name: str, play: Callable[[str, Path], Tally], effort: Effort) -> Itera
     whole, number = Stopwatch(effort.seconds), 0
     with ProcessPoolExecutor(effort.jobs) as pool:
         while not whole.spent and (effort.seconds is not None or number < CASES):
-            watch, found = Stopwatch(), []
+            watch = Stopwatch()
+            found: list[Tally] = []
             seeds = [f"{effort.seed}-{n}" for n in range(number, number + AT_ONCE)]
             at_once = len(seeds) if effort.seconds is None else effort.jobs
             while seeds and not whole.spent:
