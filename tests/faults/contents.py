@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_VOLATILE = "SELECT version, name FROM migrations ORDER BY version"
+_OF_A_RUN = frozenset({"applied_at", "run_id", "seconds"})
+"""Columns of the history that no two runs fill alike."""
 _HEADER = ("encoding", "user_version", "application_id", "page_size", "auto_vacuum")
 NOTHING = "no database"
 
@@ -38,13 +39,20 @@ def state_of(database: Path) -> State:
         parts += [conn.execute(f"PRAGMA {name}").fetchone() for name in _HEADER]
         for kind, name, *_ in schema:
             if kind == b"table":
-                query = _VOLATILE if name == b"migrations" else f'SELECT * FROM "{name.decode()}"'
-                parts.append((name, sorted(map(repr, conn.execute(query)))))
+                parts.append((name, sorted(map(repr, conn.execute(_rows(conn, name.decode()))))))
         check = conn.execute("PRAGMA integrity_check").fetchall()
         parts.append(check if check != [(b"ok",)] else "ok")
         mode = conn.execute("PRAGMA journal_mode").fetchone()[0].decode()
     digest.update(repr(parts).encode())
     return State(digest.hexdigest()[:16], mode)
+
+
+def _rows(conn: sqlite3.Connection, table: str) -> str:
+    """Return the query of a table's rows."""
+    if table != "migrations":
+        return f'SELECT * FROM "{table}"'
+    columns = {name.decode() for _, name, *_ in conn.execute("PRAGMA table_info(migrations)")}
+    return f"SELECT {', '.join(sorted(columns - _OF_A_RUN))} FROM migrations"
 
 
 def digest_of(directory: Path, wanted: Callable[[str], bool] = bool) -> bytes:

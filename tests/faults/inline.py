@@ -2,15 +2,17 @@
 A small program that migrates its own database by the Python API, as its developer wrote it.
 
 Run as a script, so that nothing of the tests is imported: `inline.py DATABASE MIGRATIONS
-WHAT IN_USE`, where WHAT is `up` or `down`. Its log is structlog's as the program set it
+WHAT IN_USE`, where WHAT is `up`, `down`, or `registered` for those that `registry.py`
+among the migrations registers in code. Its log is structlog's as the program set it
 up: the lines of the commands. It ends with the exit code of the error.
 """
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal, cast
+from typing import Any
 
 import structlog
 
@@ -30,18 +32,15 @@ def main() -> int:
         ],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    runner = MigrationRunner(
-        database,
-        migrations,
-        in_use=cast("Literal['wait', 'allow']", in_use),
-        wait_timeout=2.0,
-        lock_timeout=2.0,
-    )
+    options: dict[str, Any] = {"in_use": in_use, "wait_timeout": 2.0, "lock_timeout": 2.0}
     try:
-        if what == "up":
-            runner.run_pending_migrations(verbose=False)
+        if what == "registered":
+            program = runpy.run_path(f"{migrations}/registry.py")
+            program["create_migration_runner"](database, **options).run_migrations(verbose=False)
+        elif what == "up":
+            MigrationRunner(database, migrations, **options).run_pending_migrations(verbose=False)
         else:
-            runner.rollback_last(verbose=False)
+            MigrationRunner(database, migrations, **options).rollback_last(verbose=False)
     except MigratorError as error:
         return error.exit_code
     return 0

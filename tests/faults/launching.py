@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.faults.registry_scenes import REGISTRY
 from tests.faults.shim import Shim
 from tests.support.logs import Event, parse_line
 from tests.support.processes import PACKAGES, clean_environment, without_coverage
@@ -64,8 +65,10 @@ def arguments(command: Sequence[str], database: Path, migrations: Path) -> list[
     """Return what is run for a scene's command, a module or a script, and its arguments."""
     if command[0] == "inline":
         return [str(_INLINE), str(database), str(migrations), *command[1:]]
+    registry = migrations / REGISTRY
+    source = registry if registry.exists() else migrations
     waits = _WAITS if command[0] == "entrypoint" else _WAITS[:4]
-    where = ("--database", str(database), "--migrations", str(migrations), "--log-format", "json")
+    where = ("--database", str(database), "--migrations", str(source), "--log-format", "json")
     return [command[0], *where, *waits, *command[1:]]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.faults.inline_scenes import inline_scenes
 from tests.faults.launching import arguments, run
+from tests.faults.registry_scenes import registry_scenes
 from tests.support.files import make_database, opened, write_migrations
 from tests.support.others import leave_hot_journal, leave_wal
 
@@ -328,9 +329,11 @@ _OF_THE_COMMANDS = {
         *_restore_scenes(),
     )
 }
+_UP = ("entrypoint", "--", "/bin/echo", APPLICATION)
 SCENES = {
     **_OF_THE_COMMANDS,
     **{scene.name: scene for scene in inline_scenes(_OF_THE_COMMANDS)},
+    **{scene.name: scene for scene in registry_scenes(Scene, _UP)},
 }
 
 
