@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from migrator.connection.recording import fold, quoted
+from migrator.storage.structure import findings
 
 PROBLEMS = 10
 """How many problems of the structure are listed at most."""
@@ -71,10 +72,7 @@ def structural(conn: sqlite3.Connection, mode: str = "quick") -> Structural:
         return Structural(problems=("the schema holds what is no text",))
     except sqlite3.DatabaseError as error:
         return _unchecked(error)
-    # Structural problems come as one text of several lines under a heading.
-    texts = (line for row in rows for line in str(row[0]).splitlines())
-    lines = tuple(line for line in texts if not line.startswith("*** in database"))
-    return Structural(() if lines == ("ok",) else lines)
+    return Structural(tuple(findings(rows)))
 
 
 def _unchecked(error: sqlite3.DatabaseError) -> Structural:

@@ -102,6 +102,7 @@ class CopyDesk:
 
     def _connect(self, factory: type[C]) -> C:
         conn: C = sqlite3.connect(database_uri(self._path), uri=True, factory=factory)
+        _take_alone(conn)
         conn.execute("PRAGMA synchronous = OFF")
         if self._temporary is not None:
             set_temporary_directory(conn.execute, self._temporary)
@@ -124,7 +125,19 @@ def copy_backup(backup: Path, work: Path, ownership: Ownership, journal_mode: st
 def set_mode(path: Path, mode: str) -> str:
     """Set the journal mode of a file of our own; returns the one it had."""
     with contextlib.closing(sqlite3.connect(database_uri(path), uri=True)) as conn:
+        _take_alone(conn)
         before = str(conn.execute("PRAGMA journal_mode").fetchone()[0]).lower()
         if before != mode:
             conn.execute(f"PRAGMA journal_mode = {mode}").fetchall()
     return before
+
+
+def _take_alone(conn: sqlite3.Connection) -> None:
+    """
+    Have a connection take its file for itself, at its first access.
+
+    In WAL mode it then maps no `-shm`
+    (https://sqlite.org/wal.html#use_of_wal_without_shared_memory): who writes to a
+    mapped page on a full disk is ended by SIGBUS.
+    """
+    conn.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()

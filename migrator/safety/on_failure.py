@@ -18,10 +18,7 @@ from migrator.safety.litter import remove_litter, remove_work_files
 from migrator.safety.live import Live
 from migrator.safety.writeback import keep_failed, write_back
 from migrator.storage import state
-from migrator.system.files import A_LITTLE, FULL, has_room
-
-_ENOUGH = 1 << 20
-"""Bytes with which an application can open its database and write to it."""
+from migrator.system.files import A_LITTLE, ENOUGH, FULL, has_room
 
 
 @contextlib.contextmanager
@@ -70,7 +67,7 @@ def _in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
     """
     if not isinstance(failure, DiskError) or not may_give_way(ctx, saved):
         return False
-    return is_full(failure) or not has_room(ctx.layout.home, min(saved.bytes, _ENOUGH))
+    return is_full(failure) or not has_room(ctx.layout.home, min(saved.bytes, ENOUGH))
 
 
 def may_give_way(ctx: Context, saved: Backup) -> bool:
@@ -93,7 +90,7 @@ def _undo(ctx: Context, live: Live, saved: Backup, failure: MigratorError) -> bo
     """
     _roll_back_in_any_room(ctx, live, saved)
     identical = live.same_as(saved.path) if saved.path.exists() else None
-    if identical is None and _may_stand(ctx, live, failure):
+    if identical is None and _may_stand(ctx, live, saved, failure):
         return False
     if identical is False:
         put_back(ctx, live, saved)
@@ -109,12 +106,15 @@ def _undo(ctx: Context, live: Live, saved: Backup, failure: MigratorError) -> bo
     return True
 
 
-def _may_stand(ctx: Context, live: Live, failure: MigratorError) -> bool:
+def _may_stand(ctx: Context, live: Live, saved: Backup, failure: MigratorError) -> bool:
     """
     Tell whether the run may be committed, where no comparison can tell.
 
     The history says so. Or the disk has failed at the commit and the `-wal` cannot be
     emptied: its frames are in there, and count when SQLite next reads it from the start.
+
+    Emptying it takes room, and where a disk is full the kernel ends a process that
+    writes to a mapped `-shm` with SIGBUS: the run's own backup goes before.
     """
     if ctx.phase not in ("commit", "publish"):
         return False
@@ -122,7 +122,11 @@ def _may_stand(ctx: Context, live: Live, failure: MigratorError) -> bool:
     with live.guard.engine():
         if left is not None and left.is_in(ctx.history.read(live.conn)):
             return True
-    return isinstance(failure, DiskError) and not live.checkpoint()
+    if not isinstance(failure, DiskError):
+        return False
+    if _in_the_way(ctx, failure, saved):
+        backup.remove_backup(ctx.layout, saved)
+    return not live.checkpoint()
 
 
 def _roll_back_in_any_room(ctx: Context, live: Live, saved: Backup) -> None:

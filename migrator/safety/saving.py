@@ -9,13 +9,14 @@ from collections.abc import Collection, Sequence
 from migrator.backups import backup
 from migrator.backups.catalog import Backup
 from migrator.backups.naming import refuse_long_name
-from migrator.errors import MigratorError
+from migrator.errors import BackupError, MigratorError
 from migrator.model import Applied
 from migrator.safety.context import Batch, Context
 from migrator.safety.live import Live
 from migrator.safety.on_failure import cleared_on_failure, forget
 from migrator.safety.phases import enter, note
 from migrator.storage.uris import database_uri
+from migrator.system.files import ENOUGH, has_room
 
 
 def save(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
@@ -39,7 +40,33 @@ def save(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
         facts = facts_of(ctx, live, batch.applied, reason)
         if same is not None:
             return backup.reuse(ctx.layout, same, facts, ctx.emit)
-        return make_backup(ctx, live, facts)
+        saved = make_backup(ctx, live, facts)
+        if ctx.inline and facts.journal_mode == "wal":
+            _demand_room_for_shared_memory(ctx, saved)
+        return saved
+
+
+def _demand_room_for_shared_memory(ctx: Context, saved: Backup) -> None:
+    """
+    Refuse a run in its caller's process that would end it where the disk is full.
+
+    SQLite maps the `-shm` of a WAL database, and the kernel sends SIGBUS to who writes
+    to a mapped page that finds no block. What `statvfs` calls free cannot all be written
+    on btrfs or under a quota, so it is tried.
+
+    Raises:
+        BackupError: There is no such room; this run's backup has gone again.
+    """
+    home = ctx.layout.home
+    if has_room(home, ENOUGH):
+        return
+    backup.remove_backup(ctx.layout, saved)
+    message = f"A backup leaves less than {ENOUGH >> 20} MiB of room in {str(home)!r}."
+    hint = (
+        "Enlarge the volume or its quota, delete what is not needed there,"
+        " or put the backups on another one (`backup_dir`)."
+    )
+    raise BackupError(message, hint=hint, reason="backup.no_space")
 
 
 def make_backup(

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from migrator.errors import NotReadyError
 from migrator.storage.freelist import free_leaves, without_pages
+from migrator.storage.structure import findings
 from migrator.system.files import create_file, open_regular, remove_database
 
 if TYPE_CHECKING:
@@ -379,6 +380,4 @@ def check_structure(path: Path, level: str = "quick") -> list[str]:
         return ["its schema holds what is no text"]
     finally:
         connection.close()
-    # Structural problems come as one text of several lines under a heading.
-    lines = [line for row in rows for line in str(row[0]).splitlines()]
-    return [line for line in lines if line != "ok" and not line.startswith("*** in database")]
+    return findings(rows)

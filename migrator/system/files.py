@@ -38,6 +38,8 @@ _NO_DIRECTORY_FSYNC = (
 FULL = (errno.ENOSPC, errno.EDQUOT)
 A_LITTLE = 1 << 16
 """Bytes without which SQLite cannot even open a database in WAL mode."""
+ENOUGH = 1 << 20
+"""Bytes with which an application can open its database and write to it."""
 _SIDECARS = ("-wal", "-shm", "-journal")
 
 

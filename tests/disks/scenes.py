@@ -160,6 +160,12 @@ def _scenes() -> list[DiskScene]:
         scenes.append(
             DiskScene(f"restore {journal}", "restore", files, back, journal, prepared=True)
         )
+    for way, in_use in (("in-place", "allow"), ("copy", "wait")):
+        for journal, what in (("delete", "up"), ("wal", "down")):
+            name, program = f"inline {what} {way} {journal}", ("inline", what, in_use)
+            after = ("migrator", "down", "--to", "001") if what == "down" else None
+            scene = DiskScene(name, f"Python API, {what}", ways[way], program, journal, after=after)
+            scenes.append(replace(scene, prepared=what == "down"))
     return scenes
 
 

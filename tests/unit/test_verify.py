@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -119,6 +120,27 @@ def test_a_locked_database_is_no_finding(path: Path, conn: sqlite3.Connection) -
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         structural(other)
     other.close()
+
+
+def test_a_page_that_finds_no_room_is_no_damage(conn: sqlite3.Connection) -> None:
+    """SQLite lists among its findings what the disk did not let it do: that is raised."""
+    conn.executescript("""
+        PRAGMA cache_size = 10;
+        CREATE TABLE t (a);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+            INSERT INTO t SELECT zeroblob(1000) FROM n;
+        BEGIN;
+        UPDATE t SET a = zeroblob(999) WHERE rowid <= 30;
+        """)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        with pytest.raises(sqlite3.OperationalError, match="disk I/O error") as raised:
+            structural(conn)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert raised.value.sqlite_errorcode == sqlite3.SQLITE_IOERR_WRITE
 
 
 def test_violations_are_counted_per_table_and_parent(conn: sqlite3.Connection) -> None:
