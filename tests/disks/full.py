@@ -122,24 +122,25 @@ class Narrow(Stage):
         done = self._run(self.scene.command, faulty=True)
         verdict.code, verdict.log = done.code, done.stderr
         state = self._ask_database(verdict)
-        self._ask_report(verdict, NEVER_KILLED, done, state)
         self._ask_backups(verdict)
+        if self._ended_the_application(done):
+            return
+        self._ask_report(verdict, NEVER_KILLED, done, state)
         if done.code != self.code:
             if state == "old":
                 self._ask_room(verdict, room)
             self._ask_loop(verdict, done, starts)
             self._ask_application(verdict, room)
 
-    def _ask_report(self, verdict: Verdict, fault: Fault, done: Done, state: str) -> None:
+    def _ended_the_application(self, done: Done) -> bool:
         """
-        Ask whether code and last line tell the truth.
+        Tell whether the kernel has ended a program that runs the Python API.
 
-        The kernel may end a program that only opens a WAL database on a full disk, by
-        SIGBUS, since SQLite maps the `-shm`; with the Python API that is the application.
+        SQLite maps the `-shm` of a WAL database: who writes to it where no block is left
+        gets SIGBUS, at an open or a commit of its own as well. Nobody is left to tell
+        how it ended, or to give anything back before the next start.
         """
-        inline, opening = self.scene.command[0] == "inline", "backup.started" not in done.stderr
-        if not (inline and opening and done.code == -signal.SIGBUS and state == "old"):
-            super()._ask_report(verdict, fault, done, state)
+        return self.scene.command[0] == "inline" and done.code == -signal.SIGBUS
 
     def _ask_backups(self, verdict: Verdict) -> None:
         """Where space was short the oldest may have gone, and nothing but the oldest."""
