@@ -113,7 +113,7 @@ def become(
         raise _not_found(path, f"{path!r} does not exist, or its interpreter does not") from error
     except OSError as error:
         msg = f"{path!r} could not be executed: {error.strerror}."
-        hint = "Shorten the arguments or the environment." if error.errno == errno.E2BIG else ""
+        hint = "Shorten the arguments or the environment." if error.errno == errno.E2BIG else _CHECK
         raise NotExecutableError(msg, hint=hint) from error
 
 
@@ -187,7 +187,8 @@ def _examine(path: str, environ: Mapping[str, str], depth: int) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise _not_found(path, f"{path!r} does not exist") from None
     except OSError as error:
-        raise _refuse(path, f"it cannot be looked at ({error.strerror})") from error
+        hint = _OPEN_THE_WAY if error.errno == errno.EACCES else _CHECK
+        raise _refuse(path, f"it cannot be looked at ({error.strerror})", hint) from error
     if stat.S_ISDIR(found.st_mode):
         raise _refuse(path, "it is a directory")
     if not stat.S_ISREG(found.st_mode):
@@ -214,8 +215,7 @@ def _examine_content(
         _examine_binary(path, head, descriptor)
     else:
         what = "it is empty" if not head else "it starts neither as a binary nor with `#!`"
-        hint = "Add a first line such as `#!/bin/sh`, or name the interpreter: `sh SCRIPT`."
-        raise _refuse(path, f"exec format error: {what}", hint)
+        raise _refuse(path, f"exec format error: {what}", _FIRST_LINE)
 
 
 def _examine_binary(path: str, head: bytes, descriptor: int) -> None:
@@ -232,7 +232,8 @@ def _examine_binary(path: str, head: bytes, descriptor: int) -> None:
         why = f"{path!r} needs the loader {loader!r}, which does not exist: it was built for {libc}"
         raise _not_found(path, why, "Build it for this image's libc, or statically.")
     if not os.access(loader, os.X_OK, effective_ids=True):
-        raise _refuse(path, f"its loader {loader!r} may not be executed")
+        hint = f"Make it executable in the image: `chmod a+x {quote(loader)}`."
+        raise _refuse(path, f"its loader {loader!r} may not be executed", hint)
 
 
 def _examine_script(path: str, head: bytes, environ: Mapping[str, str], depth: int) -> None:
@@ -240,9 +241,9 @@ def _examine_script(path: str, head: bytes, environ: Mapping[str, str], depth: i
     line = head[2:].split(b"\n", 1)[0]
     words = [os.fsdecode(word) for word in line.strip(b" \t\0").split(None, 1)]
     if not words:
-        raise _refuse(path, "exec format error: no interpreter stands after its `#!`")
+        raise _refuse(path, "exec format error: no interpreter stands after its `#!`", _FIRST_LINE)
     if depth >= _MOST_INTERPRETERS:
-        raise _refuse(path, "its interpreters are scripts that lead nowhere")
+        raise _refuse(path, "its interpreters are scripts that lead nowhere", _FIRST_LINE)
     if line.endswith(b"\r") and not os.path.exists(os.fsdecode(line.strip(b" \t"))):
         why = f"the first line of {path!r} ends in CRLF, so its interpreter is not found"
         raise _not_found(
@@ -256,7 +257,9 @@ def _examine_script(path: str, head: bytes, environ: Mapping[str, str], depth: i
         why = f"the interpreter of {path!r} is missing: {error.message[:-1]}"
         raise _not_found(path, why, "Install it, or correct the script's first line.") from error
     except NotExecutableError as error:
-        raise _refuse(path, f"its interpreter cannot be: {error.message[:-1]}") from error
+        why = f"its interpreter cannot be: {error.message[:-1]}"
+        hint = _FIRST_LINE if error.hint == _CHECK else error.hint
+        raise _refuse(path, why, hint) from error
 
 
 def _examine_env(words: str, environ: Mapping[str, str], depth: int) -> None:
@@ -278,9 +281,14 @@ def _forbidden(path: str, found: os.stat_result) -> NotExecutableError:
 
 
 def _refuse(path: str, why: str, hint: str = "") -> NotExecutableError:
-    return NotExecutableError(f"{path!r} cannot be executed: {why}.", hint=hint)
+    return NotExecutableError(f"{path!r} cannot be executed: {why}.", hint=hint or _CHECK)
 
 
 def _not_found(command: str, why: str, hint: str = "") -> CommandNotFoundError:
     msg = f"The command {command!r} was not found: {why}."
     return CommandNotFoundError(msg, hint=hint or "Check the command and PATH of the image.")
+
+
+_CHECK = "Check the command of the image: it has to name a file that can be executed."
+_FIRST_LINE = "Give it a first line such as `#!/bin/sh`, or name the interpreter: `sh SCRIPT`."
+_OPEN_THE_WAY = "Open the directories above it in the image: `chmod a+x DIRECTORY`."

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from migrator.backups import backup
@@ -40,7 +41,7 @@ def status(host: Host, *, as_json: bool) -> Answer:
     found: Survey | None = None
     try:
         found = host.survey()
-        problems = _problems(found)
+        problems = _problems(host, found)
     except InterruptedRunError:
         raise
     except MigratorError as error:
@@ -53,6 +54,7 @@ def plan_(host: Host, *, as_json: bool) -> Answer:
     """Say what `up` would do, and the space that it needs."""
     found = host.survey()
     judge(host.settings, host.layout, found, host.emit)
+    found = replace(found, pending=_during(host, found).pending)
     way = _way(host, found)
     needed = 0
     if found.pending and found.sight.exists:
@@ -189,10 +191,8 @@ def _verify_history(host: Host, found: Survey) -> None:
 # --- the parts of `status` and `plan` ---------------------------------------
 
 
-def _problems(found: Survey) -> list[Problem]:
-    problems = list(found.problems)
-    with contextlib.suppress(MisfitError):
-        problems += changed(found)
+def _problems(host: Host, found: Survey) -> list[Problem]:
+    problems = [*found.problems, *_in_texts(host, found)]
     if found.sight.foreign is not None and found.pending:
         other = found.sight.foreign
         message = f"The database has a history of {other.tool} (table {other.table!r})."
@@ -204,6 +204,22 @@ def _problems(found: Survey) -> list[Problem]:
         message = "A run was interrupted; the next start settles it."
         problems.append(Problem("interrupted", "", message))
     return problems
+
+
+def _in_texts(host: Host, found: Survey) -> tuple[Problem, ...]:
+    """Return what is wrong with the files' texts: the first that cannot be read, or the changed."""
+    try:
+        if isinstance(host.source, DirectorySource):
+            host.source.scripts()
+        return changed(found)
+    except MisfitError as error:
+        return (Problem(error.reason, str(error.data.get("version", "")), error.message),)
+
+
+def _refused(host: Host, found: Survey) -> bool:
+    """Tell whether a start with nothing pending is refused: the database is newer."""
+    kinds = {problem.kind for problem in found.problems}
+    return "newer" in kinds - set(host.settings.accept)
 
 
 def _backups(host: Host) -> list[Backup]:
@@ -225,7 +241,12 @@ def _status(host: Host, found: Survey | None, problems: list[Problem]) -> dict[s
     return {
         "database": str(host.layout.database),
         "exists": found.sight.exists if found is not None else os.path.exists(host.layout.database),
-        "up_to_date": found is not None and found.up_to_date and found.sight.exists,
+        "up_to_date": (
+            found is not None
+            and found.up_to_date
+            and found.sight.exists
+            and not _refused(host, found)
+        ),
         "running": _running(found),
         "applied": [] if found is None else [_row(row) for row in _known(host, found)],
         "pending": [] if found is None else _pending(_during(host, found)),

@@ -123,8 +123,9 @@ def cannot_write(number: int | None, path: Path) -> BackupError:
     if number in FULL:
         return BackupError(msg, hint=_ROOM, reason="backup.no_space")
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        directory = path if os.path.isdir(path) else path.parent
         hint = (
-            f"Let user {os.geteuid()} write to {str(path.parent)!r}, "
+            f"Let user {os.geteuid()} write to {str(directory)!r}, "
             "or name another directory with --backup-dir."
         )
         return BackupError(msg, hint=hint, reason="backup.permission")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from migrator.definitions.registry import parse_source
 from migrator.definitions.source import list_directory
 from migrator.errors import DiskError, NoPermissionError, UsageError
 from migrator.model import Entry
@@ -61,12 +62,14 @@ def create(directory: Path, name: str, sql: bool) -> Path:
         The file's path.
 
     Raises:
-        UsageError: The name has no letters or digits, or the file exists.
+        UsageError: The name has no letters or digits, the file exists, or the
+            migrations are a registry.
         MisfitError: The directory holds names that only look like migrations.
         NoPermissionError: The file cannot be created.
         DiskError: The disk failed.
     """
     stem, suffix = _name(name, sql)
+    _refuse_registry(directory)
     entries = list_directory(directory) if directory.exists() else ()
     path = directory / f"{_next_version(entries)}_{stem}{suffix}"
     title = stem.replace("_", " ").capitalize()
@@ -88,6 +91,13 @@ def create(directory: Path, name: str, sql: bool) -> Path:
         msg = f"The migration {str(path)!r} cannot be written: {error.strerror}."
         raise DiskError(msg, hint="Look at the file system of the migrations.") from error
     return path
+
+
+def _refuse_registry(directory: Path) -> None:
+    if parse_source(str(directory)) is not None:
+        msg = f"{str(directory)!r} is a registry, and `new` makes files in a directory."
+        hint = "Add the migration to the registry's own file, or name a directory."
+        raise UsageError(msg, hint=hint)
 
 
 def _name(name: str, sql: bool) -> tuple[str, str]:

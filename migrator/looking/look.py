@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from migrator.errors import DamagedError
 from migrator.looking import foreign
 from migrator.looking.foreign import ForeignHistory
 from migrator.looking.history import History
 from migrator.looking.place import (
     explained_at_once,
+    no_file,
     refuse_no_directory,
     refuse_odd_sidecars,
 )
@@ -233,8 +233,5 @@ def _size(path: Path) -> int | None:
         except FileNotFoundError:
             return None
     if not stat.S_ISREG(found.st_mode):
-        what = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
-        message = f"{str(path)!r} is {what}, not a SQLite database."
-        hint = "Point `--database` (MIGRATOR_DATABASE) at a file inside that directory."
-        raise DamagedError(message, hint=hint, reason="database.not_a_file")
+        raise no_file(path, found.st_mode)
     return found.st_size

@@ -105,13 +105,8 @@ def check_file(database: Path) -> bool:
         found = os.stat(database)
     except FileNotFoundError:
         return False
-    if stat.S_ISDIR(found.st_mode):
-        msg = f"{str(database)!r} is a directory, where the database file should be."
-        hint = "Name the file in `--database` (MIGRATOR_DATABASE), not its directory."
-        raise DamagedError(msg, hint=hint, reason="database.is_directory")
     if not stat.S_ISREG(found.st_mode):
-        msg = f"{str(database)!r} is {_type(found.st_mode)}, where the database file should be."
-        raise DamagedError(msg, hint="Name a regular file.", reason="database.not_a_file")
+        raise no_file(database, found.st_mode)
     refuse_odd_sidecars(database)
     links = found.st_nlink - _own_links(database, found)
     if links > 1:
@@ -124,6 +119,15 @@ def check_file(database: Path) -> bool:
         )
         raise NotReadyError(msg, hint=hint, reason="database.hard_links", retryable=False)
     return True
+
+
+def no_file(database: Path, mode: int) -> DamagedError:
+    """Return the error of something else than a file in the database's place."""
+    msg = f"{str(database)!r} is {_type(mode)}, where the database file should be."
+    if stat.S_ISDIR(mode):
+        hint = "Name the file in `--database` (MIGRATOR_DATABASE), not its directory."
+        return DamagedError(msg, hint=hint, reason="database.is_directory")
+    return DamagedError(msg, hint="Name a regular file.", reason="database.not_a_file")
 
 
 def _refuse_long_name(database: Path) -> None:
@@ -200,6 +204,7 @@ def strays(database: Path, backup_dir: Path) -> tuple[Path, ...]:
 
 def _type(mode: int) -> str:
     kinds = (
+        (stat.S_ISDIR, "a directory"),
         (stat.S_ISFIFO, "a named pipe"),
         (stat.S_ISSOCK, "a socket"),
         (stat.S_ISCHR, "a device"),

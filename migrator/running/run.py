@@ -24,7 +24,7 @@ from migrator.running import proof
 from migrator.running.inplace import GuardDesk, begin, commit
 from migrator.running.steps import run_batch
 from migrator.safety.context import Batch, Context
-from migrator.safety.live import Live, open_live, open_plain
+from migrator.safety.live import STOP_IT, Live, open_live, open_plain
 from migrator.safety.on_failure import explained, restored_on_failure, undone_on_failure
 from migrator.safety.phases import Report, enter, note, report, uninterrupted
 from migrator.safety.recovery import settle
@@ -140,7 +140,8 @@ def execute(ctx: Context, batch: Batch, reason: str) -> Report:
     """Run a batch on an existing database, whichever way it needs."""
     if not batch.transactional:
         refuse_beside_others(ctx)
-    with contextlib.closing(open_live(ctx)) as live:
+    hint = "" if batch.transactional else STOP_IT
+    with contextlib.closing(open_live(ctx, hint)) as live:
         way = _in_place if batch.transactional else _on_copy
         saved = way(ctx, batch, live, reason)
     housekeep(ctx, saved)

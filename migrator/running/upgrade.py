@@ -125,4 +125,6 @@ def _still_pending(host: Host, found: Survey) -> NotReadyError:
         " and `--migrate wait` leaves them to another run."
     )
     hint = "Start the one that migrates (`--migrate run`), or allow more with `--wait-timeout`."
+    if found.sight.running:
+        hint = "Start again when the run under way has ended, or allow more with `--lock-timeout`."
     return NotReadyError(message, hint=hint, reason="migrations.pending")

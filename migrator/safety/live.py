@@ -90,17 +90,22 @@ class Live:
         return not busy
 
 
-def open_live(ctx: Context) -> Live:
+def open_live(ctx: Context, hint: str = "") -> Live:
     """
     Open the database for this run, waiting within its budget until that is possible.
 
     Alone, unless `--in-use allow` was said: then beside others, with no lock yet.
 
+    Args:
+        ctx: The run.
+        hint: What to do where somebody uses it, if `--in-use allow` is no way out.
+
     Raises:
         NotReadyError: Somebody else still used it at the end of the budget.
         DamagedError: It is no SQLite database.
     """
-    return _waiting(ctx, lambda: _open_once(ctx))
+    hint = hint or (_HINT if ctx.settings.in_use == "wait" else STOP_IT)
+    return _waiting(ctx, lambda: _open_once(ctx, hint), hint)
 
 
 def open_plain(ctx: Context) -> sqlite3.Connection:
@@ -110,7 +115,7 @@ def open_plain(ctx: Context) -> sqlite3.Connection:
     Raises:
         NotReadyError: Somebody else still had it locked at the end of the budget.
     """
-    return _waiting(ctx, lambda: _open_plain_once(ctx.layout.database))
+    return _waiting(ctx, lambda: _open_plain_once(ctx.layout.database), STOP_IT)
 
 
 def _open_plain_once(path: Path) -> sqlite3.Connection:
@@ -123,7 +128,7 @@ def _open_plain_once(path: Path) -> sqlite3.Connection:
     return conn
 
 
-def _open_once(ctx: Context) -> Live:
+def _open_once(ctx: Context, hint: str) -> Live:
     path = ctx.layout.database
     alone = ctx.settings.in_use == "wait"
     raw = None
@@ -131,7 +136,7 @@ def _open_once(ctx: Context) -> Live:
         with protection.allowed():
             raw = LiveFile.open(path)
     try:
-        _require_unopened(raw)
+        _require_unopened(raw, hint)
         # SQLite keeps one directory for temporary files in the whole process.
         temporary = None if ctx.inline else ctx.layout.temporary
         guard = open_guard(path, exclusive=alone, temporary=temporary)
@@ -149,25 +154,25 @@ def _open_once(ctx: Context) -> Live:
     return live
 
 
-def _require_unopened(raw: LiveFile | None) -> None:
+def _require_unopened(raw: LiveFile | None, hint: str) -> None:
     """Raise where another process has the file open, idle as it may be."""
     if raw is not None and raw.lease_free() is False:
-        raise in_use(raw.path)
+        raise in_use(raw.path, hint)
 
 
-def _waiting(ctx: Context, attempt: Callable[[], T]) -> T:
+def _waiting(ctx: Context, attempt: Callable[[], T], hint: str) -> T:
     def once() -> T:
         try:
             return attempt()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             if is_busy(error):
-                raise in_use(ctx.layout.database) from error
+                raise in_use(ctx.layout.database, hint) from error
             raise of_sqlite(error, ctx.layout.database, "when it was opened") from error
 
     return wait_until_ready(once, ctx.deadline, ctx.emit, ready="The database is free.")
 
 
-def in_use(path: Path, hint: str = "", doing: str = "") -> NotYetError:
+def in_use(path: Path, hint: str, doing: str = "") -> NotYetError:
     """Say that somebody uses the database, and who, as far as that can be seen."""
     users = who_has_open(path)
     if users:
@@ -180,7 +185,7 @@ def in_use(path: Path, hint: str = "", doing: str = "") -> NotYetError:
         )
     cause = NotReadyError(
         f"The database {str(path)!r} is in use{doing}: {who}.",
-        hint=hint or _HINT,
+        hint=hint,
         reason="database.in_use",
         data={"users": [{"pid": pid, "command": name} for pid, name in users[:_MOST_NAMED]]},
     )
@@ -192,3 +197,8 @@ _HINT = (
     " allow more time with `--wait-timeout`,"
     " or migrate beside readers with `--in-use allow` (MIGRATOR_IN_USE=allow)."
 )
+STOP_IT = (
+    "Stop it first (docker compose stop; in Kubernetes scale it to 0), or allow more time with"
+    " `--wait-timeout`."
+)
+"""What to do where the database is needed alone, whatever `--in-use` says."""

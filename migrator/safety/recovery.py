@@ -14,7 +14,7 @@ from migrator.backups import backup
 from migrator.errors import DamagedError, RestoreError, UsageError
 from migrator.safety.context import Context
 from migrator.safety.litter import remove_litter
-from migrator.safety.live import open_live, open_plain
+from migrator.safety.live import STOP_IT, open_live, open_plain
 from migrator.safety.writeback import move_in, refuse_damaged, write_back
 from migrator.storage import state
 from migrator.storage.state import RunState
@@ -124,7 +124,7 @@ def _resume(ctx: Context, left: RunState) -> None:
         move_in(ctx, chosen)
         return
     try:
-        live = open_live(ctx)
+        live = open_live(ctx, STOP_IT)
     except DamagedError:
         move_in(ctx, chosen)
         return

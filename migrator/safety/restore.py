@@ -17,7 +17,7 @@ from migrator.errors import (
 )
 from migrator.report.hints import command
 from migrator.safety.context import Context
-from migrator.safety.live import Live, open_live
+from migrator.safety.live import STOP_IT, Live, open_live
 from migrator.safety.on_failure import (
     as_before_without_room,
     cleared_on_failure,
@@ -60,7 +60,7 @@ def restore(ctx: Context, wanted: str | None, before: str | None) -> Report:
         if not ctx.layout.database.exists():
             return _place(ctx, chosen)
         try:
-            live = open_live(ctx)
+            live = open_live(ctx, STOP_IT)
         except DamagedError:
             return _replace(ctx, chosen)
         with contextlib.closing(live):

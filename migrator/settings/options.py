@@ -286,10 +286,10 @@ def migrations_source(texts: Mapping[str, str], environ: Mapping[str, str]) -> s
     Find where the migrations are, for `new`, which needs no database.
 
     Raises:
-        UsageError: The text that decides is no value.
+        UsageError: The text that decides is no value, of this option or another one.
     """
-    option = next(option for option in ENGINE_OPTIONS if option.field == "migrations")
-    source: str = option_value(option, texts, environ)
+    found = {option.field: option_value(option, texts, environ) for option in ENGINE_OPTIONS}
+    source: str = found["migrations"]
     return source
 
 

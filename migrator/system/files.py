@@ -107,7 +107,8 @@ def refusal(error: OSError, path: Path, doing: str) -> MigratorError:
     msg = f"While {doing} {str(path)!r}: {said}."
     match error.errno:
         case errno.EACCES | errno.EPERM:
-            hint = f"Give user {os.geteuid()} write permission on {str(path.parent)!r}."
+            directory = path if os.path.isdir(path) else path.parent
+            hint = f"Give user {os.geteuid()} permission to read and write {str(directory)!r}."
             return NoPermissionError(msg, hint=hint)
         case errno.EROFS | errno.ENOENT:
             gone = error.errno == errno.ENOENT

@@ -240,6 +240,7 @@ def test_status_shows_a_run_under_way(call, database, migrations, tmp_path):
         found = loaded(status)
         check = call("check")
         text = call("status").stdout
+        planned = loaded(call("plan", "--json"))
         go.touch()
         done = run.finish()
     assert 0 == status.code
@@ -252,6 +253,70 @@ def test_status_shows_a_run_under_way(call, database, migrations, tmp_path):
     assert found["running"]["run_id"] in text
     assert 75 == check.code
     assert not found["up_to_date"]
+    assert found["pending"] == planned["pending"]
+
+
+def test_what_is_pending_during_a_run_is_what_is_left_to_it(call, database, migrations, tmp_path):
+    """What an earlier run applied is not pending for `status` or `plan` while nobody may read it."""
+    call("up")
+    go = tmp_path / "go"
+    write_migrations(
+        migrations,
+        {
+            "003_slow.py": f"""
+            import os, time
+
+            def up(conn):
+                while not os.path.exists({str(go)!r}):
+                    time.sleep(0.01)
+            """
+        },
+    )
+    given = ("up", "--database", database, "--migrations", migrations)
+    with running("migrator", *given, directory=tmp_path) as run:
+        run.wait_for("migration.started")
+        found = loaded(call("status", "--json"))
+        planned = loaded(call("plan", "--json"))
+        go.touch()
+        run.finish()
+    expected = [{"version": "003", "name": "slow", "file": "003_slow.py"}]
+    assert (expected, expected) == (found["pending"], planned["pending"])
+
+
+def test_status_is_not_up_to_date_where_a_start_would_be_refused(call, database):
+    """A newer database is `up_to_date` only where that is accepted, as `check` has it."""
+    call("up")
+    make_database(database, "INSERT INTO migrations (version, name) VALUES ('009', 'nine')")
+    for more, code in (((), 78), (("--accept", "newer"), 0)):
+        found = loaded(call("status", "--json", *more))
+        assert (code == 0, []) == (found["up_to_date"], found["pending"])
+        assert ["newer"] == [problem["kind"] for problem in found["problems"]]
+        assert code == call("check", *more).code
+
+
+def test_status_reports_a_file_that_cannot_be_read(call, migrations):
+    """What `plan` refuses is a problem for `status`, with the version and the same sentence."""
+    write_migrations(migrations, {"003_open.sql": "CREATE TABLE broken (id INTEGER"})
+    refused = call("plan")
+    result = call("status", "--json")
+    (problem,) = loaded(result)["problems"]
+    assert (0, 78) == (result.code, refused.code)
+    assert {
+        "kind": refused.finished["reason"],
+        "version": "003",
+        "message": refused.finished["error"],
+    } == problem
+
+
+@pytest.mark.parametrize("name", ["check", "plan", "verify"])
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+def test_a_look_at_what_is_no_file_says_what_it_is(call, database, name, kind):
+    """Reason and hint are those of a start: only a directory has a file in it to be named."""
+    database.unlink()
+    database.mkdir() if kind == "directory" else os.mkfifo(database)
+    end = call(name).finished
+    assert (65, call("up").finished["reason"]) == (end["exit_code"], end["reason"])
+    assert ("directory" in end["hint"]) == (kind == "directory")
 
 
 def test_status_reports_problems_and_exits_0(call, database, migrations):
@@ -533,6 +598,29 @@ def test_new_prints_the_path_that_it_made(migrations, flag, suffix):
     assert path.read_text()
     again = run_migrator("new", "more", "--migrations", migrations)
     assert "004_more.py" == Path(again.stdout.strip()).name
+
+
+@pytest.mark.parametrize("source", ["app.py", "app.py:make", "gone.py:make"])
+def test_new_is_not_for_a_registry(tmp_path, source):
+    """A registry's migrations are in its own file: 64, and nothing is created."""
+    (tmp_path / "app.py").write_text("def make(path): ...\n")
+    result = run_migrator("new", "x", "--migrations", source, cwd=tmp_path)
+    assert (64, "") == (result.code, result.stdout)
+    assert "registry" in result.finished["error"]
+    assert ["app.py"] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("flag", ["--log-level", "--database", "--backup-keep"])
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_new_reads_every_option(migrations, flag, how):
+    """A bad value is 64 for `new` as well, although it needs no database."""
+    before = sorted(os.listdir(migrations))
+    name = "MIGRATOR_" + flag.strip("-").replace("-", "_").upper()
+    words, env = ((flag, "sqlite:///x"), {}) if how == "flag" else ((), {name: "sqlite:///x"})
+    result = run_migrator("new", "x", "--migrations", migrations, *words, env=env)
+    assert (64, "") == (result.code, result.stdout)
+    assert (flag if how == "flag" else name) in result.finished["error"]
+    assert before == sorted(os.listdir(migrations))
 
 
 # --- baseline ----------------------------------------------------------------------

@@ -238,6 +238,22 @@ def test_wait_beside_a_runner(database, tmp_path):
     assert "lock.acquired" not in result.names
 
 
+def test_wait_beside_a_runner_that_lasts_too_long(database, tmp_path):
+    """Then `--migrate wait` ends with 69, and names the time that ran out."""
+    go = tmp_path / "go"
+    migrations = write_migrations(tmp_path / "m", {"001_held.py": HELD.format(go=str(go))})
+    given = ("--database", database, "--migrations", migrations)
+    with running("entrypoint", *given, directory=tmp_path) as runner:
+        runner.wait_for("migration.started")
+        times = ("--wait-timeout", "0", "--lock-timeout", "0")
+        result = run_entrypoint(*given, "--migrate", "wait", *times, "--", "true")
+        go.touch()
+        runner.finish()
+
+    assert (69, "migrations.pending") == (result.code, result.finished["reason"]), result.stderr
+    assert "--lock-timeout" in result.finished["hint"]
+
+
 def test_wait_without_a_runner(database, migrations, tmp_path):
     """`--migrate wait` ends with 69 where nobody migrates, and has created nothing."""
     before = sorted(os.listdir(database.parent))

@@ -95,6 +95,22 @@ def test_left_in_time(holder, in_mode, migrations, tmp_path):
     assert {"users", "notes", "tags", "migrations"} == tables(in_mode)
 
 
+@pytest.mark.parametrize("in_use", ["wait", "allow"])
+def test_restore_needs_it_alone(in_use, in_mode, migrations):
+    """`restore` is refused with any `--in-use`, and does not advise another one."""
+    given = ("--database", in_mode, "--migrations", migrations)
+    assert 0 == run_migrator("up", *given).code
+    before = logical_digest(in_mode)
+    with others.read_transaction(in_mode):
+        more = ("--in-use", in_use, "--wait-timeout", "0")
+        result = run_migrator("restore", "latest", *given, *more)
+
+    assert 69 == result.code, result.stderr
+    assert "database.in_use" == result.finished["reason"]
+    assert "--in-use" not in result.finished["hint"]
+    assert before == logical_digest(in_mode)
+
+
 def test_way_b_refused_too(in_mode, tmp_path):
     """A run on a copy needs the database alone as well."""
     migrations = write_migrations(
@@ -104,6 +120,7 @@ def test_way_b_refused_too(in_mode, tmp_path):
         result = run_migrator(*arguments(in_mode, migrations, "--wait-timeout", "0.5"))
 
     assert 69 == result.code, result.stderr
+    assert "--in-use" not in result.finished["hint"]
     assert {"users", "notes"} == tables(in_mode)
 
 

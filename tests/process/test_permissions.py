@@ -69,3 +69,35 @@ def test_command(command: str, closed: list[str], other_user: tuple[int, int]) -
     else:
         assert result.code == 0, result.stderr
         assert "belongs to 1000:1000 with mode 0750" in result.stdout
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("mode", "command", "code"),
+    [(0o755, "up", 73), (0o700, "up", 73), (0o700, "backups", 77), (0o700, "restore latest", 77)],
+)
+def test_backup_directory_of_another_user(
+    mode: int, command: str, code: int, open_path: Path, other_user: tuple[int, int]
+) -> None:
+    """What must be opened is the backup directory itself, and doing what the hint says helps."""
+    volume = open_path / "data"
+    database = make_database(volume / "app.db", "CREATE TABLE users (id)")
+    migrations = write_migrations(open_path / "migrations", {"001_a.sql": "CREATE TABLE a (id);"})
+    directory = volume / "backups"
+    directory.mkdir()
+    for path in (migrations, *migrations.iterdir()):
+        path.chmod(0o755)
+    for path in (volume, database):
+        os.chown(path, *other_user)
+    directory.chmod(mode)
+    given = ("--database", database, "--migrations", migrations, "--wait-timeout", "0")
+
+    def called() -> Result:
+        return run_migrator(*command.split(), *given, prefix=as_user(other_user), cwd="/")
+
+    result = called()
+    assert code == result.code, result.stderr
+    assert repr(str(directory)) in result.finished["hint"]
+    os.chown(directory, *other_user)
+    directory.chmod(0o700)
+    assert called().code == (64 if command == "restore latest" else 0)

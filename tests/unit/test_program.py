@@ -34,6 +34,7 @@ def refused(command: object, environ: Mapping[str, str] | None = None) -> Migrat
     """Return the error of a command that cannot be executed."""
     with pytest.raises((CommandNotFoundError, NotExecutableError)) as caught:
         program.resolve(str(command), environ or {"PATH": "/usr/bin:/bin"})
+    assert caught.value.hint
     return caught.value
 
 
