@@ -100,9 +100,9 @@ BUGS = (
             "migrator/safety/recovery.py",
             "    remove_litter(ctx.layout)\n    outcome = _settle(ctx, left)\n",
             "    outcome = _settle(ctx, left)\n    remove_litter(ctx.layout)\n",
-            "down copy wal",
+            "up copy wal mapping",
         ),
-        "btrfs quota",
-        (4000, 4200),
+        "ext4",
+        (1792, 2048),
     ),
 )

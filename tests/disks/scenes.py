@@ -66,6 +66,24 @@ _SWALLOW = {
             conn.execute("UPDATE users SET name = upper(name)")
         '''
 }
+_BUS = {
+    "002_map.py": f'''
+        """Ends as the kernel ends who writes to a mapped page for which there is no block."""
+
+        import os
+        import signal
+
+        transactional = False
+
+        def up(conn):
+            try:
+                conn.execute("CREATE TABLE grown (id INTEGER PRIMARY KEY, data BLOB)")
+                conn.execute("INSERT INTO grown VALUES (1, zeroblob({GROWTH}))")
+                conn.commit()
+            except Exception:
+                os.kill(os.getpid(), signal.SIGBUS)
+        '''
+}
 _MEANWHILE = {
     "000_meanwhile.py": '''
         """Somebody else fills the disk meanwhile, as far as a file beside the migrations says."""
@@ -152,6 +170,7 @@ def _scenes() -> list[DiskScene]:
         swallow = {name: text.replace("{flag}", flag) for name, text in _SWALLOW.items()}
         name = f"up {way} delete swallowing"
         scenes.append(DiskScene(name, "up", {**_CHANGE, **swallow}, journal="delete"))
+    scenes.append(DiskScene("up copy wal mapping", "up", {**_CHANGE, **_BUS}, journal="wal"))
     scenes.append(
         DiskScene("up in-place delete crowded", "up", ways["in-place"], journal="delete", crowd=3)
     )
