@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from migrator.system.deadline import Deadline
 
 _GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENODEV})
+_NAMED = 3
+"""How many of what a database has left behind are named."""
 _LARGEST = 16 << 20
 _NAME_MAX = 255
 """Bytes of a name on any file system of Linux (path_resolution(7))."""
@@ -171,10 +173,12 @@ def check_missing(database: Path, backup_dir: Path, create: str) -> None:
             f"{str(database)!r} does not exist, but {str(found[0])!r} does: a database was here,"
             " so this is no first install."
         )
-        hint = (
-            "Bring the database back (`migrator backups`, `migrator restore latest`), or move"
-            f" {', '.join(repr(str(path)) for path in found[:3])} away to begin anew."
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        named = ", ".join(repr(str(path)) for path in found[:_NAMED])
+        how = (
+            " (`migrator backups`, `migrator restore latest`)" if found[-1].suffix == ".db" else ""
         )
+        hint = f"Bring the database back{how}, or move {named}{more} away to begin anew."
         raise NotYetError(
             NotReadyError(
                 msg, hint=hint, reason="database.missing", data={"found": [str(p) for p in found]}

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from migrator.definitions.source import version_key
-from migrator.errors import MissingDownError, MissingFileError, NotReadyError, UsageError
+from migrator.errors import (
+    MigratorError,
+    MissingDownError,
+    MissingFileError,
+    NotReadyError,
+    UsageError,
+)
 from migrator.looking.survey import Survey, say_plan, survey
 from migrator.model import Applied, Entry, Script
 from migrator.report.hints import command
@@ -39,7 +45,7 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Report:
         if not rows:
             return report("up_to_date")
         scripts = ctx.source.scripts()
-        chosen = [_script(row, scripts) for row in rows]
+        chosen = [_script(ctx, row, scripts) for row in rows]
         keys = {row.key for row in rows}
         undone = [each for each in scripts if each.entry.key in keys]
         refuse_changed(ctx, _without_order(found), undone)
@@ -47,7 +53,7 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Report:
         say_plan(ctx.emit, found, ctx.way)
         loaded = load(ctx, chosen)
         for script in loaded:
-            _refuse_without_down(script, loaded=True)
+            _refuse_without_down(ctx, script, loaded=True)
         return execute(ctx, Batch(loaded, found.applied, down=True), "down")
 
 
@@ -93,26 +99,34 @@ def _chosen(
     raise UsageError(message, hint=hint, data={"version": to})
 
 
-def _script(row: Applied, scripts: Sequence[Script]) -> Script:
+def _script(ctx: Context, row: Applied, scripts: Sequence[Script]) -> Script:
     for script in scripts:
         if script.entry.key == row.key:
-            _refuse_without_down(script, loaded=False)
+            _refuse_without_down(ctx, script, loaded=False)
             return script
     message = f"Migration {row.identity} ({row.name}) is applied and has no file here any more."
-    hint = f"Bring its file back, or go back to the backup from before it with {_restore(row)}."
+    hint = _way_back(ctx, row, "Bring its file back")
     raise MissingFileError(message, hint=hint, data={"version": row.identity, "name": row.name})
 
 
-def _restore(migration: Applied | Entry) -> str:
-    return f"`{shlex.join(('migrator', 'restore', '--before', migration.identity))}`"
+def _way_back(ctx: Context, migration: Applied | Entry, otherwise: str) -> str:
+    """Say what else can be done, and name the backup from before a migration where there is one."""
+    from migrator.safety.restore import choose
+
+    try:
+        choose(ctx, None, migration.identity)
+    except MigratorError:
+        return f"{otherwise}; no backup here is from before it."
+    line = shlex.join(("migrator", "restore", "--before", migration.identity))
+    return f"{otherwise}, or go back to the backup from before it with `{line}`."
 
 
-def _refuse_without_down(script: Script, *, loaded: bool) -> None:
+def _refuse_without_down(ctx: Context, script: Script, *, loaded: bool) -> None:
     has = callable(script.down) or script.sql_down is not None
     if has if loaded else script.has_down:
         return
     entry = script.entry
     message = f"Migration {entry.label} has no `down`, so it cannot be undone."
-    hint = f"Go back to the backup from before it with {_restore(entry)}."
+    hint = _way_back(ctx, entry, "Write one")
     data = {"version": entry.version, "name": entry.name, "file": entry.file}
     raise MissingDownError(message, hint=hint, data=data)

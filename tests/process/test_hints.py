@@ -258,6 +258,31 @@ def test_undoing_without_a_file(one_place):
     assert history(one_place.database) == ["001"]
 
 
+@pytest.mark.parametrize("reason", ["migrations.no_down", "history.missing"])
+def test_undoing_what_no_backup_is_from_before(one_place, reason):
+    """Of the first install there is no backup: no command is named that would find none."""
+    if reason == "history.missing":
+        (one_place.migrations / "001_a.sql").unlink()
+    (one_place.migrations / "002_b.sql").write_text(
+        "-- migrate:up\nCREATE TABLE b (id);\n-- migrate:down\nDROP TABLE b;\n"
+    )
+    accepted = ("--accept", "changed,missing", "--steps", "2")
+    end = assert_failed(one_place.migrator("down", *accepted), 78, reason)
+    assert commands(end["hint"]) == []
+    result = one_place.migrator("restore", "--before", "001")
+    assert_failed(result, 64, "backup.unknown")
+
+
+def test_a_stray_file_without_a_backup(one_place):
+    """Beside a `-wal` alone no command is named that would find nothing to bring back."""
+    for backup in (one_place.root / "kept here").iterdir():
+        backup.unlink()
+    one_place.database.rename(f"{one_place.database}-wal")
+    end = assert_failed(one_place.start(), 69, "database.missing")
+    assert commands(end["hint"]) == []
+    assert f"{one_place.database}-wal" in end["hint"]
+
+
 def test_a_lost_database_is_brought_back(place):
     """Where backups lie without their database, the commands named list them and bring it back."""
     place.database.unlink()
