@@ -241,4 +241,14 @@ BUGS = (
         ("all-after",),
         ("pwrite app.db.migrator/work.db",),
     ),
+    Bug(
+        "a history that is kept by name does not say which run wrote it",
+        "migrator/looking/history.py",
+        '            "run_id": run_id,\n',
+        '            "run_id": None if self.by_name else run_id,\n',
+        "registry up delete clean",
+        ("worker-after",),
+        ("unlink app.db-journal",),
+        late=True,
+    ),
 )
