@@ -77,7 +77,7 @@ def look(layout: Layout, history: History) -> Sight:
     refuse_no_directory(layout.database.parent)
     _size(layout.database)
     running = lock.probe(layout.lock)
-    unfinished = state.read(layout.state)
+    unfinished = state.read(layout.state, layout.database)
     size = _size(layout.database)
     with explained_at_once(layout.database.parent):
         refuse_odd_sidecars(layout.database)

@@ -6,9 +6,11 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from migrator.errors import MisfitError
+from migrator.system.access import denied
 from migrator.system.files import (
     fsync_directory,
     kind_of,
@@ -75,9 +77,13 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def read(path: Path) -> RunState | None:
+def read(path: Path, database: Path | None = None) -> RunState | None:
     """
     Read what the last run noted; None where none is unfinished.
+
+    Args:
+        path: The note.
+        database: Whose it is, to name all that has to change where it may not be read.
 
     Raises:
         MisfitError: A later version wrote it, or it is damaged.
@@ -89,6 +95,8 @@ def read(path: Path) -> RunState | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise denied(path, "may not be read", database) from error
     except OSError as error:
         raise refusal(error, path, "reading") from error
     try:
@@ -156,7 +164,7 @@ def _unreadable(path: Path) -> MisfitError:
         f"{str(path)!r} does not hold what this program writes there, "
         "so what the last run was doing is unknown.",
         hint="No crash leaves it so. Compare the database with its newest backup, "
-        f"then delete the file: rm '{path}'",
+        f"then delete the file: `rm {quote(str(path))}`.",
         reason="state.unreadable",
     )
 

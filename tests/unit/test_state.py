@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import stat
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -114,7 +116,18 @@ def test_what_no_crash_can_leave_is_not_guessed_at(path: Path, text: str) -> Non
     with pytest.raises(MisfitError, match=re.escape(str(path))) as caught:
         state.read(path)
     assert caught.value.reason == "state.unreadable"
-    assert f"rm '{path}'" in caught.value.hint
+    assert f"`rm {quote(str(path))}`" in caught.value.hint
+
+
+def test_the_command_that_deletes_it_names_it_whatever_it_is_called(tmp_path: Path) -> None:
+    """It is typed as it was printed, where a directory has a quote and a blank in its name."""
+    path = tmp_path / "the owner's data" / "state.json"
+    path.parent.mkdir()
+    path.write_text("?")
+    with pytest.raises(MisfitError) as caught:
+        state.read(path)
+    command = caught.value.hint.split("`")[1]
+    assert ["rm", str(path)] == shlex.split(command)
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
@@ -134,19 +147,24 @@ def test_what_is_no_regular_file_is_not_read(path: Path, kind: str, tmp_path: Pa
 
 
 def test_a_reader_without_permission_is_told_so(open_path: Path, as_root: None) -> None:
-    """Our directory is private; another user who looks gets 77, not a traceback."""
-    home = open_path / "home"
+    """Our directory is private; another user who looks gets 77, and every command that leads on."""
+    database = open_path / "app.db"
+    database.touch(mode=0o644)
+    home = open_path / "app.db.migrator"
     home.mkdir(mode=0o700)
     state.write(home / "state.json", NOTED, OURS)
 
     def read() -> str:
         try:
-            state.read(home / "state.json")
+            state.read(home / "state.json", database)
         except MigratorError as error:
-            return error.reason
+            return f"{error.reason} {error.hint}"
         return "read"
 
-    assert in_child(read, OTHER) == "database.permission"
+    told = in_child(read, OTHER)
+    assert told.startswith("database.permission ")
+    assert "PUID=12345 -e PGID=12345" in told
+    assert f"`chown 12345:12345 {open_path} {database} && chown -R 12345:12345 {home}`" in told
 
 
 def test_the_time_is_utc_to_the_second() -> None:
