@@ -19,8 +19,8 @@ from migrator.report.sink import LastWord, Sink
 LOGGER = "sqlite-entrypoint"
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
-_ALWAYS = "run.finished"
-"""The one event that no level filters: every run ends with it."""
+_LAST_WORDS = ("run.finished", "app.failed")
+"""What a run and its start end with: no level filters it, and its reader is given a moment."""
 _COMMON = ("timestamp", "level", "event", "message", "logger", "run_id", "database")
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -111,11 +111,11 @@ class Log:
         line = {**common, **fields}
         head = {"level": level, "event": event}
         if not self._console and not self._thorough:
-            if event == _ALWAYS or LEVELS[level] >= LEVELS[self.level]:
+            if event in _LAST_WORDS or LEVELS[level] >= LEVELS[self.level]:
                 self._write_plainly({**line, **head}, {**common, **head})
             return
         try:
-            self._logger(always=event == _ALWAYS).log(LEVELS[level], event, **line)
+            self._logger(always=event in _LAST_WORDS).log(LEVELS[level], event, **line)
         except InterruptedRunError:
             # A signal came in the middle of it: that ends the run, not the line.
             raise
@@ -173,7 +173,7 @@ class Log:
             except Exception as error:  # noqa: BLE001 - a log line never fails a run
                 more.setdefault("log_error", _trouble(error))
             else:
-                self._sink.write(text, last=line["event"] == _ALWAYS)
+                self._sink.write(text, last=line["event"] in _LAST_WORDS)
                 return
 
 

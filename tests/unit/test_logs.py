@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -238,6 +239,20 @@ def test_a_stop_does_not_wait_for_a_reader_that_has_stopped(reader: Reader) -> N
     lines = (left.decode() + reader.text()).splitlines()
     assert len(lines) == 2
     assert json.loads(lines[1])["message"] == "The end."
+
+
+@pytest.mark.parametrize("event", ["run.finished", "app.failed"])
+def test_a_last_word_is_given_a_moment(event: str, reader: Reader) -> None:
+    """Where nothing is waited for any more, a reader that is a little slow still gets the end."""
+    os.set_blocking(reader.writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(reader.writing, b"." * 4096):
+            pass
+    log = Log(fd=reader.writing)
+    # Asked once the pipe was found full: the reader comes only then.
+    log.give_up_when(lambda: bool(os.read(reader.reading, 1 << 20)))
+    log(event, "The end.", level="error")
+    assert ["The end."] == [line["message"] for line in reader.events()]
 
 
 def test_a_signal_in_the_middle_of_a_line_ends_the_run(
