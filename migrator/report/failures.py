@@ -50,6 +50,11 @@ def is_disk_failure(error: BaseException) -> bool:
     return primary_code(error) in (_IOERR, _FULL)
 
 
+def is_unopened(error: BaseException) -> bool:
+    """Tell whether SQLite says "unable to open database file", a journal's among them."""
+    return primary_code(error) == _CANTOPEN
+
+
 def is_out_of_room(error: BaseException, directory: Path) -> bool:
     """
     Tell whether a disk, or a quota, was full.
@@ -95,6 +100,8 @@ def of_sqlite(
         return DiskError(text, hint="Check the volume and its disk.", reason="disk.failed")
     if code in (_PERM, _CANTOPEN, _READONLY, _AUTH):
         hint = "Check the owner and the mode of the database, its directory and its sidecars."
+        if is_unopened(error):
+            hint += " Where they are right, the volume failed for a moment: start again."
         return NoPermissionError(text, hint=hint)
     return MigratorError(text, hint=REPORT, reason="sqlite.unexpected")
 

@@ -31,7 +31,13 @@ from migrator.errors import (
     said,
 )
 from migrator.model import Entry, Script, Section
-from migrator.report.failures import is_damage, is_disk_failure, is_out_of_room, primary_code
+from migrator.report.failures import (
+    is_damage,
+    is_disk_failure,
+    is_out_of_room,
+    is_unopened,
+    primary_code,
+)
 from migrator.safety.context import Batch, Context
 
 _CUT = 500
@@ -331,6 +337,11 @@ def _failure(
     hint = (first.hint if isinstance(first, RefusedError | MigratorError) else "") or (
         f"Mend {script.entry.label} and start again; the database is as it was before this run."
     )
+    if found is not None and is_unopened(first):
+        hint = (
+            "Where the statement opens no file itself, SQLite could not open one of its own beside"
+            f" the database: check the volume and start again. Otherwise: {hint}"
+        )
     return MigrationFailedError(message, hint=hint, data=data)
 
 

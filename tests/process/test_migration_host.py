@@ -76,6 +76,15 @@ def test_what_would_end_the_one_transaction_is_refused(tmp_path, kind, swallowed
     assert end["outcome"] == "failed_restored"
 
 
+def test_a_file_that_sqlite_could_not_open_may_be_no_fault_of_the_migration(tmp_path):
+    """SQLite says the same of a journal that it could not make and of a file that is not there."""
+    code = "conn.execute(\"ATTACH '/nowhere/other.db' AS other\")"
+    scene = scene_of(tmp_path, code, "copy")
+    end = scene.assert_failed(scene.run(), 80, "001")
+    assert "check the volume and start again" in end["hint"]
+    assert "Mend 001" in end["hint"]
+
+
 NATIVE = {
     "set_authorizer": "conn.set_authorizer(None)",
     "backup": "conn.commit(); conn.backup(sqlite3.connect(':memory:'))",
