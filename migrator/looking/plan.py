@@ -181,11 +181,10 @@ def _out_of_order(pending: Sequence[Entry], history: Collection[Applied]) -> lis
 
 def _newer(row: Applied, entries: Sequence[Entry]) -> Problem:
     label = _label(row)
-    ours = entries[-1].version if entries else "none"
-    message = (
-        f"The database is newer than this image: it has {label},"
-        f" and the highest migration here is {ours}."
-    )
+    ours = "there are no migrations here"
+    if entries:
+        ours = f"the highest migration here is {entries[-1].version}"
+    message = f"The database is newer than this image: it has {label}, and {ours}."
     return Problem("newer", row.identity, message)
 
 

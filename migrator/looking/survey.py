@@ -163,10 +163,20 @@ def refuse_missing(settings: Settings, layout: Layout) -> None:
 
 
 def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> str:
-    """Name the newest backup that holds nothing but what is known here, as a command."""
+    """
+    Name the newest backup that holds nothing but what is known here, as a command.
+
+    Where nothing is known here, the migrations are missing, and not the image's age is at fault.
+    """
     from migrator.backups.catalog import list_backups
 
-    keys = {entry.key for entry in entries}
+    if not entries:
+        where = f" in {settings.migrations!r}" if settings.migrations else ""
+        return (
+            f"There are no migrations{where}: mount or copy them there, or name where they are"
+            " with --migrations (MIGRATOR_MIGRATIONS)."
+        )
+
     known = {(entry.version, entry.name) for entry in entries}
     names = {entry.key for entry in entries if isinstance(entry.key, str)}
     backups: list[Backup] = []
@@ -174,7 +184,7 @@ def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> 
         backups = list_backups(layout)
     for backup in backups:
         rows = backup.applied
-        if all((row.version, row.name) in known or row.name in names for row in rows) and keys:
+        if all((row.version, row.name) in known or row.name in names for row in rows):
             line = command(settings, "restore", backup.name)
             return (
                 f"Start an image that has these migrations, or go back with `{line}`"
@@ -184,11 +194,15 @@ def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> 
 
 
 def say_plan(emit: Emit, found: Survey, way: str | None) -> None:
-    """Send `plan.ready`."""
+    """Send `plan.ready`, a warning where there are no migrations at all: their mount may lack."""
     how = f"; the way is {way}" if way else ""
+    pending = f"Pending migrations: {len(found.pending)}"
+    if not found.entries:
+        pending = "There are no migrations, so none is pending"
     emit(
         "plan.ready",
-        f"Pending migrations: {len(found.pending)}; applied: {len(found.applied)}{how}.",
+        f"{pending}; applied: {len(found.applied)}{how}.",
+        level="info" if found.entries else "warning",
         pending=len(found.pending),
         applied=len(found.applied),
         way=way,

@@ -184,6 +184,16 @@ def test_no_backup_leads_back(one_place):
     assert "image" in end["hint"]
 
 
+def test_migrations_that_are_not_mounted(one_place):
+    """An empty directory, as Docker makes one of a wrong path, is named; no newer image is."""
+    for path in one_place.migrations.iterdir():
+        path.unlink()
+    end = assert_failed(one_place.start(), 78, "history.newer")
+    assert "there are no migrations here" in end["error"]
+    assert f"There are no migrations in {str(one_place.migrations)!r}: mount" in end["hint"]
+    assert "image" not in end["hint"]
+
+
 # --- other misfits --------------------------------------------------------------------
 
 

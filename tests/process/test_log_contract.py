@@ -150,6 +150,15 @@ def test_a_start_with_nothing_pending_says_little(flags):
     assert (result.finished["outcome"], result.finished["applied"]) == ("up_to_date", 0)
 
 
+def test_no_migrations_at_all_is_a_warning(flags, tmp_path):
+    """A directory without any may be a mount that was forgotten: a start succeeds, and says so."""
+    (tmp_path / "empty").mkdir()
+    result = run_entrypoint(*flags, "--migrations", tmp_path / "empty")
+    ready = result.one("plan.ready")
+    assert ("warning", 0, 0) == (ready["level"], ready["pending"], ready["applied"])
+    assert (0, "up_to_date") == (result.code, result.finished["outcome"])
+
+
 def test_the_events_of_a_failure(flags):
     """A failed run says which migration, what it printed, what failed, and that all is undone."""
     result = failing(flags)
