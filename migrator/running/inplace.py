@@ -87,5 +87,6 @@ def _pause_or_raise(ctx: Context, error: sqlite3.Error, doing: str) -> None:
         raise of_sqlite(error, ctx.layout.database, doing) from error
     if ctx.deadline.expired:
         hint = "Stop it, or allow more time with `--wait-timeout` (MIGRATOR_WAIT_TIMEOUT)."
-        raise in_use(ctx.layout.database, hint, f" {doing}").cause from error
+        found = in_use(ctx.layout.database, hint, f" {doing}", inline=ctx.inline)
+        raise found.cause from error
     time.sleep(0.05)

@@ -166,14 +166,22 @@ def _waiting(ctx: Context, attempt: Callable[[], T], hint: str) -> T:
             return attempt()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             if is_busy(error):
-                raise in_use(ctx.layout.database, hint) from error
+                raise in_use(ctx.layout.database, hint, inline=ctx.inline) from error
             raise of_sqlite(error, ctx.layout.database, "when it was opened") from error
 
     return wait_until_ready(once, ctx.deadline, ctx.emit, ready="The database is free.")
 
 
-def in_use(path: Path, hint: str, doing: str = "") -> NotYetError:
-    """Say that somebody uses the database, and who, as far as that can be seen."""
+def in_use(path: Path, hint: str, doing: str = "", *, inline: bool = False) -> NotYetError:
+    """
+    Say that somebody uses the database, and who, as far as that can be seen.
+
+    Args:
+        path: The database.
+        hint: What to do, where this is a process of our own.
+        doing: What was being done, as in " at the commit".
+        inline: Whether it is the application's, with connections of its own.
+    """
     users = who_has_open(path)
     if users:
         named = ", ".join(f"process {pid} ({name})" for pid, name in users[:_MOST_NAMED])
@@ -183,6 +191,10 @@ def in_use(path: Path, hint: str, doing: str = "") -> NotYetError:
             "it is locked, or open in a process that cannot be seen from here"
             " (another container, or another user's)"
         )
+        if inline:
+            who = f"another connection of this process has a transaction open, or {who}"
+    if inline:
+        hint = "End what holds it, or allow more time with `wait_timeout`."
     cause = NotReadyError(
         f"The database {str(path)!r} is in use{doing}: {who}.",
         hint=hint,

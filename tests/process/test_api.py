@@ -517,6 +517,8 @@ def test_a_transaction_that_does_not_end_is_69_and_changes_nothing(database, mig
         with pytest.raises(errors.NotReadyError) as caught:
             runner.run_pending_migrations(verbose=False)
         assert "database.in_use" == caught.value.reason
+        assert "another connection of this process has a transaction open" in str(caught.value)
+        assert "`wait_timeout`" in caught.value.hint
         mine.execute("COMMIT")
     assert before == logical_digest(database)
     assert 2 == runner.run_pending_migrations(verbose=False)
