@@ -42,10 +42,13 @@ _SQL = """\
 
 -- migrate:up
 -- ALTER TABLE users ADD COLUMN email TEXT;
+Write this migration;
 
 -- migrate:down
 -- ALTER TABLE users DROP COLUMN email;
+Write how to undo it, or delete this section;
 """
+"""SQLite takes neither sentence: what has not been written is not noted as applied."""
 
 
 def create(directory: Path, name: str, sql: bool) -> Path:

@@ -590,7 +590,7 @@ def test_down_heeds_the_row_guard(call, database, migrations):
 
 @pytest.mark.parametrize(("flag", "suffix"), [((), ".py"), (("--sql",), ".sql")])
 def test_new_prints_the_path_that_it_made(migrations, flag, suffix):
-    """The next version, the words as a name; what was made parses, and does nothing by itself."""
+    """The next version, the words as a name; and the next one after that."""
     result = run_migrator("new", "Add phone numbers!", *flag, "--migrations", migrations)
     path = Path(result.stdout.removesuffix("\n"))
     assert (0, "") == (result.code, result.stderr)
@@ -621,6 +621,17 @@ def test_new_reads_every_option(migrations, flag, how):
     assert (64, "") == (result.code, result.stdout)
     assert (flag if how == "flag" else name) in result.finished["error"]
     assert before == sorted(os.listdir(migrations))
+
+
+@pytest.mark.parametrize("flag", [(), ("--sql",)], ids=[".py", ".sql"])
+def test_what_nobody_has_written_yet_does_not_pass_for_done(call, database, migrations, flag):
+    """What `new` has made fails, and is not noted as applied, until somebody has written it."""
+    assert 0 == call("up").code
+    run_migrator("new", "later", *flag, "--migrations", migrations)
+    result = call("up")
+    assert (80, "migration.failed") == (result.code, result.finished["reason"])
+    assert "rite this migration" in result.stderr
+    assert ["001", "002"] == history(database)
 
 
 # --- baseline ----------------------------------------------------------------------
