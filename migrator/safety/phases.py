@@ -13,6 +13,7 @@ from migrator.report.failures import of_system
 from migrator.safety.context import Batch, Context
 from migrator.storage import state
 from migrator.storage.layout import like_database
+from migrator.system.signals import Signals
 
 Report = dict[str, Any]
 """What a worker reports, as JSON values."""
@@ -40,9 +41,8 @@ def enter(ctx: Context, phase: str, noted: state.RunState | None = None) -> None
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Keep SIGTERM, SIGINT and SIGHUP waiting for the end of a commit."""
-    stops = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    """Keep the signals that stop a run waiting for the end of a commit."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, Signals.HANDLED)
     try:
         yield
     finally:

@@ -1,9 +1,10 @@
 """
-SIGTERM, SIGINT and SIGHUP from the first line on.
+The signals that stop this process, from the first line on.
 
 As PID 1 the kernel drops a signal that nobody handles, so they are handled
 from the start: at once, by an exception, while this process waits; noted and
-passed on, while a worker does the work.
+passed on, while a worker does the work. SIGQUIT is one of them: `docker stop`
+sends it where the application's image says `STOPSIGNAL SIGQUIT` (php-fpm, nginx).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Signals:
         signal.SIGTERM,
         signal.SIGINT,
         signal.SIGHUP,
+        signal.SIGQUIT,
     )
 
     def __init__(self) -> None:

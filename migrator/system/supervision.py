@@ -120,7 +120,7 @@ def supervise(
     Args:
         task: The work; its return value must be JSON.
         emit: Where the child's events go.
-        signals: SIGTERM, SIGINT and SIGHUP of this process are passed on.
+        signals: Those that stop this process are passed on.
         prepare: Called first in the child: the privileges are dropped there.
         private: Descriptors (the lock's) that children of the child must not keep.
     """

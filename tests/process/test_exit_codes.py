@@ -1365,7 +1365,9 @@ def test_a_command_is_looked_at_as_the_user_that_will_run_it(
 # --- 128+n and the application's own -------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT], ids=lambda n: n.name
+)
 def test_a_signal_during_a_migration_is_128_and_more(number, database, tmp_path):
     """A signal during a migration ends the run with 128+n and the database as before."""
     slow = bound_to_fail(tmp_path / "m", "conn.execute('CREATE TABLE x (y)')\ntime.sleep(30)")

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP in every phase: a quick end, the database as before."""
+"""A signal that stops, in every phase: a quick end, the database as before."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.processes import Result, Running, clean_environment, command,
 from tests.support.scene import UP, Scene, is_alive, wait_for_end
 from tests.support.waiting import until
 
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 SOON = 8.0
 """Seconds within which a stop must have had its effect: two, and what a busy machine adds."""
 
