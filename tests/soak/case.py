@@ -32,6 +32,7 @@ from tests.support.logs import Event, parse_line
 HUNG = 90.0
 """Seconds after which a start counts as hung; its own waits are set to less."""
 UP = ("entrypoint", "--", "/bin/echo", APPLICATION)
+INLINE = ("inline", "up", "wait")
 LOOKS = (
     ("migrator", "status"),
     ("migrator", "check"),
@@ -65,6 +66,8 @@ class World(Protocol):
     volume: Path
     migrations: Path
     watch: str
+    inline: bool
+    """Whether a program with the Python API can be started there as well."""
 
     def start(self, command: Sequence[str], number: int) -> Started:
         """Start a command."""
@@ -211,7 +214,7 @@ class Case:
     def _round(self, command: Sequence[str], fails: bool, *, alone: bool = False) -> None:
         """Start some at once, kill some of them at any time, and ask."""
         number = 1 if alone else self.chance.choice((1, 1, 2, 3))
-        plans = [(tuple(command), *self._fate()) for _ in range(number)]
+        plans = [(self._variant(tuple(command)), *self._fate()) for _ in range(number)]
         if self.chance.random() < 0.4:
             plans.append((self.chance.choice(LOOKS), "", 0.0, ""))
         before = self._ask_database()
@@ -222,6 +225,11 @@ class Case:
             self._ask_report(each, state, fails, moved)
         self._ask_alone(ended)
         self._ask_backups()
+
+    def _variant(self, command: tuple[str, ...]) -> tuple[str, ...]:
+        """Have a program with the Python API do it now and then; it creates no database."""
+        there = self.world.inline and (self.world.volume / "app.db").exists()
+        return INLINE if command == UP and there and self.chance.random() < 0.3 else command
 
     def _fate(self) -> tuple[str, float, str]:
         """Return how a start is killed, when, and after which of its events."""

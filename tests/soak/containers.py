@@ -69,6 +69,8 @@ class Container:
 class Engine(World):
     """Containers on a directory that is mounted into each."""
 
+    inline = False
+
     def __init__(self, directory: Path, image: str) -> None:
         self.volume, self.migrations = directory / "data", directory / "migrations"
         self._logs, self._watched, self._image = directory / "logs", directory / "watch", image

@@ -11,12 +11,11 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tests.faults.launching import arguments
+from tests.faults.launching import arguments, interpreted
 from tests.soak.case import HUNG, Case, Tally, World
 from tests.support.processes import PACKAGES, clean_environment, without_coverage
 from tests.support.proof import Effort, Row, Stopwatch
@@ -37,7 +36,7 @@ class Process:
         self._out, self._err = stem.with_suffix(".out"), stem.with_suffix(".err")
         with self._out.open("w") as out, self._err.open("w") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *words],
+                interpreted(words),
                 env=env,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -107,6 +106,8 @@ def _group_lives(group: int) -> bool:
 class Here(World):
     """Processes on this machine, on a directory."""
 
+    inline = True
+
     def __init__(self, directory: Path, packages: Path = PACKAGES) -> None:
         self.volume, self.migrations = directory / "data", directory / "migrations"
         self._logs, watch = directory / "logs", directory / "watch"
@@ -117,6 +118,8 @@ class Here(World):
     def start(self, command: Sequence[str], number: int) -> Process:
         """Start a command."""
         words = arguments(tuple(command), self.volume / "app.db", self.migrations)
+        if command[0] == "inline":
+            return Process(words, self._logs / f"{number}", self._packages)
         more = ("--wait-timeout", "30", "--lock-timeout", "60")
         words[1:1] = more if command[1] not in ("status", "check", "plan", "backups") else ()
         words = _patient(words)
