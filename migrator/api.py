@@ -22,6 +22,7 @@ from migrator.definitions.sources import CodeSource, DirectorySource, Source
 from migrator.errors import InterruptedRunError, MigratorError
 from migrator.looking.survey import judge, survey
 from migrator.model import Settings
+from migrator.report.hints import spelled_out
 from migrator.report.logs import Forward, to_structlog
 from migrator.report.outcome import Result, new_run_id, say_failed, say_finished
 from migrator.safety.context import Context
@@ -141,7 +142,8 @@ class MigrationRunner:
 
     def get_status(self) -> Status:
         """Return how many migrations there are, are applied and are pending, and their versions."""
-        found = survey(self._settings, Layout.of(self._settings), self._source())
+        with spelled_out(self._settings):
+            found = survey(self._settings, Layout.of(self._settings), self._source())
         return Status(
             total_available=len(found.entries),
             total_applied=len(found.applied),
@@ -204,7 +206,8 @@ class MigrationRunner:
         emit = _forward(Layout.of(self._settings))
         began = time.monotonic()
         try:
-            result = work(emit)
+            with spelled_out(self._settings):
+                result = work(emit)
         except MigratorError as error:
             say_failed(emit, error, time.monotonic() - began)
             raise
@@ -251,10 +254,21 @@ def _forward(layout: Layout) -> Forward:
 def _settings(
     database: str | os.PathLike[str], migrations: str, in_use: InUse, options: dict[str, Any]
 ) -> Settings:
-    """Return the settings of a runner, each value judged as on a command line."""
+    """
+    Return the settings of a runner, each value judged as on a command line.
+
+    What a `migrator` that a hint names has to be told as well is noted as its flags.
+    """
     given = {"database": database, "in_use": in_use, **options}
     read = {name: read_given(name, value) for name, value in given.items()}
-    return replace(Settings(read["database"], migrations), **read)
+    flags = {
+        "--database": read["database"],
+        "--migrations": migrations or None,
+        "--backup-dir": read.get("backup_dir"),
+        "--history-table": read.get("history_table"),
+    }
+    words = tuple(word for flag, value in flags.items() if value for word in (flag, str(value)))
+    return replace(Settings(read["database"], migrations, given=words), **read)
 
 
 def _say(text: str, *, verbose: bool) -> None:

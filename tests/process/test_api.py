@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -152,6 +154,26 @@ def test_a_rollback_without_down_or_file_is_a_value_error(database, migrations):
         runner.rollback_last(verbose=False)
     assert isinstance(missing.value, errors.MissingFileError)
     assert before == logical_digest(database)
+
+
+def test_a_command_in_a_hint_works_as_it_is_printed(tmp_path):
+    """What the runner was given is there as flags: no variable tells `migrator` of it."""
+    database = tmp_path / "the data" / "app.db"
+    database.parent.mkdir()
+    directory = write_migrations(tmp_path / "our migrations", {"001_a.sql": "CREATE TABLE a (id);"})
+    options = {"backup_dir": tmp_path / "kept", "history_table": "applied"}
+    runner = MigrationRunner(database, directory, **options)
+    runner.run_pending_migrations(verbose=False)
+    write_migrations(directory, {"002_b.sql": "CREATE TABLE b (id);"})
+    runner.run_pending_migrations(verbose=False)
+    (directory / "002_b.sql").unlink()
+    with pytest.raises(errors.MisfitError) as caught:
+        runner.run_pending_migrations(verbose=False)
+    (line,) = re.findall("`migrator ([^`]+)`", caught.value.hint)
+    result = run_migrator(*shlex.split(line), cwd=tmp_path)
+    assert (0, "migrated") == (result.code, result.finished["outcome"])
+    assert {"a", "applied"} == tables(database)
+    assert 0 == runner.run_pending_migrations(verbose=False)
 
 
 def test_a_failed_migration_raises_with_its_cause(database, migrations):
