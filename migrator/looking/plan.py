@@ -183,7 +183,7 @@ def _newer(row: Applied, entries: Sequence[Entry]) -> Problem:
     label = _label(row)
     ours = "there are no migrations here"
     if entries:
-        ours = f"the highest migration here is {entries[-1].version}"
+        ours = f"the highest migration here is {entries[-1].identity}"
     message = f"The database is newer than this image: it has {label}, and {ours}."
     return Problem("newer", row.identity, message)
 
