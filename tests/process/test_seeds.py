@@ -325,8 +325,8 @@ def test_applied_names_that_the_file_lacks_are_newer_or_missing(tmp_path, volume
     assert code == result.code
     if code:
         assert f"history.{kind}" == result.finished["reason"]
-    if kind == "newer":
-        assert f"the highest migration here is {left[-4]}." in result.finished["error"]
+        told = f"the highest migration here is {left[-4]}." in result.finished["error"]
+        assert (kind == "newer") == told
     else:
         assert ["missing"] == [event["kind"] for event in result.named("history.misfit")]
     assert before == logical_digest(database)
