@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tests.faults.contents import NOTHING, State, digest_of, state_of
+from tests.faults.inline import LOCKED
 from tests.faults.launching import Done, HungError, arguments, run, under_faults
 from tests.faults.scenes import APPLICATION, Scene, fresh
 from tests.faults.shim import Call, Fault, Shim
@@ -308,6 +309,8 @@ class Stage:
             say(f"the last line is {last and last['event']}")
             return
         verdict.outcome = last["outcome"]
+        if LOCKED in done.stdout:
+            say("a program that goes on finds its database locked")
         if last["exit_code"] != done.code:
             say(f"exit code {done.code}, but the log says {last['exit_code']}")
         if (APPLICATION in done.stdout) != (done.code == 0 and APPLICATION in self.scene.command):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _UP = ("inline", "up", "allow")
 _UP_ALONE = ("inline", "up", "wait")
+_AGAIN = ("inline", "again", "allow")
 _DOWN = ("inline", "down", "allow")
 _TO_THE_SAME = ("migrator", "down", "--to", "002")
 """What a `rollback_last` that was interrupted ends in: called again it would take back another."""
@@ -28,6 +29,9 @@ _SCENES = (
     ("up in-place wal clean failing", "in place, failing", _UP),
     ("up copy delete clean", "on a copy", _UP_ALONE),
     ("up copy wal hot failing", "on a copy", _UP_ALONE),
+    ("up in-place delete clean", "again", _AGAIN),
+    ("up in-place wal hot", "again", _AGAIN),
+    ("up in-place wal clean failing", "again", _AGAIN),
     ("down in-place delete clean", "down", _DOWN),
     ("down in-place wal hot failing", "down", _DOWN),
 )
@@ -38,7 +42,7 @@ def inline_scenes(scenes: Mapping[str, Scene]) -> Iterator[Scene]:
     for name, group, command in _SCENES:
         yield replace(
             scenes[name],
-            name=f"inline {name}",
+            name=f"inline {'again ' if command is _AGAIN else ''}{name}",
             group=f"Python API, {group}",
             command=command,
             after=_TO_THE_SAME if command is _DOWN else None,

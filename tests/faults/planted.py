@@ -251,4 +251,30 @@ BUGS = (
         ("unlink app.db-journal",),
         late=True,
     ),
+    Bug(
+        "a failed run leaves its connection open, in a transaction",
+        "migrator/running/run.py",
+        "    with contextlib.closing(open_live(ctx, hint)) as live:\n"
+        "        way = _in_place if batch.transactional else _on_copy\n"
+        "        saved = way(ctx, batch, live, reason)\n",
+        "    globals()['kept'] = live = open_live(ctx, hint)\n"
+        "    way = _in_place if batch.transactional else _on_copy\n"
+        "    try:\n"
+        "        saved = way(ctx, batch, live, reason)\n"
+        "    except BaseException:\n"
+        "        live.guard.begin()\n"
+        "        raise\n",
+        "inline again up in-place delete clean",
+        ("error-once:ENOSPC",),
+        ("pwrite app.db-journal",),
+    ),
+    Bug(
+        "a failed run of the API keeps the lock",
+        "migrator/api.py",
+        "        finally:\n            lock.release()\n",
+        "        finally:\n            globals()['kept'] = lock\n",
+        "inline again up in-place delete clean",
+        ("error-once:ENOSPC",),
+        ("pwrite app.db-journal",),
+    ),
 )
