@@ -91,7 +91,7 @@ def check(host: Host) -> Answer:
         return "There is no database yet.", 1
     judge(host.settings, host.layout, found, host.emit)
     if found.pending or found.unsettled:
-        return f"{len(found.pending)} migrations are pending.", 1
+        return f"Pending migrations: {len(found.pending)}.", 1
     return "The database is up to date.", 0
 
 

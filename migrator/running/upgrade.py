@@ -121,8 +121,8 @@ _A_LOOK = 1.0
 
 def _still_pending(host: Host, found: Survey) -> NotReadyError:
     message = (
-        f"{len(found.pending)} migrations are pending in {str(host.layout.database)!r},"
-        " and `--migrate wait` leaves them to another run."
+        f"Pending migrations: {len(found.pending)} in {str(host.layout.database)!r};"
+        " `--migrate wait` leaves them to another run."
     )
     hint = "Start the one that migrates (`--migrate run`), or allow more with `--wait-timeout`."
     if found.sight.running:
