@@ -224,6 +224,17 @@ def test_its_yaml_is_the_files_shortened():
         assert holds(whole, part), part
 
 
+def test_its_compose_files_can_be_used_as_they_are():
+    """A volume that a service names is declared, without which compose refuses the file."""
+    shown = [yaml.safe_load(code) for code in blocks(README, "yaml")]
+    services = [part for part in shown if "services" in part]
+    assert len(services) == 2
+    for part in services:
+        mounts = [each for service in part["services"].values() for each in service["volumes"]]
+        named = {each.split(":")[0] for each in mounts if not each.startswith(".")}
+        assert named == part["volumes"].keys()
+
+
 def test_a_cut_that_says_something_else_is_noticed():
     """A value, an item or a line that the file does not have makes it no cut."""
     whole = {"a": {"b": [1, {"c": "x"}]}, "d": True}
