@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from migrator.errors import MigratorError
+from migrator.errors import DiskError, MigratorError
 from migrator.model import Settings
 from migrator.report.hints import spelled_out
 from migrator.report.logs import Log
@@ -51,9 +53,6 @@ def main(
         settings = options.engine_settings(parsed.values, environ)
         with spelled_out(settings):
             return _dispatch(parsed, settings, log, signals, started)
-    except BrokenPipeError:
-        _silence_stdout()
-        return 0
     except Exception as error:  # noqa: BLE001 - a bug is one line and exit code 70
         failure = error if isinstance(error, MigratorError) else as_bug(error)
         if on_failure is not None:
@@ -87,16 +86,16 @@ def _dispatch(
         from migrator.results import LOOKS
 
         text, code = LOOKS[name](host, dict(parsed.arguments))
-        print(text)
-        sys.stdout.flush()
+        _print(text)
         return code
     log("run.started", f"`migrator {name}` begins.", command=name)
     result = _run(host, name, parsed)
     signals.note_only()
     signals.check()
     say_finished(log, result, time.monotonic() - started)
-    print(_sentence(name, result))
-    sys.stdout.flush()
+    with contextlib.suppress(DiskError):
+        # The run is over and its end is said: a sentence more or less changes nothing.
+        _print(_sentence(name, result))
     return 0
 
 
@@ -151,11 +150,11 @@ def _inform(parsed: Any) -> int:
     from migrator.settings import usage
 
     if parsed.version:
-        print(f"migrator {__version__}")
+        _print(f"migrator {__version__}")
     elif parsed.command is not None:
-        print(usage.command_help(parsed.command))
+        _print(usage.command_help(parsed.command))
     else:
-        print(usage.migrator_help())
+        _print(usage.migrator_help())
     return 0
 
 
@@ -164,7 +163,7 @@ def _new(source: str, arguments: Any) -> int:
 
     from migrator.definitions import template
 
-    print(template.create(Path(source), arguments["name"], arguments["sql"]))
+    _print(str(template.create(Path(source), arguments["name"], arguments["sql"])))
     return 0
 
 
@@ -180,6 +179,28 @@ def _quiet(log: Log, settings: Settings) -> Log:
     return Log(log.format, level, database=log.database, run_id=log.run_id)
 
 
+def _print(text: str) -> None:
+    """
+    Write a result to stdout; where nobody reads it any more, the exit code is what is left.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    try:
+        try:
+            print(text)
+        except UnicodeEncodeError:
+            print(text.encode("ascii", "backslashreplace").decode())
+        sys.stdout.flush()
+    except OSError as error:
+        _silence_stdout()
+        if not isinstance(error, BrokenPipeError):
+            message = f"The result cannot be written to stdout: {error.strerror}."
+            hint = "Look at where stdout leads, and whether there is space."
+            reason = "disk.full" if error.errno == errno.ENOSPC else "disk.failed"
+            raise DiskError(message, hint=hint, reason=reason) from error
+
+
 def _silence_stdout() -> None:
-    """Keep the interpreter from complaining when the reader of stdout has gone."""
+    """Keep the interpreter from complaining of what it could not write."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

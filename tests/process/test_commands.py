@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,62 @@ def test_a_failed_up_says_nothing_on_stdout(call, database, migrations):
     assert ["001", "002", "003"] == [
         each["version"] for each in loaded(call("status", "--json"))["pending"]
     ]
+
+
+def into(stdout: int, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command with its stdout led to a descriptor."""
+    return subprocess.run(
+        command("migrator", words),
+        env=clean_environment(),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def full() -> Iterator[int]:
+    """Return a descriptor on a disk that is always full."""
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_a_run_is_done_where_its_sentence_cannot_be_written(full, database, migrations):
+    """It has said its end by then: one `run.finished`, and the code of that."""
+    done = into(full, "up", "--database", database, "--migrations", migrations)
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    ends = [event["outcome"] for event in events if event["event"] == "run.finished"]
+    assert (0, ["migrated"]) == (done.returncode, ends)
+    assert ["001", "002"] == history(database)
+
+
+@pytest.mark.parametrize("name", ["status", "plan", "backups"])
+def test_a_result_that_cannot_be_written_is_74(full, database, migrations, name):
+    """Nobody would know it otherwise; it is no bug of this program."""
+    done = into(full, name, "--database", database, "--migrations", migrations)
+    end = json.loads(done.stderr)
+    assert (74, "refused", "disk.full") == (done.returncode, end["outcome"], end["reason"])
+
+
+def test_the_code_of_a_check_is_its_own_where_nobody_reads(database, migrations):
+    """The reader of stdout may have gone: what is pending is 1 all the same."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = into(writer, "check", "--database", database, "--migrations", migrations)
+    os.close(writer)
+    assert (1, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_name_that_stdout_cannot_encode_is_written_all_the_same(migrations, tmp_path, encoding):
+    """What the image sets for its own Python (`PYTHONIOENCODING`) makes no name a bug."""
+    database = tmp_path / os.fsdecode(b"na\xffme.db")
+    env = {"PYTHONIOENCODING": encoding}
+    result = run_migrator("status", "--database", database, "--migrations", migrations, env=env)
+    assert (0, "") == (result.code, result.stderr)
+    assert r"na\udcffme.db" in result.stdout
 
 
 # --- options -----------------------------------------------------------------------
