@@ -271,7 +271,7 @@ class Host:
             version=migration.get("version"),
             name=migration.get("name"),
             seconds=ending.seconds,
-            file=None,
+            file=migration.get("file"),
             line=None,
             statement=None,
             error=error.message,
@@ -367,7 +367,7 @@ def _worker_failed(ending: Ending, how: str, *, full: bool) -> MigratorError:
     migration = ending.migration
     if migration is not None:
         who = f"during migration {migration.get('version')} ({migration.get('name')})"
-        data = {"version": migration.get("version"), "name": migration.get("name")}
+        data = {key: migration.get(key) for key in ("version", "name", "file")}
     else:
         who, data = f"in the phase {ending.phase!r}", {}
     message = f"The worker {how} {who}; the database is as before."

@@ -104,7 +104,8 @@ def _step(ctx: Context, batch: Batch, desk: Desk, guard: RowGuard, script: Scrip
     """Run one migration and write its history row."""
     facts = {"version": script.entry.version, "name": script.entry.name}
     verb = "Undoing" if batch.down else "Applying"
-    ctx.emit("migration.started", f"{verb} {_label(script.entry)}.", **facts)
+    message = f"{verb} {_label(script.entry)}."
+    ctx.emit("migration.started", message, **facts, file=script.entry.file)
     started = time.monotonic()
     try:
         removed = _perform(ctx, batch, desk, guard, script)
@@ -132,10 +133,10 @@ def _perform(
     try:
         with ctx.rooms.room(script.entry.key), desk.session(script) as conn:
             if not batch.down:
-                _check(script, script.check_before, "check_before", conn)
+                _check(desk, script, script.check_before, "check_before", conn)
             _call(script, conn, down=batch.down)
             if not batch.down:
-                _check(script, script.check_after, "check_after", conn)
+                _check(desk, script, script.check_after, "check_after", conn)
             _end_if_forked(pid, None)
         _raise_hidden(desk)
     except BaseException as error:
@@ -234,7 +235,11 @@ def _run_section(section: Section, conn: sqlite3.Connection) -> None:
 
 
 def _check(
-    script: Script, check: Callable[..., Any] | None, name: str, conn: sqlite3.Connection
+    desk: Desk,
+    script: Script,
+    check: Callable[..., Any] | None,
+    name: str,
+    conn: sqlite3.Connection,
 ) -> None:
     """Run one of a migration's own checks; whatever it raises is a failed verification."""
     if check is None:
@@ -242,6 +247,9 @@ def _check(
     try:
         check(conn)
     except Exception as error:
+        found = desk.record.blame(error)
+        if found is not None and is_disk_failure(found.error):
+            raise
         text = describe(error)
         message = f"`{name}` of {_label(script.entry)} failed: {text}."
         data = {
@@ -249,6 +257,7 @@ def _check(
             "name": script.entry.name,
             "file": script.entry.file,
             "line": _line(script, error, None, down=False),
+            "statement": found.text[:_CUT] if found is not None and found.text else None,
             "check": name,
             "error": text,
         }

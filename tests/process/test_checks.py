@@ -182,6 +182,58 @@ def test_a_failing_check_of_the_migration_is_81(database, files, name, way):
     undone(result, database, before)
 
 
+@pytest.mark.parametrize("name", ["check_before", "check_after"])
+@BOTH
+def test_a_statement_that_fails_in_a_check_is_named(database, files, name, way):
+    """As in `up`: the statement as it was given, its line, and no bound value."""
+    write_migrations(
+        files,
+        {
+            "001_a.py": f"""
+                transactional = {way == "in-place"}
+
+                def up(conn):
+                    conn.execute("CREATE TABLE b (id INTEGER)")
+
+                def {name}(conn):
+                    conn.execute("SELECT count(*) FROM nobody WHERE id = ?", ("a-bound-value",))
+                """
+        },
+    )
+    before = logical_digest(database)
+    result = start(database, files)
+    assert (81, f"verify.{name}") == (result.code, result.finished["reason"])
+    (failed,) = [each for each in result.events if each["event"] == "migration.failed"]
+    for line in (failed, result.finished):
+        assert 7 == line["line"]
+        assert "SELECT count(*) FROM nobody WHERE id = ?" == line["statement"]
+    assert "a-bound-value" not in result.stderr
+    undone(result, database, before)
+
+
+def test_a_full_disk_is_one_in_a_check_as_well(database, files):
+    """SQLite's own "database or disk is full" is 74 wherever in a migration it comes up."""
+    write_migrations(
+        files,
+        {
+            "001_a.py": """
+                def up(conn):
+                    conn.execute("CREATE TABLE b (text TEXT)")
+
+                def check_after(conn):
+                    (pages,) = conn.execute("PRAGMA page_count").fetchone()
+                    conn.execute(f"PRAGMA max_page_count = {pages}").fetchone()
+                    conn.execute("INSERT INTO b VALUES (printf('%.*c', 1000000, 'x'))")
+                """
+        },
+    )
+    before = logical_digest(database)
+    result = start(database, files)
+    assert (74, "disk.full") == (result.code, result.finished["reason"])
+    assert 7 == result.finished["line"]
+    undone(result, database, before)
+
+
 def test_checks_see_the_state_before_and_after(database, files):
     """`check_before` runs before `up`, `check_after` after it, in the run's transaction."""
     write_migrations(

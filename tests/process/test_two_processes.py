@@ -377,6 +377,11 @@ def test_output_of_a_failed_migration_is_not_lost(tmp_path):
     result = scene.run()
     scene.assert_failed(result, 80, "001")
     assert texts(result) == ["last words"]
+    (failed,) = [each for each in result.events if each["event"] == "migration.failed"]
+    for line in (failed, result.finished):
+        assert ("001", "ends", "001_ends.py") == tuple(
+            line[key] for key in ("version", "name", "file")
+        )
 
 
 # --- children and threads left behind --------------------------------------
