@@ -115,7 +115,10 @@ class RegistrySource:
                     raise
         import tempfile
 
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        with (
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory,
+            protection.unconnectable(self.database),
+        ):
             scratch = Path(directory, self.database.name)
             return registry.load(self.path, self.factory, scratch)
 

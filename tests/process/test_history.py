@@ -239,6 +239,15 @@ def test_other_spellings_of_a_version_are_the_same_one(base, files):
     assert ["002", "003", "005", "006", "007"] == history(base)
 
 
+def test_a_version_that_is_there_in_two_spellings_holds_nothing_up(base, files):
+    """The framework before told `5` from `005`: both rows stay, and runs go on."""
+    make_database(base, "INSERT INTO migrations (version, name) VALUES ('5', 'five')")
+    pend(files)
+    result = start(base, files)
+    assert 0 == result.code, result.stderr
+    assert ["002", "003", "005", "006", "007", "5"] == sorted(history(base))
+
+
 def test_versions_are_stored_as_the_file_name_spells_them(base):
     """`version` and `name` are what the framework before would have written."""
     assert [("002", "two"), ("003", "three"), ("005", "five"), ("006", "six")] == rows(

@@ -475,6 +475,29 @@ def test_looking_at_a_registry_writes_nothing(volume, command):
     assert before == listing(volume)
 
 
+@pytest.mark.parametrize("command", ["status", "plan", "check", "up"])
+def test_a_registry_cannot_write_to_the_database_while_it_is_read(tmp_path, volume, command):
+    """Not even by a path of its own, past the one that its factory is given: 78, nothing written."""
+    database, _ = seed_by_name(volume)
+    before = listing(volume)
+    file = registry(
+        tmp_path,
+        "('a', '1', table('a'))",
+        before=f"""
+            import sqlite3
+            conn = sqlite3.connect({str(database)!r})
+            conn.execute("CREATE TABLE IF NOT EXISTS made_by_import (id)")
+            conn.commit()
+            conn.close()
+            """,
+    )
+    result = run_migrator(command, "--database", database, "--migrations", file)
+    assert (0 if command == "status" else 78) == result.code, result.stderr
+    assert "only being read" in result.stdout + result.stderr
+    assert before == listing(volume)
+    assert "made_by_import" not in tables(database)
+
+
 def test_the_commands_mean_a_registered_name_by_version(volume):
     """`baseline`, `plan` and `status` identify a registered migration by its name."""
     database, file = seed_by_name(volume)
