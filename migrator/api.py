@@ -22,7 +22,7 @@ from migrator.definitions.sources import CodeSource, DirectorySource, Source
 from migrator.errors import InterruptedRunError, MigratorError
 from migrator.looking.survey import judge, survey
 from migrator.model import Settings
-from migrator.report.hints import spelled_out
+from migrator.report.hints import in_python
 from migrator.report.logs import Forward, to_structlog
 from migrator.report.outcome import Result, new_run_id, say_failed, say_finished
 from migrator.safety.context import Context
@@ -99,8 +99,8 @@ class MigrationRunner:
         self.db_path = db_path
         self.migrations_dir = migrations_dir
         self.migrations: list[Any] = []
-        directory = "" if migrations_dir is None else os.fspath(migrations_dir)
-        self._settings = _settings(db_path, directory, in_use, options)
+        directory = "" if migrations_dir is None else os.fsdecode(migrations_dir)
+        self._settings = _settings(os.fsdecode(db_path), directory, in_use, options)
 
     def add_migration(self, migration: Any) -> None:
         """
@@ -142,7 +142,7 @@ class MigrationRunner:
 
     def get_status(self) -> Status:
         """Return how many migrations there are, are applied and are pending, and their versions."""
-        with spelled_out(self._settings):
+        with in_python(self._settings):
             found = survey(self._settings, Layout.of(self._settings), self._source())
         return Status(
             total_available=len(found.entries),
@@ -206,7 +206,7 @@ class MigrationRunner:
         emit = _forward(Layout.of(self._settings))
         began = time.monotonic()
         try:
-            with spelled_out(self._settings):
+            with in_python(self._settings):
                 result = work(emit)
         except MigratorError as error:
             say_failed(emit, error, time.monotonic() - began)
@@ -238,10 +238,10 @@ class MigrationRunner:
     def _source(self) -> Source:
         if self.migrations_dir is None and self.migrations:
             return self._registered()
-        return DirectorySource(Path(self.migrations_dir or _DIRECTORY))
+        return DirectorySource(Path(os.fsdecode(self.migrations_dir or _DIRECTORY)))
 
     def _registered(self) -> Source:
-        return CodeSource([registry.script_of(each) for each in self.migrations])
+        return CodeSource(registry.scripts_of(self.migrations))
 
 
 def _forward(layout: Layout) -> Forward:
@@ -251,9 +251,7 @@ def _forward(layout: Layout) -> Forward:
     return forward
 
 
-def _settings(
-    database: str | os.PathLike[str], migrations: str, in_use: InUse, options: dict[str, Any]
-) -> Settings:
+def _settings(database: str, migrations: str, in_use: InUse, options: dict[str, Any]) -> Settings:
     """
     Return the settings of a runner, each value judged as on a command line.
 

@@ -80,7 +80,21 @@ def load(path: Path, factory: str, database: Path) -> tuple[Script, ...]:
         )
     module = loading.load_module(path, loading.read_bytes(path))
     runner = _make_runner(module, path, factory, database)
-    scripts = tuple(script_of(item, path) for item in _items(runner, path, factory))
+    return scripts_of(_items(runner, path, factory), path)
+
+
+def scripts_of(items: Iterable[Any], path: Path | None = None) -> tuple[Script, ...]:
+    """
+    Take all registered migrations by their shape.
+
+    Args:
+        items: What `script_of` takes, in their order.
+        path: The registry's file, None for those registered through the API.
+
+    Raises:
+        MisfitError: One has not the right shape, or the name of another.
+    """
+    scripts = tuple(script_of(item, path) for item in items)
     _refuse_duplicates(scripts)
     return scripts
 

@@ -12,6 +12,7 @@ from migrator.model import Settings
 
 _NEEDED = ("--database", "--migrations", "--backup-dir", "--history-table")
 _COMMAND = re.compile(r"`(migrator [^`]+)`")
+_OPTION = re.compile(r"`--(?P<name>[a-z-]+)(?: (?P<value>[^` ]+))?`(?: \(MIGRATOR_[^)]*\))?")
 
 
 def command(settings: Settings, *words: str) -> str:
@@ -50,6 +51,25 @@ def complete(hint: str, settings: Settings) -> str:
         return f"`{found[1]} {flags}`"
 
     return _COMMAND.sub(completed, hint)
+
+
+@contextlib.contextmanager
+def in_python(settings: Settings) -> Iterator[None]:
+    """Complete the commands as `spelled_out` does, and say options as the Python API has them."""
+    with spelled_out(settings):
+        try:
+            yield
+        except MigratorError as error:
+            error.hint = _OPTION.sub(_as_argument, error.hint)
+            error.message = _OPTION.sub(_as_argument, error.message)
+            error.args = (error.message,)
+            raise
+
+
+def _as_argument(found: re.Match[str]) -> str:
+    name, value = found["name"].replace("-", "_"), found["value"]
+    name = {"database": "db_path", "migrations": "migrations_dir"}.get(name, name)
+    return f"`{name}`" if value is None else f'`{name}="{value}"`'
 
 
 def _repeated(given: tuple[str, ...]) -> tuple[str, ...]:

@@ -58,12 +58,14 @@ class Option:
         Turn the text of a flag or a variable into the value.
 
         Args:
-            text: The text, not empty.
+            text: The text; an empty one is no value of any option.
             named: The flag or the variable that it came from, for the message.
 
         Raises:
             UsageError: The text is no value of this option.
         """
+        if not text:
+            raise self._bad(text, named, BadValueError("which is empty"))
         try:
             if self.choices and self.parse is None:
                 return one_of(text, self.choices)

@@ -272,13 +272,35 @@ def test_a_bad_value_is_refused_when_the_runner_is_made(volume, name):
         MigrationRunner(volume / "app.db", "migrations", **{name: BAD_VALUES[name]})
 
 
-@pytest.mark.parametrize("name", [":memory:", "file:app.db", "sqlite:///app.db"])
+@pytest.mark.parametrize("name", ["", ":memory:", "file:app.db", "sqlite:///app.db"])
 def test_what_is_no_path_is_refused_when_the_runner_is_made(volume, monkeypatch, name):
     """A file called `:memory:` is nobody's database."""
     monkeypatch.chdir(volume)
     with pytest.raises(UsageError, match="database is "):
         MigrationRunner(name, "migrations")
     assert [] == os.listdir(volume)
+
+
+@pytest.mark.parametrize("path", [None, 5, ["app.db"]])
+def test_what_is_no_path_at_all_is_a_type_error(volume, monkeypatch, path):
+    """A number is no file of that name."""
+    monkeypatch.chdir(volume)
+    with pytest.raises(TypeError):
+        MigrationRunner(path, "migrations")
+    assert [] == os.listdir(volume)
+
+
+def test_a_path_in_bytes_is_that_path(database, migrations):
+    """As `sqlite3.connect` takes it."""
+    runner = MigrationRunner(os.fsencode(database), os.fsencode(migrations))
+    assert 2 == runner.run_pending_migrations(verbose=False)
+    assert ["001", "002"] == history(database)
+
+
+def test_an_empty_value_is_refused_when_the_runner_is_made(volume):
+    """As an empty flag is: it would mean the working directory."""
+    with pytest.raises(UsageError, match=r"^backup_dir is '', which is empty"):
+        MigrationRunner(volume / "app.db", "migrations", backup_dir="")
 
 
 def test_values_are_given_as_values_or_as_a_command_line_has_them(database, migrations):
@@ -340,6 +362,17 @@ def test_a_failed_registered_migration_raises(database):
         runner.run_migrations()
     assert before == logical_digest(database)
     assert ["a", "bad"] == runner.get_status()["pending_versions"]
+
+
+def test_two_registered_migrations_of_one_name_are_refused(database):
+    """As in a registry: the name is what tells them apart, and nothing has run."""
+    before = logical_digest(database)
+    runner = in_code(database, "a", "b", "a")
+    for call in (runner.run_migrations, runner.get_status):
+        with pytest.raises(errors.MisfitError, match="'a'") as caught:
+            call()
+        assert ("migrations.duplicate", 78) == (caught.value.reason, caught.value.exit_code)
+    assert before == logical_digest(database)
 
 
 def test_what_is_registered_is_looked_at_when_it_is_added(database):
@@ -541,6 +574,7 @@ def test_a_transaction_that_does_not_end_is_69_and_changes_nothing(database, mig
         assert "database.in_use" == caught.value.reason
         assert "another connection of this process has a transaction open" in str(caught.value)
         assert "`wait_timeout`" in caught.value.hint
+        assert "MIGRATOR_" not in caught.value.hint
         mine.execute("COMMIT")
     assert before == logical_digest(database)
     assert 2 == runner.run_pending_migrations(verbose=False)
@@ -556,6 +590,8 @@ def test_in_use_wait_wants_the_database_to_itself(database, migrations):
         with pytest.raises(errors.NotReadyError) as caught:
             runner.run_pending_migrations(verbose=False)
         assert "database.in_use" == caught.value.reason
+        assert "`wait_timeout`" in caught.value.hint
+        assert "MIGRATOR_" not in caught.value.hint
         mine.execute("COMMIT")
     assert before == logical_digest(database)
     assert 2 == runner.run_pending_migrations(verbose=False)
@@ -567,8 +603,13 @@ def test_a_migration_outside_a_transaction_needs_the_database_alone(database):
     before = logical_digest(database)
     runner = MigrationRunner(database)
     runner.add_migration(vacuum)
-    with pytest.raises(errors.NotReadyError, match="transaction"):
+    with capture_logs() as events, pytest.raises(errors.NotReadyError) as caught:
         runner.run_migrations()
+    said = f"{caught.value} {caught.value.hint}"
+    assert ("transaction" in said, '`in_use="wait"`' in said, "--" in said) == (True, True, False)
+    assert (str(caught.value), caught.value.hint) == tuple(
+        finished(events)[key] for key in ("error", "hint")
+    )
     assert before == logical_digest(database)
     assert ["v"] == runner.get_status()["pending_versions"]
     alone = MigrationRunner(database, in_use="wait")
