@@ -8,6 +8,7 @@ variable read. Making a runner creates nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -270,5 +271,7 @@ def _settings(database: str, migrations: str, in_use: InUse, options: dict[str, 
 
 
 def _say(text: str, *, verbose: bool) -> None:
-    if verbose:
-        print(text)  # noqa: T201 - what `verbose` has always done
+    """Print what has been committed: that nobody can read it makes no failure of it."""
+    with contextlib.suppress(OSError, ValueError):
+        if verbose:
+            print(text)  # noqa: T201 - what `verbose` has always done

@@ -296,15 +296,15 @@ class Forward:
 
     def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
         """Hand one event on."""
-        method = getattr(self._logger, level)
         common = {"message": message, "run_id": self.run_id, "database": clean(self.database)}
         try:
-            method(event, **{**common, **fields})
+            # Only here structlog makes the logger, which may fail as well.
+            getattr(self._logger, level)(event, **{**common, **fields})
         except Exception:  # noqa: BLE001 - the application's log never fails a run
             # structlog over logging refuses fields that a LogRecord has itself:
             # `message` and `name` (logging.Logger.makeRecord).
             with suppress(Exception):
-                method(f"{event}: {message}")
+                getattr(self._logger, level)(f"{event}: {message}")
 
 
 def to_structlog(logger: Any = None) -> Forward:

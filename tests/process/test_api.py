@@ -688,6 +688,34 @@ def test_the_log_goes_to_structlog_as_it_is_configured(database, migrations, cap
     assert ("", "") == tuple(capfd.readouterr())
 
 
+UNREAD = """
+    import sys
+    from migrator import Migration, MigrationRunner
+
+    runner = MigrationRunner(sys.argv[1])
+    runner.add_migration(Migration("grün", "1", "", lambda cursor: cursor.execute("SELECT 1")))
+    sys.stderr.write(f"{runner.run_migrations()} {runner.get_status()['total_applied']}")
+    sys.stderr.flush()
+    import os
+    os._exit(0)
+    """
+
+
+@pytest.mark.parametrize("stdout", [">&-", ">/dev/full", "| true"])
+def test_a_standard_output_that_takes_nothing_fails_no_run(database, stdout):
+    """Neither what `verbose` prints nor structlog as it comes makes a failure of a success."""
+    done = run_script(UNREAD, database, prefix=["sh", "-c", f'"$@" {stdout}', "-"])
+    assert (0, "True 1") == (done.returncode, done.stderr)
+    assert [("grün",)] == rows(database, "SELECT migration_name FROM migrations")
+
+
+def test_a_name_that_the_standard_output_cannot_show_fails_no_run(database):
+    """The run is committed by the time it is printed."""
+    done = run_script(UNREAD, database, env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert (0, "True 1") == (done.returncode, done.stderr)
+    assert [("grün",)] == rows(database, "SELECT migration_name FROM migrations")
+
+
 def test_the_lock_is_shared_with_the_command(database, migrations, tmp_path):
     """A run of the command is waited for, and the work that it has done is not done again."""
     go = tmp_path / "go"
