@@ -129,6 +129,9 @@ def cannot_write(number: int | None, path: Path) -> BackupError:
             "or name another directory with --backup-dir."
         )
         return BackupError(msg, hint=hint, reason="backup.permission")
+    if number == errno.ENOTDIR:
+        hint = "A part of that path is no directory: name another one with --backup-dir."
+        return BackupError(msg, hint=hint)
     return BackupError(msg, hint="Look at the disk of the backup directory (dmesg).")
 
 

@@ -81,10 +81,10 @@ def sidecars(database: Path) -> tuple[Path, Path, Path]:
 
 
 def unsafe_entry(
-    path: Path, found: str, belongs: str = "a file or directory of this program"
+    path: Path, found: str, belongs: str = "a file or directory of this program", doing: str = ""
 ) -> NotReadyError:
     """Say that something stands where one of our files belongs, or of SQLite's, and is none."""
-    msg = f"{str(path)!r} is {found}, where {belongs} belongs."
+    msg = f"{doing}{str(path)!r} is {found}, where {belongs} belongs."
     move = f"mv {quote(str(path))} {quote(f'{path}.moved')}"
     return NotReadyError(
         msg,
@@ -121,12 +121,21 @@ def refusal(error: OSError, path: Path, doing: str) -> MigratorError:
             hint = "Give the database a shorter name: some of its files have longer ones."
             return NotReadyError(msg, hint=hint, reason="volume.unusable", retryable=False)
         case errno.ELOOP | errno.ENOTDIR | errno.EISDIR | errno.EEXIST | errno.ENXIO:
-            link = error.errno == errno.ELOOP
-            return unsafe_entry(path, "a symbolic link" if link else "something else")
+            return _in_the_way(path, f"While {doing} {str(path)!r}: ")
         case errno.ENOSPC | errno.EDQUOT:
             hint = "Free space on the volume, then start again."
             return DiskError(msg, hint=hint, reason="disk.full", retryable=True)
     return DiskError(msg, hint="Look at the disk and the kernel's log (dmesg).")
+
+
+def _in_the_way(path: Path, doing: str) -> NotReadyError:
+    """Name what stands at a path, or at the nearest place above it that there is."""
+    at = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    if at == path:
+        return unsafe_entry(path, kind_of(path))
+    if os.path.isdir(at):
+        return unsafe_entry(path, "something else")
+    return unsafe_entry(at, kind_of(at), "a directory", doing)
 
 
 @contextmanager

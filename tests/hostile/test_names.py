@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -134,6 +135,20 @@ def test_a_file_in_place_of_the_backups_is_told(command: str, tmp_path: Path) ->
     assert tables(database) == {"items"}
 
 
+def test_a_backup_directory_below_a_file_is_73(migrations: Path, volume: Path) -> None:
+    """The path is what is wrong, not the disk."""
+    database = make_database(volume / "app.db", USERS)
+    (volume / "file").write_text("a file")
+    before = Before.of(database)
+    given = ("--database", database, "--migrations", migrations)
+
+    result = run_entrypoint(*given, "--backup-dir", volume / "file" / "below")
+
+    assert_failed(result, 73, "backup.failed")
+    assert "--backup-dir" in result.finished["hint"]
+    before.assert_untouched()
+
+
 LONGEST = 214
 """Bytes that a name of 255 leaves to the database, when its longest backup file is made."""
 
@@ -197,6 +212,26 @@ def test_a_directory_in_place_of_a_sidecar_is_told(
     subprocess.run(["sh", "-c", line], check=True)
     result = run_entrypoint("--database", database, "--migrations", migrations)
     assert result.code == 0, result.stderr
+
+
+@pytest.mark.parametrize("up_to_date", [True, False])
+def test_a_file_in_place_of_our_directory_is_told(
+    up_to_date: bool, migrations: Path, volume: Path
+) -> None:
+    """It is named, not what would be below it, and the hint's command clears it."""
+    database = make_database(volume / "app.db", USERS)
+    given = ("--database", database, "--migrations", migrations)
+    if up_to_date:
+        assert run_entrypoint(*given).code == 0
+        shutil.rmtree(f"{database}.migrator")
+    Path(f"{database}.migrator").write_text("a file")
+
+    for result in (run_entrypoint(*given), run_migrator("check", *given)):
+        assert (result.code, result.finished["reason"]) == (69, "volume.unsafe_entry")
+        assert f"'{database}.migrator' is a file, where" in result.finished["error"]
+    (line,) = re.findall(r"`(mv [^`]+)`", result.finished["hint"])
+    subprocess.run(["sh", "-c", line], check=True)
+    assert run_entrypoint(*given).code == 0
 
 
 def test_a_directory_in_the_way_of_a_note_is_told(tmp_path: Path) -> None:
