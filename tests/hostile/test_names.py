@@ -146,7 +146,7 @@ def test_a_backup_directory_below_a_file_is_73(migrations: Path, volume: Path) -
 
     assert_failed(result, 73, "backup.failed")
     assert "--backup-dir" in result.finished["hint"]
-    before.assert_untouched()
+    before.assert_untouched(ours=True)
 
 
 LONGEST = 214
