@@ -13,10 +13,12 @@ _LIMIT = 4096
 
 def leave_message(error: MigratorError, path: str = PATH) -> None:
     """Write error and hint where Kubernetes looks for them, if it has made the file."""
-    whole = f"{error.message}\n{error.hint}".strip().encode(errors="backslashreplace")
-    text = whole[:_LIMIT].decode(errors="ignore").encode()
+    # Of a long error the hint, which has the command that leads on, is kept.
+    hint = _cut(f"\n{error.hint}", _LIMIT // 2)
+    text = (_cut(error.message, _LIMIT - len(hint)) + hint).strip()
+    how = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        number = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+        number = os.open(path, how)
     except OSError:
         return
     try:
@@ -25,3 +27,8 @@ def leave_message(error: MigratorError, path: str = PATH) -> None:
         return
     finally:
         os.close(number)
+
+
+def _cut(text: str, limit: int) -> bytes:
+    """Return the beginning of a text in at most so many bytes, whole characters of it."""
+    return text.encode(errors="backslashreplace")[:limit].decode(errors="ignore").encode()

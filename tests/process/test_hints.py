@@ -452,7 +452,7 @@ def test_the_termination_message(as_root, one_place, tmp_path):
 
 @pytest.mark.root
 def test_a_long_termination_message_is_cut(as_root, one_place, tmp_path):
-    """The termination message is cut to 4096 bytes, between two characters."""
+    """It is cut to 4096 bytes, between two characters of the error: the hint is there whole."""
     log = tmp_path / "termination-log"
     log.touch()
     names = {f"{n:03}_{'ä' * 60}.sql": "SELECT 1;\n" for n in range(100, 160)}
@@ -464,7 +464,19 @@ def test_a_long_termination_message_is_cut(as_root, one_place, tmp_path):
     end = assert_failed(result, 78, "history.newer")
     data = log.read_bytes()
     assert 4000 < len(data) <= 4096
-    assert end["error"].startswith(data.decode()[:2000])
+    error, hint = data.decode().split("\n")
+    assert end["error"].startswith(error)
+    assert end["hint"] == hint
+
+
+@pytest.mark.root
+def test_a_termination_message_that_nobody_takes_holds_nothing_up(as_root, one_place, tmp_path):
+    """A pipe without a reader stands there: the run ends as it does without a message."""
+    log = tmp_path / "termination-log"
+    os.mkfifo(log)
+    (one_place.migrations / "002_b.sql").unlink()
+    result = run_entrypoint(*one_place._flags(), prefix=in_namespace(log), timeout=20)
+    assert_failed(result, 78, "history.newer")
 
 
 @pytest.mark.root
