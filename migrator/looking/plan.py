@@ -85,7 +85,9 @@ def refuse_misfits(
     first = refused[0]
     data = {"problems": [_as_json(problem) for problem in refused], "version": first.version}
     message = " ".join(problem.message for problem in refused)
-    hint = newer_hint() if first.kind == "newer" else _HINTS[first.kind]
+    kinds = {*accept, *(problem.kind for problem in refused)}
+    accepted = ",".join(sorted(kinds, key=_ORDER.index))
+    hint = newer_hint() if first.kind == "newer" else _HINTS[first.kind].format(accepted)
     raise MisfitError(message, hint=hint, reason=f"history.{first.kind}", data=data)
 
 
@@ -120,18 +122,17 @@ def refuse_foreign(found: ForeignHistory | None, entries: Sequence[Entry], comma
 
 
 _HINTS = {
-    "missing": (
-        "Bring the files back, or accept it with `--accept missing` (MIGRATOR_ACCEPT=missing)."
-    ),
+    "missing": ("Bring the files back, or accept it with `--accept {0}` (MIGRATOR_ACCEPT={0})."),
     "changed": (
         "Undo the change and put it into a new migration,"
-        " or accept it with `--accept changed` (MIGRATOR_ACCEPT=changed)."
+        " or accept it with `--accept {0}` (MIGRATOR_ACCEPT={0})."
     ),
     "out-of-order": (
         "Give the new migration a version above the highest applied one,"
-        " or accept it with `--accept out-of-order` (MIGRATOR_ACCEPT=out-of-order)."
+        " or accept it with `--accept {0}` (MIGRATOR_ACCEPT={0})."
     ),
 }
+"""What to do by the kind that decides; 0 is all that has to be accepted then."""
 
 
 def _unknown(

@@ -221,6 +221,19 @@ def test_accepting_a_misfit(kind, how, one_place):
     assert "003" in history(one_place.database)
 
 
+@pytest.mark.parametrize("before", [(), ("--accept", "missing")])
+def test_accepting_several_misfits(before, one_place):
+    """What is printed accepts all of them at once, what was accepted before included."""
+    (one_place.migrations / "001_a.sql").unlink()
+    (one_place.migrations / "002_b.sql").write_text("CREATE TABLE other (id);\n")
+    write_migrations(one_place.migrations, {"003_c.sql": "CREATE TABLE c (id);\n"})
+    end = assert_failed(
+        one_place.start(*before), 78, f"history.{'changed' if before else 'missing'}"
+    )
+    (option,) = _OPTION.findall(end["hint"])
+    assert_succeeded(one_place.start(*shlex.split(option)), "migrated", 1)
+
+
 def test_taking_over_another_tools_history(place):
     """The `migrator baseline V` of the refusal takes the database over, and the rest is applied."""
     with opened(place.database) as conn:
