@@ -20,6 +20,9 @@ from typing import Any
 
 from migrator.errors import InterruptedRunError, MisfitError, describe
 
+_TREE = "/opt/sqlite-entrypoint"
+"""Where the image's own Python lies, into which nothing can be installed (docs/image.md)."""
+
 
 def read_bytes(path: Path) -> bytes:
     """
@@ -156,10 +159,11 @@ def _hint(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return "A migration must not end its process: put the code into `up`, and raise instead."
     if isinstance(error, ModuleNotFoundError):
-        return (
-            f"Install {error.name!r} for the Python at {sys.executable!r}, or do without it:"
-            " migrations run before the application and with the entrypoint's own Python. The"
-            " image's takes no packages; install sqlite-entrypoint in the application's Python"
-            " instead."
-        )
+        name, when = error.name, "migrations run with the entrypoint's own Python"
+        if sys.prefix == _TREE:
+            return (
+                f"Do without {name!r}, or install sqlite-entrypoint in the application's Python,"
+                f" beside it: {when}, and this one takes no packages."
+            )
+        return f"Install {name!r} for the Python at {sys.executable!r}, or do without it: {when}."
     return "Correct the file. It is imported on its own, before the application has started."

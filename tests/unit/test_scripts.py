@@ -639,6 +639,16 @@ def test_a_file_that_does_not_import_is_refused(load, tmp_path, content, line, e
     assert str(tmp_path / "1_a.py") not in files
 
 
+@pytest.mark.parametrize(
+    ("prefix", "first"), [("/opt/sqlite-entrypoint", "Do without"), (sys.prefix, "Install")]
+)
+def test_a_module_is_to_be_installed_only_where_that_can_be_done(load, monkeypatch, prefix, first):
+    """The image's own Python takes no packages: the way out is the application's."""
+    monkeypatch.setattr(sys, "prefix", prefix)
+    hint = refused(load, "1_a.py", "import nonesuch_module\ndef up(conn): ...\n").hint
+    assert hint.startswith(f"{first} 'nonesuch_module'")
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), InterruptedRunError(15, "ended")])
 def test_a_signal_during_the_import_is_no_fault_of_the_file(load, monkeypatch, error):
     """What ends the run passes through."""
