@@ -23,7 +23,8 @@ from migrator.errors import (
     NotReadyError,
 )
 from migrator.looking import plan
-from migrator.looking.look import NeedsRecoveryError, reading
+from migrator.looking.history import History
+from migrator.looking.look import NeedsRecoveryError, look, reading
 from migrator.looking.plan import Plan
 from migrator.looking.survey import Survey, changed, judge, refuse_missing, way_back
 from migrator.model import Applied, Problem
@@ -38,15 +39,17 @@ Answer = tuple[str, int]
 
 def status(host: Host, *, as_json: bool) -> Answer:
     """Say what is applied and what is pending; problems are reported, not raised."""
-    found: Survey | None = None
+    found: Survey | None
     try:
-        found = host.survey()
-        problems = _problems(host, found)
+        found = survey = host.survey()
+        problems = _problems(host, survey)
+        up_to_date = survey.up_to_date and survey.sight.exists and not _refused(host, survey)
     except InterruptedRunError:
         raise
     except MigratorError as error:
+        found, up_to_date = _database_alone(host), False
         problems = [Problem(error.reason, "", error.message)]
-    facts = _status(host, found, problems)
+    facts = _status(host, found, problems, up_to_date=up_to_date)
     return (_json(facts) if as_json else _status_text(facts)), 0
 
 
@@ -191,6 +194,14 @@ def _verify_history(host: Host, found: Survey) -> None:
 # --- the parts of `status` and `plan` ---------------------------------------
 
 
+def _database_alone(host: Host) -> Survey | None:
+    """Look at the database where the migrations cannot be read; None where it cannot be either."""
+    with contextlib.suppress(MigratorError):
+        history = History(host.settings.history_table, by_name=host.source.by_name)
+        return Survey(look(host.layout, history), (), (), ())
+    return None
+
+
 def _problems(host: Host, found: Survey) -> list[Problem]:
     problems = [*found.problems, *_in_texts(host, found)]
     if found.sight.foreign is not None and found.pending:
@@ -237,16 +248,13 @@ def _backups(host: Host) -> list[Backup]:
         raise of_system(error, "while the backups were listed") from error
 
 
-def _status(host: Host, found: Survey | None, problems: list[Problem]) -> dict[str, Any]:
+def _status(
+    host: Host, found: Survey | None, problems: list[Problem], *, up_to_date: bool
+) -> dict[str, Any]:
     return {
         "database": str(host.layout.database),
         "exists": found.sight.exists if found is not None else os.path.exists(host.layout.database),
-        "up_to_date": (
-            found is not None
-            and found.up_to_date
-            and found.sight.exists
-            and not _refused(host, found)
-        ),
+        "up_to_date": up_to_date,
         "running": _running(found),
         "applied": [] if found is None else [_row(row) for row in _known(host, found)],
         "pending": [] if found is None else _pending(_during(host, found)),

@@ -365,6 +365,21 @@ def test_status_reports_a_file_that_cannot_be_read(call, migrations):
     } == problem
 
 
+@pytest.mark.parametrize("wrong", ["missing", "duplicate"])
+def test_status_has_the_history_where_the_migrations_are_wrong(call, migrations, wrong):
+    """What is applied is in the database, whatever is wrong with the files."""
+    call("up")
+    applied = loaded(call("status", "--json"))["applied"]
+    if wrong == "missing":
+        migrations.rename(migrations.with_name("elsewhere"))
+    else:
+        write_migrations(migrations, {"1_again.sql": "SELECT 1;"})
+    found = loaded(call("status", "--json"))
+    assert applied == found["applied"]
+    assert (True, False, []) == (found["exists"], found["up_to_date"], found["pending"])
+    assert 1 == len(found["problems"])
+
+
 @pytest.mark.parametrize("name", ["check", "plan", "verify"])
 @pytest.mark.parametrize("kind", ["directory", "pipe"])
 def test_a_look_at_what_is_no_file_says_what_it_is(call, database, name, kind):
