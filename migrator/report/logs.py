@@ -218,10 +218,11 @@ def _ordered(_logger: Any, _method: str, event: Mapping[str, Any]) -> dict[str, 
 
 class _Console:
     """
-    Lines for people: the sentence first, texts of several lines below it.
+    Lines for people: the sentence first, texts of several lines and the hint below it.
 
-    What is the same in every line of a run (`logger`, `run_id`, `database`) is
-    left out, and so are fields without a value.
+    A hint has commands in it, which are copied from here: no quotes around it,
+    and none in it escaped. What is the same in every line of a run (`logger`,
+    `run_id`, `database`) is left out, and so are fields without a value.
     """
 
     def __init__(self, *, colors: bool) -> None:
@@ -238,7 +239,7 @@ class _Console:
             if value is not None and key not in {"logger", "run_id", "database"}
         }
         fields["timestamp"] = fields["timestamp"][:19] + "Z"
-        blocks = [key for key, value in fields.items() if isinstance(value, str) and "\n" in value]
+        blocks = [key for key, value in fields.items() if _is_block(key, value)]
         below = "".join(_block(key, fields.pop(key)) for key in blocks if key != "message")
         return self._render(logger, method, fields) + below
 
@@ -246,6 +247,10 @@ class _Console:
 def _visible(value: Any) -> Any:
     """Show control characters instead of sending them to a terminal."""
     return value.translate(_CONTROLS) if isinstance(value, str) else value
+
+
+def _is_block(key: str, value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and (key == "hint" or "\n" in value)
 
 
 def _block(key: str, text: str) -> str:

@@ -338,6 +338,16 @@ def test_texts_of_several_lines_stand_below(reader: Reader) -> None:
     assert rest == ["    statement:", "      INSERT", "        INTO t;"]
 
 
+def test_a_hint_stands_below_as_it_is(reader: Reader) -> None:
+    """Its commands are copied from there, whatever quotes they need."""
+    hint = """Go back with `migrator restore latest --database 'it'"'"'s "here".db'`."""
+    log = Log("console", fd=reader.writing, colors=False)
+    log("run.finished", "It failed.", level="error", hint=hint, retryable=False)
+    first, *rest = reader.text().splitlines()
+    assert first.endswith("[error    ] It failed. event=run.finished retryable=False")
+    assert rest == ["    hint:", f"      {hint}"]
+
+
 def test_control_characters_are_shown_and_not_obeyed(reader: Reader) -> None:
     """What a migration printed cannot clear or colour the terminal."""
     log = Log("console", fd=reader.writing, colors=False)
