@@ -106,6 +106,18 @@ def foreign_keys(conn: sqlite3.Connection) -> Orphans:
     return found
 
 
+def without_parent(conn: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Return table and parent of each foreign key whose parent does not exist."""
+    there = tables(conn, ("table",))
+    known = {fold(name) for name in there}
+    parents = (
+        (table, str(row[2]))
+        for table in there
+        for row in conn.execute(f"PRAGMA foreign_key_list({quoted(table)})").fetchall()
+    )
+    return {(table, parent) for table, parent in parents if fold(parent) not in known}
+
+
 def new_orphans(
     before: Mapping[tuple[str, str], int],
     after: Mapping[tuple[str, str], int],

@@ -67,7 +67,7 @@ def as_bug(error: BaseException, doing: str = "") -> MigratorError:
         # After the privileges were dropped, Python's own files may be out of reach.
         trace = describe(error)
     return MigratorError(
-        f"This program failed{doing}: {describe(error)}.",
+        f"This program failed{doing}: {describe(error).rstrip('.')}.",
         hint="Please report it with the traceback in this line; the database is as before.",
         data={"traceback": trace},
     )

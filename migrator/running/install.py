@@ -57,7 +57,7 @@ def _in_one_transaction(ctx: Context, batch: Batch) -> None:
         guard.begin()
         run_batch(ctx, batch, GuardDesk(guard))
         with guard.engine():
-            proof.prove(ctx, batch, guard.conn, {})
+            proof.prove(ctx, batch, guard.conn, proof.Before())
         guard.commit()
 
 
@@ -65,7 +65,7 @@ def _one_by_one(ctx: Context, batch: Batch) -> None:
     temporary = None if ctx.inline else ctx.layout.temporary
     with contextlib.closing(CopyDesk(ctx.layout.new, batch, temporary)) as desk:
         run_batch(ctx, batch, desk)
-        proof.prove(ctx, batch, desk.conn, {})
+        proof.prove(ctx, batch, desk.conn, proof.Before())
         # The file goes alone to its place, and closing says nothing of a checkpoint that failed.
         desk.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     _require_whole(ctx.layout.new)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from migrator.connection import verify
+from migrator.connection.recording import fold
 from migrator.errors import MisfitError, VerificationError
 from migrator.safety.context import Batch, Context
 
@@ -16,11 +18,23 @@ What `quick_check` says of rows that a constraint forbids: no damage to the stru
 there before the run, since SQLite lets no migration write such a row.
 """
 
-Orphans = Mapping[tuple[str, str], int]
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """
+    What was wrong with foreign keys before a run: reported, it does not block.
+
+    Args:
+        orphans: The violations, per table and parent.
+        astray: Table and parent of each foreign key whose parent does not exist.
+    """
+
+    orphans: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    astray: frozenset[tuple[str, str]] = frozenset()
 
 
-def before(ctx: Context, conn: sqlite3.Connection) -> Counter[tuple[str, str]]:
-    """Count the foreign key violations that are there already: reported, they do not block."""
+def before(ctx: Context, conn: sqlite3.Connection) -> Before:
+    """Look at the foreign keys before the run."""
     found = verify.foreign_keys(conn)
     if found:
         tables = ", ".join(f"{table} to {parent}: {n}" for (table, parent), n in found.items())
@@ -31,14 +45,14 @@ def before(ctx: Context, conn: sqlite3.Connection) -> Counter[tuple[str, str]]:
             check="foreign_key_check",
             violations=sum(found.values()),
         )
-    return found
+    return Before(found, frozenset(verify.without_parent(conn)))
 
 
 def prove(
     ctx: Context,
     batch: Batch,
     conn: sqlite3.Connection,
-    orphans: Orphans,
+    known: Before,
     renames: Iterable[tuple[str, str]] = (),
 ) -> None:
     """
@@ -46,13 +60,13 @@ def prove(
 
     Args:
         conn: The connection on which it is visible.
-        orphans: What `before` had counted.
+        known: What `before` had found.
         renames: Old and new name of each renamed table.
 
     Raises:
         VerificationError: The new state must not be kept.
     """
-    _foreign_keys(ctx, conn, orphans, renames)
+    _foreign_keys(ctx, conn, known, tuple(renames))
     _structure(ctx, conn)
     _history(ctx, batch, conn)
     ctx.emit(
@@ -75,10 +89,11 @@ def read_back(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
 def _foreign_keys(
     ctx: Context,
     conn: sqlite3.Connection,
-    orphans: Orphans,
-    renames: Iterable[tuple[str, str]],
+    known: Before,
+    renames: tuple[tuple[str, str], ...],
 ) -> None:
-    new = verify.new_orphans(orphans, verify.foreign_keys(conn), renames)
+    _taken_along(ctx, conn, known, renames)
+    new = verify.new_orphans(known.orphans, verify.foreign_keys(conn), renames)
     if not new:
         return
     tables = "; ".join(
@@ -90,6 +105,48 @@ def _foreign_keys(
         " children; mend the migration so that every reference holds at its end."
     )
     raise _failed(ctx, "foreign_key_check", f"{tables}.", "verify.foreign_keys", hint)
+
+
+def _taken_along(
+    ctx: Context, conn: sqlite3.Connection, known: Before, renames: tuple[tuple[str, str], ...]
+) -> None:
+    """
+    Refuse references that the renaming of a rebuilt table has led astray.
+
+    `ALTER TABLE t RENAME TO t_old` changes the `REFERENCES t` of other tables along
+    (https://sqlite.org/lang_altertable.html), and the new `t` is not what they refer
+    to. Where those tables are empty, no row tells.
+    """
+    there = {fold(name) for name in verify.tables(conn, ("table",))}
+    old = {(fold(table), fold(parent)) for table, parent in known.astray}
+    found = [
+        (table, parent, was)
+        for table, parent in sorted(verify.without_parent(conn))
+        if (was := _origin(parent, renames)) != fold(parent)
+        and was in there
+        and (_origin(table, renames), fold(parent)) not in old
+    ]
+    if not found:
+        return
+    text = "; ".join(
+        f"{table} refers to {parent}, which is gone: it was the name of {was} for a while,"
+        " and the renaming has changed the reference along"
+        for table, parent, was in found
+    )
+    hint = (
+        "Build the new table under another name, drop the old one, and rename the new one last:"
+        " then references stay as they are."
+    )
+    raise _failed(ctx, "foreign_key_check", f"{text}.", "verify.foreign_keys", hint)
+
+
+def _origin(name: str, renames: tuple[tuple[str, str], ...]) -> str:
+    """Return the folded name that a table had before all renames."""
+    was = fold(name)
+    for old, new in reversed(renames):
+        if was == fold(new):
+            was = fold(old)
+    return was
 
 
 def _structure(ctx: Context, conn: sqlite3.Connection) -> None:

@@ -163,10 +163,10 @@ def _in_place(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
             begin(ctx, live.guard)
         began = time.monotonic()
         with live.guard.engine():
-            orphans = proof.before(ctx, live.conn)
+            known = proof.before(ctx, live.conn)
         renames = run_batch(ctx, batch, GuardDesk(live.guard))
         with live.guard.engine():
-            proof.prove(ctx, batch, live.conn, orphans, renames)
+            proof.prove(ctx, batch, live.conn, known, renames)
         enter(ctx, "commit")
         # The work itself is no waiting for others: it costs nothing of that budget.
         ctx.deadline.extend(time.monotonic() - began)
@@ -232,9 +232,9 @@ def _migrate_copy(ctx: Context, batch: Batch, saved: Backup) -> str:
     temporary = None if ctx.inline else ctx.layout.temporary
     desk = CopyDesk(ctx.layout.work, batch, temporary)
     with contextlib.closing(desk):
-        orphans = proof.before(ctx, desk.conn)
+        known = proof.before(ctx, desk.conn)
         renames = run_batch(ctx, batch, desk)
-        proof.prove(ctx, batch, desk.conn, orphans, renames)
+        proof.prove(ctx, batch, desk.conn, known, renames)
     return set_mode(ctx.layout.work, "delete")
 
 

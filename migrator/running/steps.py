@@ -251,7 +251,7 @@ def _check(
         if found is not None and is_disk_failure(found.error):
             raise
         text = describe(error)
-        message = f"`{name}` of {_label(script.entry)} failed: {text}."
+        message = f"`{name}` of {_label(script.entry)} failed: {text.rstrip('.')}."
         data = {
             "version": script.entry.version,
             "name": script.entry.name,
@@ -262,6 +262,8 @@ def _check(
             "error": text,
         }
         hint = f"Mend the data, or the check in {script.entry.label}."
+        if found is not None and isinstance(found.error, RefusedError):
+            hint = found.error.hint
         raise VerificationError(message, hint=hint, reason=f"verify.{name}", data=data) from error
 
 

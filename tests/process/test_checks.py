@@ -150,6 +150,55 @@ def test_a_rebuild_keeps_the_children(database, files):
     )
 
 
+RENAMED_FIRST = """
+    ALTER TABLE parent RENAME TO parent_old;
+    CREATE TABLE parent (id INTEGER PRIMARY KEY, name TEXT);
+    INSERT INTO parent (id) SELECT id FROM parent_old;
+    DROP TABLE parent_old;
+    """
+
+
+@BOTH
+def test_a_reference_that_a_renaming_has_led_astray_is_81(database, files, way):
+    """Also where the table that refers is empty: its first row would be refused."""
+    make_database(
+        database,
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY);"
+        "CREATE TABLE child (parent INTEGER REFERENCES parent (id));",
+    )
+    write_migrations(files, {"001_a.sql": head(way) + RENAMED_FIRST})
+    before = logical_digest(database)
+    result = start(database, files)
+    assert (81, "verify.foreign_keys") == (result.code, result.finished["reason"])
+    assert "child refers to parent_old" in result.finished["error"]
+    assert "rename the new one last" in result.finished["hint"]
+    undone(result, database, before)
+
+
+def test_a_reference_that_was_astray_before_holds_nothing_up(database, files):
+    """Like orphans from before: the same way of rebuilding may have led it there."""
+    make_database(
+        database,
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY);"
+        "CREATE TABLE child (parent INTEGER REFERENCES parent_old (id));",
+    )
+    write_migrations(files, {"001_a.sql": RENAMED_FIRST})
+    assert 0 == start(database, files).code
+
+
+def test_a_reference_that_never_had_a_parent_holds_nothing_up(database, files):
+    """Nor does one whose table was dropped for good: SQLite takes both."""
+    make_database(
+        database,
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY);"
+        "CREATE TABLE child (parent INTEGER REFERENCES parent (id));",
+    )
+    write_migrations(
+        files, {"001_a.sql": "DROP TABLE parent; CREATE TABLE early (id REFERENCES later (id));"}
+    )
+    assert 0 == start(database, files).code
+
+
 # --- the migration's own checks --------------------------------------------------------
 
 
@@ -179,6 +228,28 @@ def test_a_failing_check_of_the_migration_is_81(database, files, name, way):
     assert "only 3 users" in result.finished["error"]
     assert "002_b.py" in result.finished["error"]
     assert ("002_b.py", 8) == (result.finished["file"], result.finished["line"])
+    undone(result, database, before)
+
+
+def test_what_is_refused_in_a_check_is_told_with_the_way_out(database, files):
+    """The hint is that of the refusal, and the sentence ends once."""
+    write_migrations(
+        files,
+        {
+            "001_a.py": """
+                def up(conn):
+                    pass
+
+                def check_after(conn):
+                    conn.execute("ATTACH 'other.db' AS other")
+                """
+        },
+    )
+    before = logical_digest(database)
+    result = start(database, files)
+    assert (81, "verify.check_after") == (result.code, result.finished["reason"])
+    assert "Mend the data" not in result.finished["hint"]
+    assert not result.finished["error"].endswith("..")
     undone(result, database, before)
 
 
