@@ -187,8 +187,9 @@ class _Job:
     def _candidates(self) -> list[Backup]:
         if not self.dedupe:
             return []
-        size = self._size()
-        return [each for each in known_backups(self.layout) if each.bytes == size]
+        wanted = (self._size(), self.facts.journal_mode)
+        backups = known_backups(self.layout)
+        return [each for each in backups if (each.bytes, each.journal_mode) == wanted]
 
     def _copy(self, slot: Slot, ownership: Ownership, report: _Report) -> None:
         with writing(slot.partial):
@@ -278,14 +279,15 @@ class _Report:
 # -- backups of the same state --------------------------------------------------------
 
 
-def same_state(layout: Layout, live: LiveFile) -> Backup | None:
+def same_state(layout: Layout, live: LiveFile, facts: Facts) -> Backup | None:
     """
     Find a sound backup that holds exactly what the database holds.
 
     Only while nobody can write to the database, and in WAL mode after a
-    `TRUNCATE` checkpoint.
+    `TRUNCATE` checkpoint. The journal mode belongs to the state, although a
+    backup is never in WAL mode itself: a run that fails puts it back.
     """
-    backups = known_backups(layout)
+    backups = [each for each in known_backups(layout) if each.journal_mode == facts.journal_mode]
     with suppress(OSError):
         size = live.size
         for backup in backups:

@@ -171,7 +171,7 @@ def _save(ctx: Context, live: Live, chosen: Backup) -> Backup | None:
         except (sqlite3.Error, MigratorError):
             applied = ()
         facts = facts_of(ctx, live, applied, "restore")
-        same = backup.same_state(ctx.layout, live.raw) if live.raw is not None else None
+        same = backup.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None
         size = 0 if same is not None else ctx.layout.database.stat().st_size
         kept = {chosen.name} if same is None else {chosen.name, same.name}
         # No slack on top: on a full disk, a restore may be what is to make room.

@@ -29,7 +29,8 @@ def save(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
     """
     enter(ctx, "backup")
     with cleared_on_failure(ctx):
-        same = backup.same_state(ctx.layout, live.raw) if live.raw is not None else None
+        facts = facts_of(ctx, live, batch.applied, reason)
+        same = backup.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None
         size = ctx.layout.database.stat().st_size
         kept = {same.name} if same is not None else set()
         backup.check_space(
@@ -37,7 +38,6 @@ def save(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
         )
         # Only now: with no space left, even this note could not be written.
         enter(ctx, "backup", note(ctx, batch, reason, None))
-        facts = facts_of(ctx, live, batch.applied, reason)
         if same is not None:
             return backup.reuse(ctx.layout, same, facts, ctx.emit)
         saved = make_backup(ctx, live, facts)

@@ -179,7 +179,7 @@ BUGS = (
     Bug(
         "every attempt makes a backup of its own",
         "migrator/safety/saving.py",
-        "same = backup.same_state(ctx.layout, live.raw) if live.raw is not None else None",
+        "same = backup.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None",
         "same = None",
         "up in-place delete clean",
         ("all-after",),

@@ -94,6 +94,49 @@ def test_crash_loop(mode, transaction, database, steps):
     assert ["001", "002"] == pending(database, steps)
 
 
+@pytest.mark.parametrize(
+    ("step", "in_use"),
+    [
+        ("in-place", "wait"),
+        ("in-place", "allow"),
+        ("fails", "wait"),
+        ("fails", "allow"),
+        ("copy", "wait"),
+        ("copy-fails", "wait"),
+    ],
+)
+@pytest.mark.parametrize(("first", "then"), [("delete", "wal"), ("wal", "delete")])
+def test_another_journal_mode_is_another_state(first, then, step, in_use, database, steps):
+    """A backup from before the journal mode was changed takes no part in what a run ends with."""
+    in_mode(database, first)
+    write_migrations(steps, {"001_fails.sql": FAILS["002_fails.sql"]})
+    assert 80 == run("up", database, steps).code
+    in_mode(database, then)
+    before = digest_aside(database)
+    text = FAILS["002_fails.sql" if step.endswith("fails") else "001_good.sql"]
+    head = "-- migrate:up transaction:false\n" if step.startswith("copy") else ""
+    (steps / "001_fails.sql").write_text(head + text)
+
+    result = run("up", database, steps, "--in-use", in_use)
+
+    assert (80 if step.endswith("fails") else 0) == result.code, result.stderr
+    with opened(database) as conn:
+        assert (then,) == conn.execute("PRAGMA journal_mode").fetchone()
+    assert {first, then} == {noted_mode(name, database) for name in names(database)}
+    assert [] == result.named("backup.reused")
+    if step.endswith("fails"):
+        assert before == digest_aside(database)
+    else:
+        assert 0 == run("restore", database, steps, "latest").code
+        assert before == digest_aside(database)
+
+
+def noted_mode(name: str, database: Path) -> str:
+    """Return the journal mode of the database that a backup was made of."""
+    note = database.parent / "backups" / f"{name}.json"
+    return str(json.loads(note.read_text())["journal_mode"])
+
+
 def test_crash_loop_beside_others(database, steps):
     """The same holds with `--in-use allow`, where the backup is only known for the same once made."""
     write_migrations(steps, FAILS)

@@ -62,7 +62,7 @@ UP = Facts(
     applied=(Applied("001", "001", "users", "t1"), Applied("002", "002", "notes", "t2")),
     journal_mode="wal",
 )
-RESTORE = Facts(reason="restore", run_id="01K")
+RESTORE = Facts(reason="restore", run_id="01K", journal_mode="wal")
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_an_empty_database_has_an_empty_backup(volume: Path) -> None:
     assert (made.bytes, made.path.stat().st_size) == (0, 0)
     assert verify_backup(made) is None
     with LiveFile.open(layout.database) as live:
-        assert same_state(layout, live) == made
+        assert same_state(layout, live, UP) == made
 
 
 def test_progress_is_told_every_second(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -843,14 +843,14 @@ def test_a_crash_loop_adds_no_second_backup_of_a_state(layout: Layout) -> None:
     made = back_up(layout)
     emit = Recorder()
     with LiveFile.open(layout.database) as live:
-        found = same_state(layout, live)
+        found = same_state(layout, live, UP)
         assert found == made
         assert reuse(layout, made, UP, emit) == made
     assert emit.names == ["backup.reused"]
     assert left(layout) == pair(made)
     change(layout)
     with LiveFile.open(layout.database) as live:
-        assert same_state(layout, live) is None
+        assert same_state(layout, live, UP) is None
 
 
 def test_a_damaged_backup_of_the_same_state_is_not_reused(layout: Layout) -> None:
@@ -861,7 +861,7 @@ def test_a_damaged_backup_of_the_same_state_is_not_reused(layout: Layout) -> Non
         file.write(b"\xee")
     with LiveFile.open(layout.database) as live:
         assert live.same_as(made.path)
-        assert same_state(layout, live) is None
+        assert same_state(layout, live, UP) is None
 
 
 def test_without_access_to_the_file_the_copy_is_compared(layout: Layout) -> None:
