@@ -17,7 +17,7 @@ from pathlib import Path
 
 from entrypoint import neighbours, options, privileges, program, termination
 from entrypoint.options import ContainerSettings
-from migrator.errors import REPORT, MigratorError
+from migrator.errors import REPORT, InterruptedRunError, MigratorError
 from migrator.report.hints import spelled_out
 from migrator.report.logs import Log
 from migrator.report.outcome import Result, as_bug, new_run_id, say_failed, say_finished
@@ -55,6 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     log = _open_log(words, environ)
     try:
+        return _attempt(words, environ, environment, log, began)
+    except InterruptedRunError as error:
+        # It came when the run had failed and had not said so yet.
+        return _fail(log, error, began)
+
+
+def _attempt(
+    words: Sequence[str],
+    environ: Mapping[str, str],
+    environment: dict[bytes, bytes],
+    log: Log,
+    began: float,
+) -> int:
+    """Do what the command line says, and say how it failed."""
+    try:
         signals = Signals.install()
         log.give_up_when(signals.came)
         parsed = options.parse_arguments(words)
@@ -89,8 +104,12 @@ def _start(start: Start) -> int:
             result = _bring_up_to_date(start, layout, prepare_worker)
     start.signals.note_only()
     start.signals.check()
+    if path is None:
+        with Signals.last_words():
+            say_finished(start.log, result, time.monotonic() - start.began)
+        return 0
     say_finished(start.log, result, time.monotonic() - start.began)
-    return 0 if path is None else _become(start, path)
+    return _become(start, path)
 
 
 # --- the steps -------------------------------------------------------------
@@ -332,6 +351,7 @@ def _open_log(words: Sequence[str], environ: Mapping[str, str]) -> Log:
 
 def _fail(log: Log, error: MigratorError, began: float) -> int:
     """Say how the run ended, in the log and where Kubernetes looks, and return the exit code."""
-    termination.leave_message(error)
-    say_failed(log, error, time.monotonic() - began)
+    with Signals.last_words():
+        termination.leave_message(error)
+        say_failed(log, error, time.monotonic() - began)
     return error.exit_code

@@ -7,10 +7,10 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from migrator.errors import DiskError, MigratorError
+from migrator.errors import DiskError, InterruptedRunError, MigratorError
 from migrator.model import Settings
 from migrator.report.hints import spelled_out
 from migrator.report.logs import Log
@@ -41,6 +41,21 @@ def main(
     environ = options.read_environment()
     log = _early_log(words, environ)
     try:
+        return _attempt(words, environ, log, started, on_failure)
+    except InterruptedRunError as error:
+        # It came when the command had failed and had not said so yet.
+        return _fail(log, error, started, on_failure)
+
+
+def _attempt(
+    words: list[str],
+    environ: Mapping[str, str],
+    log: Log,
+    started: float,
+    on_failure: Callable[[MigratorError], None] | None,
+) -> int:
+    """Do what the command line says, and say how it failed."""
+    try:
         signals = Signals.install()
         log.give_up_when(signals.came)
         parsed = menu.parse(words)
@@ -55,10 +70,20 @@ def main(
             return _dispatch(parsed, settings, log, signals, started)
     except Exception as error:  # noqa: BLE001 - a bug is one line and exit code 70
         failure = error if isinstance(error, MigratorError) else as_bug(error)
+        return _fail(log, failure, started, on_failure)
+
+
+def _fail(
+    log: Log,
+    failure: MigratorError,
+    started: float,
+    on_failure: Callable[[MigratorError], None] | None,
+) -> int:
+    with Signals.last_words():
         if on_failure is not None:
             on_failure(failure)
         say_failed(log, failure, time.monotonic() - started)
-        return failure.exit_code
+    return failure.exit_code
 
 
 def _dispatch(
@@ -92,7 +117,8 @@ def _dispatch(
     result = _run(host, name, parsed)
     signals.note_only()
     signals.check()
-    say_finished(log, result, time.monotonic() - started)
+    with Signals.last_words():
+        say_finished(log, result, time.monotonic() - started)
     with contextlib.suppress(DiskError):
         # The run is over and its end is said: a sentence more or less changes nothing.
         _print(_sentence(name, result))

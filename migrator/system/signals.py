@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 from typing import ClassVar
@@ -36,6 +37,8 @@ class Signals:
         signal.SIGQUIT,
     )
 
+    installed: ClassVar[Signals | None] = None
+
     def __init__(self) -> None:
         self.received: int | None = None
         self.facts: dict[str, object] = {}
@@ -46,12 +49,13 @@ class Signals:
     @classmethod
     def install(cls) -> Signals:
         """Handle the signals from here on, also where they were blocked before."""
-        signals = cls()
+        signals = cls.installed = cls()
         for number in cls.HANDLED:
             signal.signal(number, signals._handle)
         # Where SIGCHLD is ignored, the kernel collects children before `waitpid` can.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*cls.HANDLED, signal.SIGCHLD})
+        sys.unraisablehook = signals._again
         return signals
 
     def note_only(self) -> None:
@@ -98,6 +102,19 @@ class Signals:
         if self.received is not None:
             raise self._interruption(self.received)
 
+    @classmethod
+    @contextlib.contextmanager
+    def last_words(cls) -> Iterator[None]:
+        """
+        Only note signals within, where the run's end is said, and block them from then on.
+
+        The process is to end as has been said, and not by a signal that comes later.
+        """
+        if cls.installed is not None:
+            cls.installed.note_only()
+        yield
+        signal.pthread_sigmask(signal.SIG_BLOCK, cls.HANDLED)
+
     def hold(self) -> None:
         """Block them from here on, and raise for one that has come: a later one stays pending."""
         signal.pthread_sigmask(signal.SIG_BLOCK, self.HANDLED)
@@ -109,6 +126,21 @@ class Signals:
         self.received = self.received or number
         if not self._deferring and first:
             raise self._interruption(number)
+
+    def _again(self, lost: sys.UnraisableHookArgs) -> None:
+        """
+        Raise once more what was raised where Python lets nothing out.
+
+        A weak reference's callback may run at any time, and while a module is imported.
+        """
+        number = self.received
+        if number is None or not isinstance(lost.exc_value, InterruptedRunError):
+            sys.__unraisablehook__(lost)
+            return
+        self.received = None
+        # Only after this has returned, or it would be lost here as well.
+        signal.signal(signal.SIGALRM, lambda _number, frame: self._handle(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
 
     def _interruption(self, number: int) -> InterruptedRunError:
         name = signal.Signals(number).name

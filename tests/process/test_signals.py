@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -10,10 +11,12 @@ import select
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -308,6 +311,12 @@ def catches(pid: int, number: signal.Signals) -> bool:
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 
+def polls(pid: int) -> bool:
+    """Tell whether a process waits in poll(2), or in ppoll(2) where there is no other."""
+    called = Path(f"/proc/{pid}/syscall").read_text().split()[0]
+    return called in {"x86_64": ("7",), "aarch64": ("73",)}[os.uname().machine]
+
+
 @contextmanager
 def unread(scene: Scene, module: str, phase: str) -> Iterator[subprocess.Popen[bytes]]:
     """Have a run under way whose stderr nobody reads any more: full at once, or in a migration."""
@@ -343,6 +352,71 @@ def test_a_stop_is_obeyed_where_nobody_reads_the_log(tmp_path, module, phase):
         assert process.wait(20) == 128 + signal.SIGTERM
     scene.assert_as_before("001")
     scene.assert_goes_on("001")
+
+
+@pytest.mark.parametrize("module", ["entrypoint", "migrator"])
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+def test_a_stop_while_a_failure_is_being_said_changes_nothing(tmp_path, module, number):
+    """Neither a traceback nor a hang: the code is that of the failure."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writing, b" " * 4096):
+            pass
+    os.set_blocking(writing, True)
+    words = command(module, ["--nonsense"])
+    process = subprocess.Popen(words, env=clean_environment(), stderr=writing)
+    os.close(writing)
+    try:
+        until(lambda: polls(process.pid), "It never came to say how it had failed.")
+        process.send_signal(number)
+        assert process.wait(20) == 64
+    finally:
+        end(process)
+        os.close(reading)
+
+
+SWALLOWED = """
+    import os, signal, time, weakref
+    from migrator.errors import InterruptedRunError
+    from migrator.system.signals import Signals
+
+    class Thing:
+        pass
+
+    Signals.install()
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        del thing
+        time.sleep(60)
+    except InterruptedRunError as error:
+        print(error)
+    """
+
+
+def test_a_stop_is_not_lost_where_python_lets_no_exception_out():
+    """Nor does Python write of it to stderr, where every line is JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(SWALLOWED)],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ("The run was ended by SIGTERM.\n", "") == (done.stdout, done.stderr)
+
+
+def test_a_stop_after_the_last_line_changes_no_code():
+    """How the process ends has been said in `run.finished`."""
+    code = (
+        "import os, signal, sys\nfrom migrator.system.signals import Signals\nSignals.install()\n"
+        "with Signals.last_words():\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\nsys.exit(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=clean_environment(), check=False)
+    assert done.returncode == 3
 
 
 def test_an_application_that_cannot_be_started_ends_where_nobody_reads_the_log(tmp_path):
