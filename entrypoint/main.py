@@ -335,12 +335,10 @@ def _run_migrator(parsed: Parsed, environ: Mapping[str, str], log: Log) -> int:
 
 
 def _inform(parsed: Parsed) -> int:
-    if parsed.help:
-        sys.stdout.write(options.help_text() + "\n")
-    else:
-        from migrator._version import __version__
+    from migrator._version import __version__
+    from migrator.cli import write_out
 
-        sys.stdout.write(f"entrypoint {__version__}\n")
+    write_out(options.help_text() if parsed.help else f"entrypoint {__version__}")
     return 0
 
 

@@ -177,7 +177,7 @@ def _search(command: str, environ: Mapping[str, str], depth: int) -> str:
             failed = failed or error
         else:
             return candidate
-    raise failed or _not_found(command, f"{command!r} is in no directory of PATH ({path!r})")
+    raise failed or _not_found(command, f"{command!r} is in no directory of PATH")
 
 
 def _examine(path: str, environ: Mapping[str, str], depth: int) -> None:

@@ -111,7 +111,7 @@ def _dispatch(
         from migrator.results import LOOKS
 
         text, code = LOOKS[name](host, dict(parsed.arguments))
-        _print(text)
+        write_out(text)
         return code
     log("run.started", f"`migrator {name}` begins.", command=name)
     result = _run(host, name, parsed)
@@ -121,7 +121,7 @@ def _dispatch(
         say_finished(log, result, time.monotonic() - started)
     with contextlib.suppress(DiskError):
         # The run is over and its end is said: a sentence more or less changes nothing.
-        _print(_sentence(name, result))
+        write_out(_sentence(name, result))
     return 0
 
 
@@ -176,11 +176,11 @@ def _inform(parsed: Any) -> int:
     from migrator.settings import usage
 
     if parsed.version:
-        _print(f"migrator {__version__}")
+        write_out(f"migrator {__version__}")
     elif parsed.command is not None:
-        _print(usage.command_help(parsed.command))
+        write_out(usage.command_help(parsed.command))
     else:
-        _print(usage.migrator_help())
+        write_out(usage.migrator_help())
     return 0
 
 
@@ -189,7 +189,7 @@ def _new(source: str, arguments: Any) -> int:
 
     from migrator.definitions import template
 
-    _print(str(template.create(Path(source), arguments["name"], arguments["sql"])))
+    write_out(str(template.create(Path(source), arguments["name"], arguments["sql"])))
     return 0
 
 
@@ -205,7 +205,7 @@ def _quiet(log: Log, settings: Settings) -> Log:
     return Log(log.format, level, database=log.database, run_id=log.run_id)
 
 
-def _print(text: str) -> None:
+def write_out(text: str) -> None:
     """
     Write a result to stdout; where nobody reads it any more, the exit code is what is left.
 

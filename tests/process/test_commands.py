@@ -88,10 +88,12 @@ def test_a_failed_up_says_nothing_on_stdout(call, database, migrations):
     ]
 
 
-def into(stdout: int, *words: str | Path) -> subprocess.CompletedProcess[str]:
+def into(
+    stdout: int, *words: str | Path, program: str = "migrator"
+) -> subprocess.CompletedProcess[str]:
     """Run a command with its stdout led to a descriptor."""
     return subprocess.run(
-        command("migrator", words),
+        command(program, words),
         env=clean_environment(),
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -121,6 +123,15 @@ def test_a_run_is_done_where_its_sentence_cannot_be_written(full, database, migr
 def test_a_result_that_cannot_be_written_is_74(full, database, migrations, name):
     """Nobody would know it otherwise; it is no bug of this program."""
     done = into(full, name, "--database", database, "--migrations", migrations)
+    end = json.loads(done.stderr)
+    assert (74, "refused", "disk.full") == (done.returncode, end["outcome"], end["reason"])
+
+
+@pytest.mark.parametrize("program", ["migrator", "entrypoint"])
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_a_help_that_cannot_be_written_is_74(full, program, flag):
+    """So it is for a text that has nothing to do with any database."""
+    done = into(full, flag, program=program)
     end = json.loads(done.stderr)
     assert (74, "refused", "disk.full") == (done.returncode, end["outcome"], end["reason"])
 

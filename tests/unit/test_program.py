@@ -118,6 +118,13 @@ def test_what_does_not_exist_is_127(command: str) -> None:
     assert repr(command) in error.message
 
 
+def test_path_itself_is_not_told() -> None:
+    """No value of the environment is logged."""
+    error = refused("no-such-app", {"PATH": "/secret:/usr/bin"})
+
+    assert "/secret" not in f"{error.message} {error.hint} {error.data}"
+
+
 def test_a_file_on_the_way_is_127(tmp_path: Path) -> None:
     """A path below a file does not exist."""
     script(tmp_path / "app")
