@@ -100,10 +100,8 @@ def wait_for_others(host: Host) -> Result:
         found = _survey(host)
         if not found.unsettled:
             judge(host.settings, host.layout, found, host.emit)
-        if found.up_to_date and found.sight.exists:
-            return Result("up_to_date")
-        if found.up_to_date and found.left_alone:
-            return Result("no_database")
+        if found.up_to_date:
+            return Result("no_database" if found.left_alone else "up_to_date")
         now = time.monotonic()
         if running_at is not None:
             host.deadline.extend(now - running_at)

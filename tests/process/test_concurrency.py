@@ -254,6 +254,16 @@ def test_wait_beside_a_runner_that_lasts_too_long(database, tmp_path):
     assert "--lock-timeout" in result.finished["hint"]
 
 
+def test_wait_where_there_are_no_migrations(volume, tmp_path):
+    """There is nothing to wait for, with a database or without one, as for the run itself."""
+    given = ("--database", volume / "app.db", "--migrations", tmp_path, "--wait-timeout", "0")
+    for mode in ("run", "wait"):
+        result = run_entrypoint(*given, "--migrate", mode, "--", "echo", "application")
+        assert (0, "application\n") == (result.code, result.stdout), result.stderr
+        assert "up_to_date" == result.finished["outcome"]
+        assert [] == os.listdir(volume)
+
+
 def test_wait_without_a_runner(database, migrations, tmp_path):
     """`--migrate wait` ends with 69 where nobody migrates, and has created nothing."""
     before = sorted(os.listdir(database.parent))
