@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "log-event.schema.json"
+
+REASONS = SCHEMA.with_name("logs.md")
+_ROW = re.compile(r"^\| ((?:`[^`]+`(?:, )?)+) \| ([0-9, +n]+) \| ([^|]+) \| (.*) \|$", re.MULTILINE)
 
 Event = dict[str, Any]
 
@@ -32,7 +37,49 @@ def parse_line(line: str) -> Event:
         raise AssertionError(msg) from error
     faults = [f"{fault.json_path}: {fault.message}" for fault in validator().iter_errors(event)]
     assert not faults, f"{line!r} is not as {SCHEMA.name} has it: {faults}"
+    if "reason" in event and event["event"] == "run.finished":
+        reason = reasons().get(event["reason"])
+        assert reason is not None, f"{event['reason']!r} is not in docs/{REASONS.name}: {line!r}"
+        assert reason.fits(event), f"{line!r} is not as docs/{REASONS.name} has it: {reason}"
     return dict(event)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """
+    What docs/logs.md promises of a reason.
+
+    Args:
+        codes: The exit codes.
+        retryable: The values that `retryable` may have.
+    """
+
+    codes: frozenset[int]
+    retryable: frozenset[bool]
+
+    def fits(self, finished: Event) -> bool:
+        """Tell whether the last line of a run is so; a signal, and a failed restore, have codes of their own."""
+        code = finished["exit_code"]
+        known = code in self.codes or code > 128 or finished["outcome"] == "restore_failed"
+        return known and finished["retryable"] in self.retryable
+
+
+@functools.cache
+def reasons() -> dict[str, Reason]:
+    """Return the table of reasons, by their slugs."""
+    found = {}
+    for slugs, codes, retry, text in _ROW.findall(REASONS.read_text()):
+        said = {word for word in ("yes", "no") if re.search(rf"\b{word}\b", retry)}
+        if re.search(r"; (yes|no) where", text) or text.startswith(" no where"):
+            said = {"yes", "no"}
+        if " for " in retry:
+            said = {"yes", "no"}
+        reason = Reason(
+            frozenset(map(int, re.findall(r"\b\d+\b(?!\+n)", codes))),
+            frozenset(word == "yes" for word in said),
+        )
+        found.update(dict.fromkeys(re.findall(r"`([^`]+)`", slugs), reason))
+    return found
 
 
 def split(stderr: str) -> tuple[list[Event], str]:
