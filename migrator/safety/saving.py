@@ -13,7 +13,7 @@ from migrator.errors import BackupError, MigratorError
 from migrator.model import Applied
 from migrator.safety.context import Batch, Context
 from migrator.safety.live import Live
-from migrator.safety.on_failure import cleared_on_failure, forget
+from migrator.safety.on_failure import cleared_on_failure, forget, may_give_way
 from migrator.safety.phases import enter, note
 from migrator.storage.uris import database_uri
 from migrator.system.files import ENOUGH, has_room
@@ -55,12 +55,13 @@ def _demand_room_for_shared_memory(ctx: Context, saved: Backup) -> None:
     on btrfs or under a quota, so it is tried.
 
     Raises:
-        BackupError: There is no such room; this run's backup has gone again.
+        BackupError: There is no such room; a backup that this run has made has gone again.
     """
     home = ctx.layout.home
     if has_room(home, ENOUGH):
         return
-    backup.remove_backup(ctx.layout, saved)
+    if may_give_way(ctx, saved):
+        backup.remove_backup(ctx.layout, saved)
     message = f"A backup leaves less than {ENOUGH >> 20} MiB of room in {str(home)!r}."
     hint = (
         "Enlarge the volume or its quota, delete what is not needed there,"

@@ -16,6 +16,8 @@ from tests.disks.full import STEP, Narrow, border, borders
 from tests.disks.planted import BUGS, FullBug
 from tests.disks.scenes import SCENES
 from tests.disks.small import KIB, KINDS, Kind, missing, small_disk
+from tests.faults.launching import arguments, run
+from tests.support.files import make_database, write_migrations
 
 pytestmark = [pytest.mark.faults, pytest.mark.root, pytest.mark.timeout(0)]
 
@@ -56,6 +58,25 @@ def test_a_full_disk_leaves_old_or_new(scene: str, kind: str, room: int, tmp_pat
         verdict = Narrow(SCENES[scene], disk, tmp_path / "aside").try_with(room, starts=1)
     assert verdict.code in (73, 74)
     assert [] == verdict.problems
+
+
+def test_a_backup_that_an_earlier_run_has_made_stays(tmp_path: Path) -> None:
+    """A run of the Python API that is refused for want of room removes only what it has made."""
+    migrations = write_migrations(
+        tmp_path / "migrations", {"001_fails.sql": "INSERT INTO nowhere VALUES (1);"}
+    )
+    with small_disk(of("btrfs quota"), tmp_path / "disk") as disk:
+        volume = disk.home / "data"
+        volume.mkdir()
+        database = make_database(volume / "app.db", "CREATE TABLE users (id);", wal=True)
+        words = arguments(("inline", "up", "allow"), database, migrations)
+        assert run(words, {}).code == 80
+        backups = sorted((volume / "backups").iterdir())
+        disk.leave(512 * KIB)
+        refused = run(words, {})
+        assert refused.code == 73
+        assert "leaves less than 1 MiB" in refused.stderr
+        assert sorted((volume / "backups").iterdir()) == backups
 
 
 @pytest.mark.parametrize("kind", KINDS)
