@@ -21,7 +21,7 @@ from typing import Any, Literal, TypedDict
 from migrator.definitions import registry
 from migrator.definitions.sources import CodeSource, DirectorySource, Source
 from migrator.errors import InterruptedRunError, MigratorError
-from migrator.looking.survey import judge, survey
+from migrator.looking.survey import judge, say_plan, survey
 from migrator.model import Settings
 from migrator.report.hints import in_python
 from migrator.report.logs import Forward, to_structlog
@@ -126,7 +126,7 @@ class MigrationRunner:
         Raises:
             migrator.errors.MigratorError: One of its kinds; the database is as before.
         """
-        self._apply(self._registered(), verbose=verbose)
+        self._apply("run_migrations", self._registered(), verbose=verbose)
         return True
 
     def run_pending_migrations(self, verbose: bool = True) -> int:
@@ -139,7 +139,7 @@ class MigrationRunner:
         Raises:
             migrator.errors.MigratorError: One of its kinds; the database is as before.
         """
-        return self._apply(self._source(), verbose=verbose)
+        return self._apply("run_pending_migrations", self._source(), verbose=verbose)
 
     def get_status(self) -> Status:
         """Return how many migrations there are, are applied and are pending, and their versions."""
@@ -171,7 +171,8 @@ class MigrationRunner:
             return False
         source = self._source()
         result = self._logged(
-            lambda emit: self._under_lock(emit, source, lambda ctx: down(ctx, None, 1))
+            "rollback_last",
+            lambda emit: self._under_lock(emit, source, lambda ctx: down(ctx, None, 1)),
         )
         for name in result.changed:
             _say(f"Rolled back migration {name}", verbose=verbose)
@@ -181,8 +182,8 @@ class MigrationRunner:
 
     # --- how ----------------------------------------------------------------
 
-    def _apply(self, source: Source, *, verbose: bool) -> int:
-        result = self._logged(lambda emit: self._upgrade(emit, source))
+    def _apply(self, command: str, source: Source, *, verbose: bool) -> int:
+        result = self._logged(command, lambda emit: self._upgrade(emit, source))
         for name in result.changed:
             _say(f"Applied migration {name}", verbose=verbose)
         if not result.changed:
@@ -199,13 +200,15 @@ class MigrationRunner:
         if not found.unsettled:
             judge(self._settings, layout, found, emit)
         if found.up_to_date:
+            say_plan(emit, found, None)
             return Result("no_database" if found.left_alone else "up_to_date")
         return self._under_lock(emit, source, upgrade)
 
-    def _logged(self, work: Callable[[Forward], Result]) -> Result:
-        """Do one run, and say in the log how it ended."""
+    def _logged(self, command: str, work: Callable[[Forward], Result]) -> Result:
+        """Do one run, and say in the log that it begins and how it ended."""
         emit = _forward(Layout.of(self._settings))
         began = time.monotonic()
+        emit("run.started", f"`{command}` begins.", command=command)
         try:
             with in_python(self._settings):
                 result = work(emit)
