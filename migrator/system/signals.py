@@ -100,6 +100,7 @@ class Signals:
     def check(self) -> None:
         """Raise for a signal that came while signals were only noted."""
         if self.received is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # `_again`'s
             raise self._interruption(self.received)
 
     @classmethod
@@ -112,6 +113,7 @@ class Signals:
         """
         if cls.installed is not None:
             cls.installed.note_only()
+        signal.setitimer(signal.ITIMER_REAL, 0)  # `_again`'s
         yield
         signal.pthread_sigmask(signal.SIG_BLOCK, cls.HANDLED)
 
@@ -124,7 +126,11 @@ class Signals:
         self._came = True
         first = self.received is None
         self.received = self.received or number
-        if not self._deferring and first:
+        if first:
+            self._interrupt(number)
+
+    def _interrupt(self, number: int) -> None:
+        if not self._deferring:
             raise self._interruption(number)
 
     def _again(self, lost: sys.UnraisableHookArgs) -> None:
@@ -137,9 +143,8 @@ class Signals:
         if number is None or not isinstance(lost.exc_value, InterruptedRunError):
             sys.__unraisablehook__(lost)
             return
-        self.received = None
         # Only after this has returned, or it would be lost here as well.
-        signal.signal(signal.SIGALRM, lambda _number, frame: self._handle(number, frame))
+        signal.signal(signal.SIGALRM, lambda _number, _frame: self._interrupt(number))
         signal.setitimer(signal.ITIMER_REAL, 0.001)
 
     def _interruption(self, number: int) -> InterruptedRunError:

@@ -384,28 +384,33 @@ SWALLOWED = """
     class Thing:
         pass
 
-    Signals.install()
+    signals = Signals.install()
     thing = Thing()
     reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
     try:
         del thing
-        time.sleep(60)
+        {then}
     except InterruptedRunError as error:
         print(error)
     """
 
 
-def test_a_stop_is_not_lost_where_python_lets_no_exception_out():
+@pytest.mark.parametrize("then", ["time.sleep(60)", "signals.note_only(); signals.hold()"])
+def test_a_stop_is_not_lost_where_python_lets_no_exception_out(then):
     """Nor does Python write of it to stderr, where every line is JSON."""
     done = subprocess.run(
-        [sys.executable, "-c", dedent(SWALLOWED)],
+        [sys.executable, "-c", dedent(SWALLOWED).format(then=then)],
         env=clean_environment(),
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
-    assert ("The run was ended by SIGTERM.\n", "") == (done.stdout, done.stderr)
+    assert (0, "The run was ended by SIGTERM.\n", "") == (
+        done.returncode,
+        done.stdout,
+        done.stderr,
+    )
 
 
 def test_a_stop_after_the_last_line_changes_no_code():
