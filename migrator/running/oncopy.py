@@ -134,10 +134,10 @@ def set_mode(path: Path, mode: str) -> str:
 
 def _take_alone(conn: sqlite3.Connection) -> None:
     """
-    Have a connection take its file for itself, at its first access.
+    Have a connection take its file for itself, at its first access, and none that is attached.
 
     In WAL mode it then maps no `-shm`
     (https://sqlite.org/wal.html#use_of_wal_without_shared_memory): who writes to a
     mapped page on a full disk is ended by SIGBUS.
     """
-    conn.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+    conn.execute("PRAGMA main.locking_mode = EXCLUSIVE").fetchall()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.files import history, rows, write_migrations
+from tests.support.files import history, make_database, opened, rows, write_migrations
 from tests.support.processes import Result
 from tests.support.scene import Scene
 
@@ -102,6 +102,16 @@ def test_on_a_copy_sqlite_behaves_as_it_always_does(tmp_path, kind):
     """A migration that says `transactional = False` may do what needs no transaction."""
     scene = scene_of(tmp_path, NATIVE[kind], "copy")
     assert_done(scene, scene.run(), "copy")
+
+
+def test_on_a_copy_another_database_can_be_attached_while_it_is_in_use(tmp_path):
+    """Only the copy is the migration's alone."""
+    other = make_database(tmp_path / "other.db", "CREATE TABLE t (a);", wal=True)
+    code = f"conn.commit(); conn.execute('ATTACH ? AS other', ({str(other)!r},))"
+    scene = scene_of(tmp_path, f"{code}; conn.execute('SELECT * FROM other.t').fetchall()", "copy")
+    with opened(other) as theirs:
+        theirs.execute("SELECT * FROM t").fetchall()
+        assert_done(scene, scene.run(), "copy")
 
 
 @pytest.mark.parametrize("kind", ["close", "deserialize"])
