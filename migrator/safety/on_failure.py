@@ -7,10 +7,10 @@ import os
 import sqlite3
 from collections.abc import Iterator
 
-from migrator.backups import backup, space
+from migrator.backups import backup
 from migrator.backups.catalog import Backup
 from migrator.errors import DiskError, MigratorError, OutcomeUnknownError, RestoreError
-from migrator.report.failures import is_disk_failure, is_out_of_room, of_sqlite, of_system
+from migrator.report.failures import is_out_of_room, of_sqlite, of_system
 from migrator.report.hints import command
 from migrator.report.outcome import as_bug
 from migrator.safety.context import Context
@@ -18,7 +18,7 @@ from migrator.safety.litter import remove_litter, remove_work_files
 from migrator.safety.live import Live
 from migrator.safety.writeback import keep_failed, write_back
 from migrator.storage import state
-from migrator.system.files import A_LITTLE, ENOUGH, FULL, has_room
+from migrator.system.files import ENOUGH, FULL, has_room
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]
             raise _not_undone(ctx, failure, second) from error
         if not undone:
             raise _unverified(ctx, failure) from error
-        if _in_the_way(ctx, failure, saved):
+        if in_the_way(ctx, failure, saved):
             backup.remove_backup(ctx.layout, saved)
         forget(ctx)
         if failure is error or isinstance(error, KeyboardInterrupt):
@@ -57,7 +57,7 @@ def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]
         raise failure from error
 
 
-def _in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
+def in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
     """
     Tell whether this run's own backup takes the room that the application may need.
 
@@ -88,8 +88,7 @@ def _undo(ctx: Context, live: Live, saved: Backup, failure: MigratorError) -> bo
         Whether the run is undone for certain: beside others a commit may stand whose
         last sync has failed, and nothing is overwritten there.
     """
-    _roll_back_in_any_room(ctx, live, saved)
-    identical = live.same_as(saved.path) if saved.path.exists() else None
+    identical = roll_back(ctx, live, saved)
     if identical is None and _may_stand(ctx, live, saved, failure):
         return False
     if identical is False:
@@ -97,13 +96,18 @@ def _undo(ctx: Context, live: Live, saved: Backup, failure: MigratorError) -> bo
         return True
     if not ctx.began:
         return True
+    say_as_before(ctx, "rollback" if ctx.way == "in-place" else "discarded", identical)
+    return True
+
+
+def say_as_before(ctx: Context, method: str, identical: bool | None) -> None:
+    """Send `restore.finished`."""
     ctx.emit(
         "restore.finished",
         "The database is as it was before this run.",
-        method="rollback" if ctx.way == "in-place" else "discarded",
+        method=method,
         identical=identical,
     )
-    return True
 
 
 def _may_stand(ctx: Context, live: Live, saved: Backup, failure: MigratorError) -> bool:
@@ -124,22 +128,25 @@ def _may_stand(ctx: Context, live: Live, saved: Backup, failure: MigratorError) 
             return True
     if not isinstance(failure, DiskError):
         return False
-    if _in_the_way(ctx, failure, saved):
+    if in_the_way(ctx, failure, saved):
         backup.remove_backup(ctx.layout, saved)
     return not live.checkpoint()
 
 
-def _roll_back_in_any_room(ctx: Context, live: Live, saved: Backup) -> None:
+def roll_back(ctx: Context, live: Live, saved: Backup) -> bool | None:
     """
-    Roll back, on a full disk without the run's own backup if need be.
+    Roll back, on a full disk without the run's own backup if need be, and compare.
 
     Where every write takes a new block (btrfs), rolling back takes room as well,
     for us and for whoever opens the database next.
+
+    Returns:
+        Whether the database equals the backup; None where nobody can know.
     """
     try:
         _roll_back(ctx, live, saved)
     except (sqlite3.Error, OSError) as error:
-        if not _is_want_of_room(ctx, error) or not may_give_way(ctx, saved):
+        if not is_want_of_room(ctx, error) or not may_give_way(ctx, saved):
             raise
         remove_work_files(ctx.layout)
         if ctx.phase == "restore":
@@ -147,103 +154,11 @@ def _roll_back_in_any_room(ctx: Context, live: Live, saved: Backup) -> None:
             state.clear(ctx.layout.state)
         backup.remove_backup(ctx.layout, saved)
         _roll_back(ctx, live, saved)
+    return live.same_as(saved.path) if saved.path.exists() else None
 
 
-@contextlib.contextmanager
-def as_before_without_room(
-    ctx: Context, live: Live, chosen: Backup, saved: Backup | None
-) -> Iterator[None]:
-    """
-    Take back a restore that finds no room, with the backup that it has made itself.
-
-    Raises:
-        DiskError: There was no room; the database is as before, and nothing is noted
-            that the next start would finish over data of which there is no copy.
-        RestoreError: It failed in another way, or after its commit.
-    """
-    try:
-        yield
-    except DiskError as error:
-        # It had not begun.
-        forget(ctx)
-        noted = os.path.lexists(ctx.layout.state)
-        if saved is not None and not noted and _in_the_way(ctx, error, saved):
-            backup.remove_backup(ctx.layout, saved)
-        raise
-    except RestoreError as error:
-        cause = error.__cause__
-        if saved is None or ctx.phase != "restore" or not _found_no_room(ctx, cause, chosen):
-            raise
-        try:
-            taken_back = _take_back(ctx, live, chosen, saved)
-        except (sqlite3.Error, OSError, MigratorError):
-            raise error from cause
-        if not taken_back:
-            raise
-        raise no_room(ctx, chosen, str(cause)) from error
-
-
-def room_for(ctx: Context, chosen: Backup) -> int:
-    """
-    Return how many bytes putting a backup back takes beside the database.
-
-    Its journal, or its part of the `-wal`, is as large as the backup; what goes into the
-    database itself takes room where that grows, or where every write takes a new block.
-    """
-    home = ctx.layout.home
-    growth = chosen.bytes
-    if not space.copies_on_write(home):
-        growth = max(0, chosen.bytes - ctx.layout.database.stat().st_size)
-    return chosen.bytes + growth + A_LITTLE
-
-
-def _found_no_room(ctx: Context, error: BaseException | None, chosen: Backup) -> bool:
-    """
-    Tell whether a restore failed for want of room.
-
-    Of a quota SQLite does not say so, and has given the journal back by now.
-    """
-    if not isinstance(error, sqlite3.Error | OSError):
-        return False
-    if _is_want_of_room(ctx, error):
-        return True
-    return is_disk_failure(error) and not has_room(ctx.layout.home, room_for(ctx, chosen))
-
-
-def _take_back(ctx: Context, live: Live, chosen: Backup, saved: Backup) -> bool:
-    """Roll a restore back and remove its own backup; returns whether both was possible."""
-    _roll_back_in_any_room(ctx, live, saved)
-    identical = live.same_as(saved.path) if saved.path.exists() else None
-    if identical is False or (identical is None and live.same_as(chosen.path)):
-        return False
-    forget(ctx)
-    if os.path.lexists(ctx.layout.state):
-        return False
-    if may_give_way(ctx, saved):
-        backup.remove_backup(ctx.layout, saved)
-    ctx.emit(
-        "restore.finished",
-        "The database is as it was before this run.",
-        method="rollback",
-        identical=identical,
-    )
-    return True
-
-
-def no_room(ctx: Context, chosen: Backup, cause: str) -> DiskError:
-    """Return the error of a restore that was not made, or was taken back, for want of room."""
-    message = (
-        f"There is no room to restore {str(ctx.layout.database)!r} from {chosen.name!r}"
-        f" ({cause}); the database is as it was before."
-    )
-    hint = (
-        "Make space on the volume, or enlarge it or its quota,"
-        f" then run `{command(ctx.settings, 'restore', chosen.name)}`."
-    )
-    return DiskError(message, hint=hint, reason="disk.full")
-
-
-def _is_want_of_room(ctx: Context, error: sqlite3.Error | OSError) -> bool:
+def is_want_of_room(ctx: Context, error: sqlite3.Error | OSError) -> bool:
+    """Tell whether there was no room for what failed."""
     if isinstance(error, OSError):
         return error.errno in FULL
     return is_out_of_room(error, ctx.layout.home)

@@ -19,15 +19,13 @@ from migrator.report.hints import command
 from migrator.safety.context import Context
 from migrator.safety.live import STOP_IT, Live, open_live
 from migrator.safety.on_failure import (
-    as_before_without_room,
     cleared_on_failure,
     explained,
-    no_room,
-    room_for,
 )
 from migrator.safety.phases import Report, enter, report
 from migrator.safety.recovery import give_up, settle
 from migrator.safety.saving import facts_of, housekeep, make_backup
+from migrator.safety.without_room import as_before_without_room, no_room, room_for
 from migrator.safety.writeback import (
     keep_failed,
     move_in,

@@ -32,7 +32,7 @@ BUGS = (
         _bug(
             "a run that failed for want of space keeps its own backup",
             "migrator/safety/on_failure.py",
-            "        if _in_the_way(ctx, failure, saved):\n",
+            "        if in_the_way(ctx, failure, saved):\n",
             "        if False:\n",
             "up in-place wal",
         ),
@@ -43,7 +43,7 @@ BUGS = (
         _bug(
             "the room that a rollback takes on btrfs is not made",
             "migrator/safety/on_failure.py",
-            "        if not _is_want_of_room(ctx, error) or not may_give_way(ctx, saved):\n",
+            "        if not is_want_of_room(ctx, error) or not may_give_way(ctx, saved):\n",
             "        if True:\n",
             "up in-place delete",
         ),
@@ -53,8 +53,8 @@ BUGS = (
     FullBug(
         _bug(
             "a restore keeps its own backup on a full disk",
-            "migrator/safety/on_failure.py",
-            "        if saved is not None and not noted and _in_the_way(ctx, error, saved):\n",
+            "migrator/safety/without_room.py",
+            "        if saved is not None and not noted and in_the_way(ctx, error, saved):\n",
             "        if False:\n",
             "restore wal",
         ),
