@@ -112,6 +112,8 @@ def _dispatch(
 
         text, code = LOOKS[name](host, dict(parsed.arguments))
         write_out(text)
+        # From here on the process ends as has been said.
+        signals.hold()
         return code
     log("run.started", f"`migrator {name}` begins.", command=name)
     result = _run(host, name, parsed)

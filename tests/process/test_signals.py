@@ -23,7 +23,15 @@ import pytest
 from tests.support import others
 from tests.support.files import history, opened, rows
 from tests.support.machine import tool
-from tests.support.processes import Result, Running, clean_environment, command, end, running
+from tests.support.processes import (
+    Result,
+    Running,
+    clean_environment,
+    command,
+    end,
+    run_migrator,
+    running,
+)
 from tests.support.scene import UP, Scene, is_alive, wait_for_end
 from tests.support.waiting import until
 
@@ -422,6 +430,24 @@ def test_a_stop_after_the_last_line_changes_no_code():
     )
     done = subprocess.run([sys.executable, "-c", code], env=clean_environment(), check=False)
     assert done.returncode == 3
+
+
+def test_a_stop_after_the_result_of_a_look_changes_no_code(database, migrations):
+    """1 of `check` says that migrations are pending, and Python ends with 1 for an exception."""
+    assert 0 == run_migrator("up", "--database", database, "--migrations", migrations).code
+    code = (
+        "import os, signal, sys\nfrom migrator.cli import main\ncode = main(sys.argv[1:])\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\nsys.exit(code)"
+    )
+    words = ["check", "--database", str(database), "--migrations", str(migrations)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (0, "") == (done.returncode, done.stderr)
 
 
 def test_an_application_that_cannot_be_started_ends_where_nobody_reads_the_log(tmp_path):
