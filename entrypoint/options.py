@@ -219,13 +219,6 @@ def container_settings(
     )
 
 
-def read_settings(
-    argv: Sequence[str], environ: Mapping[str, str], *, terminal: bool | None = None
-) -> ContainerSettings:
-    """Read command line and environment in one step, where neither help nor version is asked."""
-    return container_settings(parse_arguments(argv), environ, terminal=terminal)
-
-
 def engine_flags(parsed: Parsed) -> tuple[str, ...]:
     """Return the flags that `migrator` takes as well, to hand them on to it."""
     return flags(parsed.values, ENGINE_OPTIONS)

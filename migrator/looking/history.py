@@ -35,7 +35,6 @@ _BY_NAME = {
     "seconds": "REAL",
     "run_id": "TEXT",
 }
-_OWN = ("checksum", "description", "seconds", "run_id")
 
 
 def quoted(name: str) -> str:

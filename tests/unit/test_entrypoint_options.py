@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from entrypoint import options
-from entrypoint.options import ContainerSettings, RunAs, read_settings
+from entrypoint.options import ContainerSettings, RunAs, container_settings, parse_arguments
 from migrator.errors import UsageError
 from migrator.settings.arguments import Option
 from migrator.settings.options import CONTAINER_VARIABLES, ENGINE_OPTIONS, KNOWN_VARIABLES
@@ -73,7 +73,8 @@ def passwd(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(*words: str, **environ: str) -> ContainerSettings:
     """Read settings, with a database."""
-    return read_settings(("--database", "app.db", *words), environ, terminal=False)
+    parsed = parse_arguments(("--database", "app.db", *words))
+    return container_settings(parsed, environ, terminal=False)
 
 
 def test_the_table_is_the_contracts_in_its_order() -> None:
