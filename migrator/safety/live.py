@@ -192,7 +192,10 @@ def in_use(path: Path, hint: str, doing: str = "", *, inline: bool = False) -> N
             " (another container, or another user's)"
         )
         if inline:
-            who = f"another connection of this process has a transaction open, or {who}"
+            who = (
+                "another connection of this process has a transaction open (with"
+                f' `in_use="wait"` an idle one is enough in WAL mode), or {who}'
+            )
     if inline:
         hint = "End what holds it, or allow more time with `wait_timeout`."
     cause = NotReadyError(

@@ -599,6 +599,18 @@ def test_in_use_wait_wants_the_database_to_itself(database, migrations):
     assert 2 == runner.run_pending_migrations(verbose=False)
 
 
+def test_in_use_wait_says_that_an_idle_connection_is_enough_in_wal_mode(volume, migrations):
+    """It has no transaction, and SQLite's lock all the same."""
+    database = make_database(volume / "app.db", "CREATE TABLE users (name TEXT);", wal=True)
+    runner = MigrationRunner(database, migrations, in_use="wait", wait_timeout=0)
+    with opened(database) as mine:
+        mine.execute("SELECT * FROM users").fetchall()
+        assert not mine.in_transaction
+        with pytest.raises(errors.NotReadyError, match="an idle one is enough"):
+            runner.run_pending_migrations(verbose=False)
+    assert 2 == runner.run_pending_migrations(verbose=False)
+
+
 def test_a_migration_outside_a_transaction_needs_the_database_alone(database):
     """Way B is refused beside others, with the way out, and works with `in_use="wait"`."""
     vacuum = Migration("v", "1", "", lambda cursor: cursor.execute("VACUUM"), transactional=False)
