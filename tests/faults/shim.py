@@ -6,6 +6,7 @@ import ctypes
 import errno
 import mmap
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -16,6 +17,7 @@ import pytest
 
 SOURCE = Path(__file__).with_name("shim.c")
 ENTRIES = 16384
+_NUMBER = re.compile(r"(?<=/)#\d+(?= \(deleted\)$)")
 
 WRITE, SYNC, CREATE, REMOVE, RENAME, LINK, SIZE, OWNER, MAP = (1 << n for n in range(9))
 """Kinds of calls, as bits."""
@@ -88,8 +90,8 @@ class Call:
     path: str
 
     def __str__(self) -> str:
-        """Return it as in a trace."""
-        return f"{self.name} {self.path}"
+        """Return it as in a trace, but for the number of a file that never had a name."""
+        return f"{self.name} {_NUMBER.sub('#', self.path)}"
 
 
 class _Entry(ctypes.Structure):

@@ -253,11 +253,11 @@ class Case:
                 if started.running():
                     self.tally.kills += 1
                     started.hit(how)
-        ended = []
-        for started, command, how, _, _ in began:
-            code, stdout = started.end()
-            ended.append(Ended(command, how, code, stdout, tuple(_events(started.stderr()))))
-        return ended
+        ends = _end_all([started for started, *_ in began])
+        return [
+            Ended(command, how, code, stdout, tuple(_events(started.stderr())))
+            for (started, command, how, *_), (code, stdout) in zip(began, ends, strict=True)
+        ]
 
     def _wait(self, started: Started, event: str) -> None:
         deadline = time.monotonic() + HUNG
@@ -385,6 +385,19 @@ class Case:
                 if path not in own and name != ".gitignore" and not _is_backup(path):
                     found.add(path)
         return found
+
+
+def _end_all(starts: Sequence[Started]) -> list[tuple[int, str]]:
+    """Wait for all of them, also where one of them hangs."""
+    ends, hung = [], None
+    for started in starts:
+        try:
+            ends.append(started.end())
+        except TimeoutError as error:
+            hung = error
+    if hung is not None:
+        raise hung
+    return ends
 
 
 def _is_backup(path: str) -> bool:
