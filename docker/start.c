@@ -5,9 +5,13 @@
  * puts them back. They are the application's: its LD_PRELOAD may be an allocator for Debian 12 or a
  * library for musl, which would be loaded into our process and end it. It is static because in a
  * dynamic program the linker has read them before the first line of ours runs.
+ *
+ * Signals that stop the program wait until it handles them: as PID 1 the kernel would drop one that
+ * comes before (signal(7)), and `docker stop` would then wait for its ten seconds.
  */
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -36,10 +40,25 @@ launcher_of(const char *argv0)
     return PROGRAMS "entrypoint";
 }
 
+static void
+hold_stops(void)
+{
+    sigset_t stops;
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGTERM);
+    sigaddset(&stops, SIGINT);
+    sigaddset(&stops, SIGHUP);
+    sigaddset(&stops, SIGQUIT);
+    sigprocmask(SIG_BLOCK, &stops, NULL);
+}
+
 int
 main(int argc, char **argv)
 {
     const char *launcher = launcher_of(argc > 0 ? argv[0] : "");
+    if (strcmp(launcher, PROGRAMS "python3") != 0) {
+        hold_stops();
+    }
     for (char **each = environ; *each != NULL; each++) {
         if (strncmp(*each, SHOWN, strlen(SHOWN)) == 0) {
             memcpy(*each, HIDDEN, strlen(HIDDEN));

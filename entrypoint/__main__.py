@@ -1,8 +1,15 @@
-"""`python -m entrypoint`."""
+"""`python -m entrypoint`, and the command of that name."""
 
+import signal
 import sys
 
-from entrypoint.main import main
+# They wait until they are handled: what is imported before takes a while, and as PID 1
+# the kernel would drop one that comes meanwhile (signal(7)).
+signal.pthread_sigmask(
+    signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+)
+
+from entrypoint.main import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

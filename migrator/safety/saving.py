@@ -41,7 +41,7 @@ def save(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
         if same is not None:
             return backup.reuse(ctx.layout, same, facts, ctx.emit)
         saved = make_backup(ctx, live, facts)
-        if ctx.inline and facts.journal_mode == "wal":
+        if ctx.inline and ctx.settings.in_use == "allow" and facts.journal_mode == "wal":
             _demand_room_for_shared_memory(ctx, saved)
         return saved
 
@@ -50,9 +50,9 @@ def _demand_room_for_shared_memory(ctx: Context, saved: Backup) -> None:
     """
     Refuse a run in its caller's process that would end it where the disk is full.
 
-    SQLite maps the `-shm` of a WAL database, and the kernel sends SIGBUS to who writes
-    to a mapped page that finds no block. What `statvfs` calls free cannot all be written
-    on btrfs or under a quota, so it is tried.
+    Beside others SQLite maps the `-shm` of a WAL database, and the kernel sends SIGBUS to
+    who writes to a mapped page that finds no block. What `statvfs` calls free cannot all be
+    written on btrfs or under a quota, so it is tried.
 
     Raises:
         BackupError: There is no such room; a backup that this run has made has gone again.
@@ -62,7 +62,7 @@ def _demand_room_for_shared_memory(ctx: Context, saved: Backup) -> None:
         return
     if may_give_way(ctx, saved):
         backup.remove_backup(ctx.layout, saved)
-    message = f"A backup leaves less than {ENOUGH >> 20} MiB of room in {str(home)!r}."
+    message = f"After the backup less than {ENOUGH >> 20} MiB of room is left in {str(home)!r}."
     hint = (
         "Enlarge the volume or its quota, delete what is not needed there,"
         " or put the backups on another one (`backup_dir`)."

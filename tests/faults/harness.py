@@ -317,15 +317,17 @@ class Stage:
             say("the application was started after a failure, or not after a success")
         if done.code not in (0, 69, 73, 74, 77, 80, 82):
             say(f"exit code {done.code}: {last.get('error')}")
-        verdict.problems += self._lies(last, state)
+        verdict.problems += self._lies(done, last, state)
         restores = "restore" in self.scene.command
         verdict.problems += wrong_code(fault, done, fails=self.scene.fails, restores=restores)
         if verdict.outcome == "unknown":
             verdict.problems += early_unknown(fault, done.stderr)
 
-    def _lies(self, last: Event, state: str) -> Iterator[str]:
+    def _lies(self, done: Done, last: Event, state: str) -> Iterator[str]:
         """Yield what the last line says and is not so."""
         outcome = last["outcome"]
+        if outcome == "refused" and '"outcome": "unknown"' in done.stderr:
+            return  # of a program that tries again, before the first run could be settled
         if last["exit_code"] == 0:
             if self.scene.fails:
                 yield "success was reported of failing migrations"

@@ -20,7 +20,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.support import others
+from tests.support import logs, others
 from tests.support.files import history, opened, rows
 from tests.support.machine import tool
 from tests.support.processes import (
@@ -448,6 +448,34 @@ def test_a_stop_after_the_result_of_a_look_changes_no_code(database, migrations)
         check=False,
     )
     assert (0, "") == (done.returncode, done.stderr)
+
+
+EARLY = """
+import os, runpy, signal, sys
+class Stop:
+    def find_spec(name, path=None, target=None):
+        if name in ("entrypoint.main", "migrator.cli"):
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Stop)
+package = sys.argv.pop(1)
+runpy.run_module(package, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("words", [("entrypoint",), ("migrator", "up")])
+def test_a_stop_waits_until_the_program_has_been_imported(tmp_path, words):
+    """It comes before the first line of ours that could handle it, and is obeyed all the same."""
+    scene = Scene.make(tmp_path, {})
+    options = [str(each) for each in scene.options]
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY, *words, *options],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    end = logs.finished(logs.split(done.stderr)[0])
+    assert (143, "refused", 15) == (done.returncode, end["outcome"], end["signal"])
 
 
 def test_an_application_that_cannot_be_started_ends_where_nobody_reads_the_log(tmp_path):
