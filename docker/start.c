@@ -10,6 +10,8 @@
  * comes before (signal(7)), and `docker stop` would then wait for its ten seconds.
  */
 
+#define _POSIX_C_SOURCE 200809L
+
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
+from migrator.connection.verify import structural
 from migrator.definitions.source import version_key
 from migrator.errors import (
+    DamagedError,
     MigratorError,
     MissingDownError,
     MissingFileError,
@@ -37,12 +40,15 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Report:
         UsageError: `to` is not applied.
         MissingFileError: A migration that is to be undone has no file.
         MissingDownError: One has no `down`.
+        DamagedError: Nothing seems to be applied, and the database is damaged.
     """
     with explained(ctx):
         settle(ctx)
         found = look_for_writing(ctx)
         rows = _chosen(ctx, found.applied, to, steps)
         if not rows:
+            if not found.applied:
+                _refuse_damaged(ctx)
             return report("up_to_date")
         scripts = ctx.source.scripts()
         chosen = [_script(ctx, row, scripts) for row in rows]
@@ -55,6 +61,18 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Report:
         for script in loaded:
             _refuse_without_down(ctx, script, loaded=True)
         return execute(ctx, Batch(loaded, found.applied, down=True), "down")
+
+
+def _refuse_damaged(ctx: Context) -> None:
+    """Look at the structure: where the index of the history is damaged, it may seem empty."""
+    from migrator.safety.live import open_plain
+
+    with contextlib.closing(open_plain(ctx)) as conn:
+        found = structural(conn, ctx.settings.verify)
+    if found.problems:
+        message = f"The database is damaged: {'; '.join(found.problems)[:500]}."
+        hint = f"`{command(ctx.settings, 'backups')}` lists what can be restored."
+        raise DamagedError(message, hint=hint)
 
 
 def _without_order(found: Survey) -> Survey:

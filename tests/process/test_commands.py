@@ -630,6 +630,23 @@ def test_down_with_nothing_applied_does_nothing(call, database):
     assert before == logical_digest(database)
 
 
+def test_a_history_whose_index_is_damaged_is_not_one_with_nothing_to_undo(call, database):
+    """An index that has lost its entries hides what is applied: that is damage."""
+    assert 0 == call("up").code
+    with opened(database) as conn:
+        find = "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_migrations_1'"
+        page = conn.execute(find).fetchone()[0]
+        size = conn.execute("PRAGMA page_size").fetchone()[0]
+        conn.execute("PRAGMA journal_mode = DELETE").fetchone()
+    with database.open("r+b") as file:
+        file.seek((page - 1) * size + 3)  # the number of cells, https://sqlite.org/fileformat2.html
+        file.write(b"\0\0")
+    before = database.read_bytes()
+    result = call("down")
+    assert (65, "database.damaged") == (result.code, result.finished["reason"])
+    assert before == database.read_bytes()
+
+
 def test_down_on_a_missing_database_is_69(volume, migrations):
     """It cannot be undone what is not there, and nothing is created."""
     result = run_migrator(

@@ -8,6 +8,7 @@ last, undisturbed start of a release the database is new, and there is no litter
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -408,7 +409,7 @@ def _is_backup(path: str) -> bool:
 def _apply(conn: sqlite3.Connection, path: Path, text: str, *, down: bool) -> None:
     if path.suffix == ".py":
         module = load_module(path)
-        vars(module)["alone"] = lambda: None  # this process is no run
+        vars(module)["alone"] = contextlib.nullcontext  # this process is no run
         (module.down if down else module.up)(conn)
     else:
         conn.executescript(text.split("-- migrate:down")[down])

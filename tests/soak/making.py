@@ -13,22 +13,28 @@ WATCH = "watch"
 """The file beside the migrations on which each run takes a lock of its own."""
 
 _ALONE = """
+import contextlib
 import fcntl
 import os
 import time
 
+@contextlib.contextmanager
 def alone():
     descriptor = os.open({watch!r}, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(os.open({watch!r} + ".two", os.O_RDWR | os.O_CREAT, 0o666))
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 """
 """
 Says so when another process is at a migration at the same time.
 
-The descriptor is left open on purpose: the lock ends with the process. Such a lock is the
-process's, so that a second migration of the same run gets it again.
+The lock ends with the migration, or with its process: one that runs the Python API
+goes on when its run is over.
 """
 
 
@@ -138,11 +144,11 @@ def _python(key: str, chance: random.Random, transactional: bool, fails: bool) -
         _ALONE,
         "" if transactional else "transactional = False",
         "def up(conn):",
-        "    alone()",
-        *(f"    {line}" for line in up),
+        "    with alone():",
+        *(f"        {line}" for line in up),
         "def down(conn):",
-        "    alone()",
-        *(f"    conn.execute({statement!r})" for statement in _undo(key)),
+        "    with alone():",
+        *(f"        conn.execute({statement!r})" for statement in _undo(key)),
     ]
     return f"{key}_change.py", "\n".join(lines) + "\n"
 

@@ -38,7 +38,7 @@ BUGS = (
         "migrator/errors.py",
         "    exit_code = 73\n",
         "    exit_code = 82\n",
-        "person-0",
+        "person-5",
     ),
     _bug(
         "a -shm stays after the run",

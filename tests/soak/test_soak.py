@@ -17,7 +17,7 @@ from tests.soak.processes import play
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(0)]
 
-_CASES = 40
+_CASES = 80
 
 
 @pytest.mark.parametrize("seed", ["first", "second"])
