@@ -1,15 +1,17 @@
 """`python -m entrypoint`, and the command of that name."""
 
-import signal
 import sys
 
-# They wait until they are handled: what is imported before takes a while, and as PID 1
-# the kernel would drop one that comes meanwhile (signal(7)).
-signal.pthread_sigmask(
-    signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
-)
+from migrator.system import stops
 
-from entrypoint.main import main  # noqa: E402
+
+def main() -> int:
+    """Run the command; a signal that stops it waits while it is imported."""
+    stops.hold()
+    from entrypoint.main import main as run
+
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -29,7 +29,7 @@ from migrator.looking.plan import Plan
 from migrator.looking.survey import Survey, changed, judge, refuse_missing, way_back
 from migrator.model import Applied, Problem
 from migrator.report.failures import of_sqlite, of_system
-from migrator.report.hints import command
+from migrator.report.hints import command, damaged
 from migrator.running.host import Host
 from migrator.system.access import denied
 from migrator.tables import aligned, size
@@ -166,9 +166,7 @@ def _verify_database(host: Host) -> None:
         doing = "while it was verified"
         raise of_sqlite(error, host.layout.database, doing, writing=False) from error
     if found.problems:
-        message = f"The database is damaged: {'; '.join(found.problems)[:500]}."
-        hint = f"`{command(host.settings, 'backups')}` lists what can be restored."
-        raise DamagedError(message, hint=hint)
+        raise damaged(host.settings, found.problems)
     if orphans:
         tables = "; ".join(f"{table} to {parent}: {n}" for (table, parent), n in orphans.items())
         message = f"Foreign keys are violated: {tables}."

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from migrator.errors import MigratorError
+from migrator.errors import DamagedError, MigratorError
 from migrator.model import Settings
 
 _NEEDED = ("--database", "--migrations", "--backup-dir", "--history-table")
@@ -51,6 +51,14 @@ def complete(hint: str, settings: Settings) -> str:
         return f"`{found[1]} {flags}`"
 
     return _COMMAND.sub(completed, hint)
+
+
+def damaged(settings: Settings, problems: Sequence[str]) -> DamagedError:
+    """Return the error of what a structural check has found."""
+    message = f"The database is damaged: {'; '.join(problems)[:500]}."
+    return DamagedError(
+        message, hint=f"`{command(settings, 'backups')}` lists what can be restored."
+    )
 
 
 @contextlib.contextmanager

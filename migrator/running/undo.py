@@ -10,7 +10,6 @@ from dataclasses import replace
 from migrator.connection.verify import structural
 from migrator.definitions.source import version_key
 from migrator.errors import (
-    DamagedError,
     MigratorError,
     MissingDownError,
     MissingFileError,
@@ -19,7 +18,7 @@ from migrator.errors import (
 )
 from migrator.looking.survey import Survey, say_plan, survey
 from migrator.model import Applied, Entry, Script
-from migrator.report.hints import command
+from migrator.report.hints import command, damaged
 from migrator.running.run import execute, load, refuse_changed
 from migrator.safety.context import Batch, Context
 from migrator.safety.on_failure import explained
@@ -70,9 +69,7 @@ def _refuse_damaged(ctx: Context) -> None:
     with contextlib.closing(open_plain(ctx)) as conn:
         found = structural(conn, ctx.settings.verify)
     if found.problems:
-        message = f"The database is damaged: {'; '.join(found.problems)[:500]}."
-        hint = f"`{command(ctx.settings, 'backups')}` lists what can be restored."
-        raise DamagedError(message, hint=hint)
+        raise damaged(ctx.settings, found.problems)
 
 
 def _without_order(found: Survey) -> Survey:

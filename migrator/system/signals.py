@@ -18,6 +18,7 @@ from types import FrameType
 from typing import ClassVar
 
 from migrator.errors import InterruptedRunError
+from migrator.system.stops import STOPS
 
 
 class Signals:
@@ -30,12 +31,7 @@ class Signals:
         wakeup: A descriptor that becomes readable when one comes (or a child ends).
     """
 
-    HANDLED: ClassVar[tuple[signal.Signals, ...]] = (
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGQUIT,
-    )
+    HANDLED: ClassVar[tuple[signal.Signals, ...]] = STOPS
 
     installed: ClassVar[Signals | None] = None
 

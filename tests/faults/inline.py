@@ -78,7 +78,7 @@ def _use(own: sqlite3.Connection) -> None:
         own.execute("ROLLBACK")
     except sqlite3.Error as error:
         if "locked" in str(error):
-            print(LOCKED)  # noqa: T201 - what the harness asks for
+            sys.stdout.write(f"{LOCKED}\n")
 
 
 def _name_logger(

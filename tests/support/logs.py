@@ -70,9 +70,7 @@ def reasons() -> dict[str, Reason]:
     found = {}
     for slugs, codes, retry, text in _ROW.findall(REASONS.read_text()):
         said = {word for word in ("yes", "no") if re.search(rf"\b{word}\b", retry)}
-        if re.search(r"; (yes|no) where", text) or text.startswith(" no where"):
-            said = {"yes", "no"}
-        if " for " in retry:
+        if " for " in retry or re.search(r"; (yes|no) where", text):
             said = {"yes", "no"}
         reason = Reason(
             frozenset(map(int, re.findall(r"\b\d+\b(?!\+n)", codes))),
