@@ -33,6 +33,7 @@ from tests.support.files import (
     seed_by_name,
     seed_by_version,
     tables,
+    until_there,
     write_migrations,
 )
 from tests.support.logs import finished
@@ -733,18 +734,7 @@ def test_a_name_that_the_standard_output_cannot_show_fails_no_run(database):
 def test_the_lock_is_shared_with_the_command(database, migrations, tmp_path):
     """A run of the command is waited for, and the work that it has done is not done again."""
     go = tmp_path / "go"
-    write_migrations(
-        migrations,
-        {
-            "003_slow.py": f"""
-                import os, time
-
-                def up(conn):
-                    while not os.path.exists({str(go)!r}):
-                        time.sleep(0.01)
-                """
-        },
-    )
+    write_migrations(migrations, {"003_slow.py": until_there(go)})
     given = ("up", "--database", database, "--migrations", migrations)
     with running("migrator", *given, directory=tmp_path) as other:
         other.wait_for("migration.started")

@@ -22,6 +22,7 @@ from tests.support.files import (
     opened,
     rows,
     tables,
+    until_there,
     write_migrations,
 )
 from tests.support.processes import (
@@ -285,18 +286,7 @@ def test_status_of_a_missing_database(volume, migrations):
 def test_status_shows_a_run_under_way(call, database, migrations, tmp_path):
     """`running` has id, phase and since when; `check` is 75; neither waits or writes."""
     go = tmp_path / "go"
-    write_migrations(
-        migrations,
-        {
-            "003_slow.py": f"""
-            import os, time
-
-            def up(conn):
-                while not os.path.exists({str(go)!r}):
-                    time.sleep(0.01)
-            """
-        },
-    )
+    write_migrations(migrations, {"003_slow.py": until_there(go)})
     given = ("up", "--database", database, "--migrations", migrations)
     with running("migrator", *given, directory=tmp_path) as run:
         while (
@@ -328,18 +318,7 @@ def test_what_is_pending_during_a_run_is_what_is_left_to_it(call, database, migr
     """What an earlier run applied is not pending for `status` or `plan` while nobody may read it."""
     call("up")
     go = tmp_path / "go"
-    write_migrations(
-        migrations,
-        {
-            "003_slow.py": f"""
-            import os, time
-
-            def up(conn):
-                while not os.path.exists({str(go)!r}):
-                    time.sleep(0.01)
-            """
-        },
-    )
+    write_migrations(migrations, {"003_slow.py": until_there(go)})
     given = ("up", "--database", database, "--migrations", migrations)
     with running("migrator", *given, directory=tmp_path) as run:
         run.wait_for("migration.started")

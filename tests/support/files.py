@@ -38,6 +38,17 @@ def write_migrations(directory: Path, files: Mapping[str, str]) -> Path:
     return directory
 
 
+def until_there(path: Path) -> str:
+    """Return a migration that does nothing until there is such a file."""
+    return f"""
+        import os, time
+
+        def up(conn):
+            while not os.path.exists({str(path)!r}):
+                time.sleep(0.01)
+        """
+
+
 @contextmanager
 def opened(path: Path, **options: Any) -> Iterator[sqlite3.Connection]:
     """Open a database in autocommit and close it again."""
