@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,11 +125,28 @@ def open_path() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def _skipped_containers(config: pytest.Config) -> list[pytest.TestReport]:
-    """Return the reports of the container tests that were skipped, as the terminal has them."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out of the quick suite (`-m "not slow"`) what starts containers or injects faults."""
+    for item in items:
+        if item.get_closest_marker("container") or item.get_closest_marker("faults"):
+            item.add_marker(pytest.mark.slow)
+
+
+def _skipped(config: pytest.Config) -> list[pytest.TestReport]:
+    """Return the reports of the tests that were skipped, as the terminal has them."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
-    skipped = terminal.stats.get("skipped", []) if terminal is not None else []
-    return [report for report in skipped if "container" in report.keywords]
+    return terminal.stats.get("skipped", []) if terminal is not None else []
+
+
+def _skipped_containers(config: pytest.Config) -> list[pytest.TestReport]:
+    return [report for report in _skipped(config) if "container" in report.keywords]
+
+
+def _reasons(reports: list[pytest.TestReport]) -> str:
+    """Return why tests were skipped, most frequent first, with the number of each reason."""
+    places = (each.longrepr for each in reports)
+    reasons = Counter(each[2].removeprefix("Skipped: ") for each in places if type(each) is tuple)
+    return "; ".join(f"{reason} ({number})" for reason, number in reasons.most_common())
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -139,14 +157,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Say at the end how many container tests were skipped and why, and what the others measured."""
+    """Say in one line what was skipped and what installs it, and what the containers measured."""
     yield
-    skipped = _skipped_containers(terminalreporter.config)
+    skipped = _skipped(terminalreporter.config)
     if skipped:
-        places = (each.longrepr for each in skipped)
-        reasons = {place[2].removeprefix("Skipped: ") for place in places if type(place) is tuple}
-        why = "; ".join(sorted(reasons))
-        terminalreporter.write_line(f"{len(skipped)} container tests were skipped: {why}")
+        terminalreporter.write_line(f"{len(skipped)} tests were skipped: {_reasons(skipped)}.")
+        terminalreporter.write_line(
+            "On a Debian, `sudo .ci/run install` installs the tools that are missing."
+        )
     for report in terminalreporter.stats.get("passed", []):
         measured = report.when == "call" and "container" in report.keywords
         for name, value in report.user_properties if measured else ():

@@ -34,7 +34,7 @@ from tests.support.processes import (
 )
 
 README = ROOT / "README.md"
-PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 FIRST = (
     "python3 -m venv .venv && .venv/bin/pip install -e '.[test]'"
