@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from migrator.errors import MigratorError
+from migrator.terminal import printable
 
 PATH = "/dev/termination-log"
 _LIMIT = 4096
@@ -14,8 +15,8 @@ _LIMIT = 4096
 def leave_message(error: MigratorError, path: str = PATH) -> None:
     """Write error and hint where Kubernetes looks for them, if it has made the file."""
     # Of a long error the hint, which has the command that leads on, is kept.
-    hint = _cut(f"\n{error.hint}", _LIMIT // 2)
-    text = (_cut(error.message, _LIMIT - len(hint)) + hint).strip()
+    hint = _cut(f"\n{printable(error.hint)}", _LIMIT // 2)
+    text = (_cut(printable(error.message), _LIMIT - len(hint)) + hint).strip()
     how = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         number = os.open(path, how)

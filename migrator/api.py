@@ -31,6 +31,7 @@ from migrator.settings.options import read_given
 from migrator.storage.layout import Layout
 from migrator.storage.lock import RunLock
 from migrator.system.deadline import Deadline
+from migrator.terminal import printable
 
 InUse = Literal["wait", "allow"]
 
@@ -277,4 +278,4 @@ def _say(text: str, *, verbose: bool) -> None:
     """Print what has been committed: that nobody can read it makes no failure of it."""
     with contextlib.suppress(OSError, ValueError):
         if verbose:
-            print(text)  # noqa: T201 - what `verbose` has always done
+            print(printable(text))  # noqa: T201 - what `verbose` has always done

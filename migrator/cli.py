@@ -21,6 +21,7 @@ from migrator.storage.layout import Layout
 from migrator.system.deadline import Deadline
 from migrator.system.descriptors import fill_standard
 from migrator.system.signals import Signals
+from migrator.terminal import printable
 
 _RUNS = ("up", "down", "restore", "baseline")
 
@@ -170,7 +171,7 @@ def _sentence(name: str, result: Result) -> str:
     if not result.changed:
         return "Nothing was to be done."
     what = {"up": "Applied", "down": "Undone", "restore": "Restored", "baseline": "Noted"}[name]
-    return f"{what}: {', '.join(result.changed)}."
+    return printable(f"{what}: {', '.join(result.changed)}.")
 
 
 def _inform(parsed: Any) -> int:
@@ -191,7 +192,8 @@ def _new(source: str, arguments: Any) -> int:
 
     from migrator.definitions import template
 
-    write_out(str(template.create(Path(source), arguments["name"], arguments["sql"])))
+    made = template.create(Path(source), arguments["name"], arguments["sql"])
+    write_out(printable(str(made)))
     return 0
 
 
@@ -211,9 +213,14 @@ def write_out(text: str) -> None:
     """
     Write a result to stdout; where nobody reads it any more, the exit code is what is left.
 
+    Args:
+        text: Names in it, and other words that are not this program's, have
+            been made `printable`: only its own line breaks are let through.
+
     Raises:
         DiskError: It cannot be written.
     """
+    text = printable(text, keep="\n")
     try:
         try:
             print(text)

@@ -33,6 +33,7 @@ from migrator.report.hints import command, damaged
 from migrator.running.host import Host
 from migrator.system.access import denied
 from migrator.tables import aligned, size
+from migrator.terminal import printable
 
 Answer = tuple[str, int]
 
@@ -110,7 +111,7 @@ def backups(host: Host, *, as_json: bool) -> Answer:
     if as_json:
         return _json(facts), 0
     if not facts:
-        return f"There is no backup in {host.layout.backup_dir}.", 0
+        return f"There is no backup in {printable(str(host.layout.backup_dir))}.", 0
     rows = [
         (each.name, each.created_at, size(each.bytes), each.version or "-", each.reason)
         for each in found
@@ -322,10 +323,11 @@ def _backup(each: Backup) -> dict[str, Any]:
 
 
 def _status_text(facts: dict[str, Any]) -> str:
-    lines = [f"Database: {facts['database']}" + ("" if facts["exists"] else " (does not exist)")]
+    exists = "" if facts["exists"] else " (does not exist)"
+    lines = [f"Database: {printable(facts['database'])}{exists}"]
     if facts["running"] is not None:
         running = facts["running"]
-        lines.append(f"A run is under way: {running['run_id']}, {running['phase']}.")
+        lines.append(printable(f"A run is under way: {running['run_id']}, {running['phase']}."))
     rows = [
         (row["version"] or "", row["name"], row["applied_at"] or "") for row in facts["applied"]
     ]
@@ -333,7 +335,7 @@ def _status_text(facts: dict[str, Any]) -> str:
     if rows:
         lines += ["", aligned(("VERSION", "NAME", "APPLIED"), rows)]
     lines += ["", f"{len(facts['applied'])} applied, {len(facts['pending'])} pending."]
-    lines += [f"Problem: {each['message']}" for each in facts["problems"]]
+    lines += [printable(f"Problem: {each['message']}") for each in facts["problems"]]
     return "\n".join(lines)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from migrator.terminal import printable
+
 
 def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return rows under their header in columns as wide as their widest text."""
-    lines = [tuple(header), *(tuple(row) for row in rows)]
+    """Return rows under their header in columns as wide as their widest text, one line a row."""
+    lines = [tuple(header), *(tuple(map(printable, row)) for row in rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(header))]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from migrator.errors import InterruptedRunError
 from migrator.report.sink import LastWord, Sink
+from migrator.terminal import printable
 
 LOGGER = "sqlite-entrypoint"
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -23,11 +25,8 @@ _LAST_WORDS = ("run.finished", "app.failed")
 """What a run and its start end with: no level filters it, and its reader is given a moment."""
 _COMMON = ("timestamp", "level", "event", "message", "logger", "run_id", "database")
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
-
-# What a terminal would obey instead of show; newline and tab stay.
-_CONTROLS = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0)) if code not in (9, 10)
-}
+_IN_LINES = frozenset(("statement", "traceback", "error"))
+"""Fields whose texts keep their line breaks for people, indented below the line."""
 
 
 def cut(text: str, limit: int = 500) -> str:
@@ -234,7 +233,7 @@ class _Console:
 
     def __call__(self, logger: Any, method: str, event: Mapping[str, Any]) -> str:
         fields = {
-            key: _visible(value)
+            key: _shown(key, value)
             for key, value in event.items()
             if value is not None and key not in {"logger", "run_id", "database"}
         }
@@ -244,9 +243,11 @@ class _Console:
         return self._render(logger, method, fields) + below
 
 
-def _visible(value: Any) -> Any:
-    """Show control characters instead of sending them to a terminal."""
-    return value.translate(_CONTROLS) if isinstance(value, str) else value
+def _shown(key: str, value: Any) -> Any:
+    """Make a field's text safe for a terminal; what is no text, structlog shows by its `repr`."""
+    if not isinstance(value, str):
+        return value
+    return printable(value, "\n\t" if key in _IN_LINES else "\t")
 
 
 def _is_block(key: str, value: Any) -> bool:
@@ -273,7 +274,7 @@ def _progress(event: str, fields: Mapping[str, Any]) -> str:
     subject = event.removesuffix(".progress")
     done, total, seconds = (fields.get(key) for key in ("bytes", "total_bytes", "seconds"))
     if done is None:
-        name = " ".join(_visible(str(fields[key])) for key in ("version", "name") if key in fields)
+        name = " ".join(printable(str(fields[key])) for key in ("version", "name") if key in fields)
         return f"{subject}  {name}  {seconds or 0:.0f} s"
     parts = [subject, f"{done / _MEGA:.0f} MB"]
     if total:
@@ -312,10 +313,48 @@ class Forward:
                 getattr(self._logger, level)(f"{event}: {message}")
 
 
-def to_structlog(logger: Any = None) -> Forward:
-    """Return an `Emit` for the Python API; by default with the logger of our own name."""
-    if logger is None:
-        import structlog
+class _OnStderr:
+    """
+    The log of an application that has configured none: warnings and errors, for people.
 
-        logger = structlog.get_logger(LOGGER)
+    Standard output is the application's, and structlog's own default would print there.
+    """
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Say nothing: nobody has asked."""
+
+    info = debug
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Write a line of that level."""
+        self._write("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Write a line of that level."""
+        self._write("error", event, fields)
+
+    def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        from datetime import UTC, datetime
+
+        now = datetime.now(UTC).strftime(_TIME)
+        line = {"timestamp": now, "level": level, "event": event, "logger": LOGGER, **fields}
+        text = _Console(colors=False)(None, level, _ordered(None, level, line))
+        if sys.stderr is not None:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+
+def to_structlog(logger: Any = None) -> Forward:
+    """
+    Return an `Emit` for the Python API.
+
+    Args:
+        logger: By default that of our own name, as the application has
+            configured structlog; where it has not, stderr gets warnings and errors.
+    """
+    if logger is None:
+        # What nobody has imported yet nobody has configured.
+        structlog: Any = sys.modules.get("structlog")
+        configured = structlog is not None and structlog.is_configured()
+        logger = structlog.get_logger(LOGGER) if configured else _OnStderr()
     return Forward(logger)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import migrator.errors
@@ -322,3 +323,22 @@ def end(process: subprocess.Popen[Any]) -> None:
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()
+
+
+def run_script(
+    text: str,
+    *args: object,
+    cwd: Path | None = None,
+    env: dict[str, str | None] | None = None,
+    prefix: Sequence[str | Path] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own and return what it printed."""
+    return subprocess.run(
+        [*prefix, sys.executable, "-W", "error", "-c", dedent(text), *map(str, args)],
+        env=without_coverage(clean_environment(env)),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -354,7 +354,7 @@ def test_control_characters_are_shown_and_not_obeyed(reader: Reader) -> None:
     log("migration.output", "It printed.", text="\x1b[2J\r\x9bred\x7f")
     text = reader.text()
     assert "\x1b" not in text
-    assert "\\x1b[2J\\x0d\\x9bred\\x7f" in text
+    assert "\\x1b[2J\\r\\x9bred\\x7f" in text
 
 
 def test_colors_are_used_when_wanted_only(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ import pytest
 from tests.support.processes import PACKAGES
 
 FLOORS = (
-    {"errors", "model", "_version", "tables"},
-    {"settings", "system"},
+    {"errors", "model", "_version", "terminal"},
+    {"settings", "system", "tables"},
     {"definitions", "report", "storage"},
     {"connection", "backups"},
     {"looking"},
