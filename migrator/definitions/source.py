@@ -2,9 +2,8 @@
 Find the migrations of a directory by the names of its files.
 
 Names only: a start with nothing pending reads no file. What is clearly no
-migration is skipped (`README.md`, `__init__.py`, what editors leave behind);
-what looks like one and is not is an error, since a migration that is skipped
-in silence is found out in production.
+migration is skipped (`__init__.py`, what editors leave behind); of the rest
+`migrator.definitions.unread` says what looks like one and is not.
 """
 
 from __future__ import annotations
@@ -18,13 +17,25 @@ from typing import Any
 from migrator.errors import MisfitError
 from migrator.model import Entry
 
-_MIGRATION = re.compile(r"([0-9]+(?:\.[0-9]+)*)_(.+)\.(?:py|sql)")
-_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*")
-_LEFTOVER = re.compile(r"[.#_].*|.*~|.*\.(?:bak|swp|orig|rej|tmp|pyc)", re.DOTALL)
-_NUMBERED = re.compile(r"\s*[0-9].*\.(?:py|sql)\s*", re.IGNORECASE | re.DOTALL)
-_FLYWAY = re.compile(r"(?:[VUB][0-9][0-9._]*|R)__.+\.sql", re.IGNORECASE | re.DOTALL)
-_UP_DOWN = re.compile(r"[0-9].*\.(?:up|down)\.sql", re.IGNORECASE | re.DOTALL)
+MIGRATION = re.compile(r"([0-9]+(?:\.[0-9]+)*)_(.+)\.(?:py|sql)")
+LEFTOVER = re.compile(
+    r"[.#_].*|.*~|.*\.(?:bak|sw[op]|orig|rej|tmp|pyc|old|save|disabled|off|skip|sample|example"
+    r"|md5|sha256|sig|asc)",
+    re.DOTALL,
+)
+"""What is no migration by its name: hidden, an editor's, or put out of the way."""
 
+HALF = re.compile(
+    r"[0-9](?:.*\.(?:up|do|forwards?)|.*\.(?:down|undo|rollback|revert|reverse|backwards?|downgrade)"
+    r"|[0-9.]*_(?:down|undo|rollback|revert)|[0-9]*[._](?:do|undo|up|down)\..*)\.(?:sql|py)\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A file of a pair, as other tools name them: one upgrades, the other takes it back."""
+
+_TOLD = 10
+"""Bad names that the message has; the log line's `problems` have all."""
+
+_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _LONGEST_VERSION = 255
 """A file name is no longer, and `int` refuses strings of thousands of digits."""
 
@@ -54,16 +65,24 @@ def list_directory(path: Path) -> tuple[Entry, ...]:
             migration's, or two files have the same version.
     """
     entries: list[Entry] = []
+    others: list[os.DirEntry[str]] = []
     problems: list[tuple[str, str]] = []
     # Absolute, since a migration may change the working directory.
     home = path.absolute()
     for item in _scan(path):
-        trouble = _trouble(item)
-        if trouble is not None:
+        match = MIGRATION.fullmatch(item.name)
+        if LEFTOVER.fullmatch(item.name):
+            continue
+        if match is None or HALF.fullmatch(item.name):
+            others.append(item)
+        elif (trouble := _no_file(item)) is not None:
             problems.append((item.name, trouble))
-        elif (match := _migration(item.name)) is not None:
-            version, name = match[1], match[2]
-            entries.append(Entry(_key(version), version, name, home / item.name))
+        else:
+            entries.append(Entry(_key(match[1]), match[1], match[2], home / item.name))
+    if others:
+        from migrator.definitions import unread
+
+        problems += unread.troubles(path, others, entries)
     if problems:
         raise _bad_names(path, sorted(problems))
     entries.sort(key=lambda entry: entry.key)
@@ -125,49 +144,8 @@ def _missing(path: Path) -> MisfitError:
     )
 
 
-def _migration(name: str) -> re.Match[str] | None:
-    return None if _LEFTOVER.fullmatch(name) else _MIGRATION.fullmatch(name)
-
-
 def _key(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
-
-
-def _trouble(item: os.DirEntry[str]) -> str | None:
-    """Tell what is wrong with a name that looks like a migration's, and what to do."""
-    name = item.name
-    if _LEFTOVER.fullmatch(name):
-        return None
-    if _UP_DOWN.fullmatch(name):
-        return (
-            "is half of a pair; make it one file, NUMBER_NAME.sql,"
-            " with the sections `-- migrate:up` and `-- migrate:down`"
-        )
-    if _FLYWAY.fullmatch(name):
-        return f"is named as Flyway does; rename it to {_without_flyway(name)!r}"
-    if _MIGRATION.fullmatch(name):
-        return _no_file(item)
-    if _NUMBERED.fullmatch(name):
-        return f"is not named NUMBER_NAME.py or NUMBER_NAME.sql; {_advice(name)}"
-    return None
-
-
-def _without_flyway(name: str) -> str:
-    prefix, rest = name.split("__", 1)
-    number = prefix[1:].replace("_", ".").strip(".")
-    return f"{number or 'NUMBER'}_{rest[:-4]}.sql"
-
-
-def _advice(name: str) -> str:
-    """Return the name that was probably meant, or the way to have it ignored."""
-    match = re.match(
-        r"\s*([0-9]+(?:\.[0-9]+)*)(.*)\.(py|sql)\s*\Z", name, re.IGNORECASE | re.DOTALL
-    )
-    rest = re.sub(r"[^\w.]+", "_", match[2]).strip("_.") if match is not None else ""
-    if match is None or not rest:
-        return "give it a name behind its number, as in '001_create_users.sql'"
-    meant = f"{match[1]}_{rest}.{match[3].lower()}"
-    return f"rename it to {meant!r}, or to '_{name.strip()}' if it is no migration"
 
 
 def _no_file(item: os.DirEntry[str]) -> str | None:
@@ -188,13 +166,13 @@ def _no_file(item: os.DirEntry[str]) -> str | None:
 
 def _bad_names(path: Path, problems: list[tuple[str, str]]) -> MisfitError:
     """Build the one error that lists every bad name."""
-    lines = [f"{_printable(name)!r} {trouble}" for name, trouble in problems]
+    lines = [f"{printable(name)!r} {trouble}" for name, trouble in problems]
     msg = f"In {str(path)!r} {lines[0]}."
     if len(lines) > 1:
-        told = "; ".join(lines)
+        told = "; ".join(lines[:_TOLD]) + ("; and more" if len(lines) > _TOLD else "")
         msg = f"In {str(path)!r} {len(lines)} names look like migrations and are none: {told}."
     hint = (
-        "Rename what is named here. Names are NUMBER_NAME.py or NUMBER_NAME.sql,"
+        "Do what is said of each name. Migrations are files NUMBER_NAME.py or NUMBER_NAME.sql,"
         " such as 003_add_email.sql; names that begin with `_` or `.` are ignored."
     )
     return MisfitError(
@@ -202,7 +180,7 @@ def _bad_names(path: Path, problems: list[tuple[str, str]]) -> MisfitError:
         hint=hint,
         reason="migrations.bad_name",
         data={
-            "file": _printable(problems[0][0]),
+            "file": printable(problems[0][0]),
             "problems": [{"kind": "bad-name", "version": "", "message": line} for line in lines],
         },
     )
@@ -230,9 +208,25 @@ def _refuse_duplicates(path: Path, entries: Iterable[Entry]) -> None:
     msg = f"In {str(path)!r} {'; '.join(told)}."
     raise MisfitError(
         msg,
-        hint=f"Give each file a number of its own: rename {first.file!r}, if it is the later one.",
+        hint=_one_version(doubles),
         reason="migrations.duplicate",
         data={"file": first.file, "version": first.version, "problems": problems},
+    )
+
+
+def _one_version(doubles: list[list[Entry]]) -> str:
+    """Say what to do about files of one version; a script that undoes another is no later one."""
+    from migrator.definitions.unread import undoes
+
+    pairs = [entry for same in doubles for entry in same if undoes(str(entry.file))]
+    if pairs:
+        return (
+            f"{str(pairs[0].file)!r} takes its upgrade back by its name: make each pair one file,"
+            " with the sections `-- migrate:up` and `-- migrate:down`."
+        )
+    return (
+        "Give each file a number of its own: rename the one that no database has applied yet"
+        " to a number above all others."
     )
 
 
@@ -243,6 +237,6 @@ def _duplicate(same: list[Entry]) -> str:
     return f"{names} have the same version, {'.'.join(map(str, same[0].key))}"
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """Return a name that can be logged as JSON, whatever bytes it has."""
     return name.encode(errors="backslashreplace").decode()

@@ -69,11 +69,12 @@ def test_what_is_no_migration_is_skipped(tmp_path):
         "__init__.py", "README.md", "helpers.py", "schema.sql", ".gitkeep", "._001_x.sql",
         "#001_x.sql#", ".#001_x.sql", "001_x.sql~", "001_x.sql.bak", "001_x.py.swp",
         "001_x.sql.orig", "001_x.sql.rej", "001_x.sql.tmp", "001_x.pyc", "_001_x.sql",
-        "001_notes.txt", "001_x.sql.gz", "2024-plan.md",
+        "001_notes.txt", "2024-plan.md", "000_a.sql", "script.py.mako", "alembic.ini", "Makefile",
+        "001_x.sql.disabled", "package.json", "index.js", "base64.py", "migration_runner.py",
     )  # fmt: skip
-    for name in ("__pycache__", "..2024_01_01", "fixtures", "001_data"):
+    for name in ("__pycache__", "..2024_01_01", "fixtures", "001_data", "lost+found"):
         (tmp_path / name).mkdir()
-    assert () == source.list_directory(tmp_path)
+    assert ["000"] == [entry.version for entry in source.list_directory(tmp_path)]
 
 
 def test_symbolic_links_to_files_are_migrations(tmp_path):
