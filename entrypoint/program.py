@@ -79,9 +79,7 @@ def original_environment() -> dict[bytes, bytes]:
     return found
 
 
-def become(
-    path: str, argv: Sequence[str], env: Mapping[bytes, bytes], *, subreaper: bool = False
-) -> NoReturn:
+def become(path: str, argv: Sequence[str], env: Mapping[bytes, bytes]) -> NoReturn:
     """
     Replace this process by the application.
 
@@ -92,8 +90,6 @@ def become(
         path: What `resolve` returned.
         argv: The command with its arguments, the first one as it was given.
         env: The whole environment.
-        subreaper: Whether this process made itself the reaper of orphans, which
-            would survive.
 
     Raises:
         CommandNotFoundError: It has disappeared since.
@@ -103,8 +99,6 @@ def become(
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    if subreaper:
-        _no_subreaper()
     _reset_signals()
     _let_through()
     try:
@@ -144,13 +138,6 @@ def _let_through() -> None:
         msg = f"{name} came before the application was started."
         raise InterruptedRunError(min(stops), msg, hint="Start again: nothing is pending any more.")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _no_subreaper() -> None:
-    with contextlib.suppress(ImportError, OSError, AttributeError):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def _resolve(command: str, environ: Mapping[str, str], depth: int) -> str:

@@ -156,11 +156,6 @@ class Guard:
         connection._close_handles()
         connection._take_back(self._baseline)
 
-    def backup(self, target: sqlite3.Connection, **options: Any) -> None:
-        """Copy the database, as `sqlite3.Connection.backup` does; never inside the run."""
-        with self.engine():
-            self.conn.backup(target, **options)
-
     def close(self) -> None:
         """Close the connection, in the process that opened it only."""
         if os.getpid() != self._pid or self.conn not in _guarded:

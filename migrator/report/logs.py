@@ -29,11 +29,6 @@ _IN_LINES = frozenset(("statement", "traceback", "error"))
 """Fields whose texts keep their line breaks for people, indented below the line."""
 
 
-def cut(text: str, limit: int = 500) -> str:
-    """Shorten a text to `limit` characters, the last of them an ellipsis where some are gone."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
 class Log:
     """
     The log of a run: one line an event, JSON or for people.

@@ -42,13 +42,11 @@ class Result:
     """
     A run that did what it was told.
 
-    `applied` counts the migrations that it applied, undid or noted; `detail`
-    is what a command has to say about it on stdout.
+    `applied` counts the migrations that it applied, undid or noted, `changed` names them.
     """
 
     outcome: str
     applied: int = 0
-    detail: str = ""
     changed: tuple[str, ...] = ()
 
 

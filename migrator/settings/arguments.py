@@ -107,7 +107,6 @@ class Command:
         options: Its own options.
         one_of: Fields of which at most one may be given.
         one_needed: Whether one of them must be given.
-        needs_database: Whether it means nothing without a database's path.
     """
 
     name: str
@@ -118,7 +117,6 @@ class Command:
     options: tuple[Option, ...] = ()
     one_of: tuple[str, ...] = ()
     one_needed: bool = False
-    needs_database: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,6 @@ COMMANDS: tuple[Command, ...] = (
         "migrator new add_email --sql",
         argument=Argument("name", "NAME", "what the migration does, in words"),
         options=(Option("--sql", "sql", "an .sql file instead of a .py file", switch=True),),
-        needs_database=False,
     ),
     Command(
         "baseline",

@@ -99,11 +99,6 @@ class Layout:
         """Where SQLite may put its temporary files."""
         return self.home
 
-    @property
-    def sidecars(self) -> tuple[Path, Path, Path]:
-        """The files that SQLite keeps beside the database: `-wal`, `-shm`, `-journal`."""
-        return sidecars(self.database)
-
 
 def like_database(layout: Layout) -> Ownership:
     """

@@ -18,15 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migrator.storage.copying import content_size, digest_file, read_header, same_pages
+from migrator.storage.copying import content_size, same_pages
 from migrator.system.files import open_regular, sidecars
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from types import TracebackType
     from typing import Self
-
-    from migrator.storage.copying import Header
 
 
 @dataclass(slots=True)
@@ -64,11 +62,6 @@ class LiveFile:
         self.close()
 
     @property
-    def header(self) -> Header | None:
-        """The header as it is on disk now; None where there is none."""
-        return read_header(self.descriptor)
-
-    @property
     def size(self) -> int:
         """How many bytes of the file are the database."""
         return content_size(self.descriptor)
@@ -88,10 +81,6 @@ class LiveFile:
             return same_pages(self.descriptor, descriptor)
         finally:
             os.close(descriptor)
-
-    def digest(self) -> str:
-        """Return the SHA-256 of the file."""
-        return digest_file(self.descriptor)
 
     def lease_free(self) -> bool | None:
         """

@@ -27,7 +27,6 @@ from migrator.system.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from migrator.model import Emit
@@ -58,7 +57,6 @@ class RunLock:
         layout: Layout,
         timeout: float,
         emit: Emit,
-        on_wait: Callable[[], object] | None = None,
     ) -> RunLock:
         """
         Take the lock, creating our directory and the file where they are missing.
@@ -67,7 +65,6 @@ class RunLock:
             layout: The database's paths.
             timeout: Seconds to wait for another run to finish; 0 looks once.
             emit: Gets `lock.waiting` when it has to wait, and `lock.acquired`.
-            on_wait: Called before each pause; what it raises ends the wait.
 
         Raises:
             LockedError: Another run still had it at the end of that time.
@@ -77,7 +74,7 @@ class RunLock:
             DiskError: The disk failed or is full.
         """
         began = time.monotonic()
-        waiter = _Waiter(layout, began, timeout, emit, on_wait)
+        waiter = _Waiter(layout, began, timeout, emit)
         while True:
             descriptor = _open_lock(layout)
             try:
@@ -206,7 +203,6 @@ class _Waiter:
     began: float
     timeout: float
     emit: Emit
-    on_wait: Callable[[], object] | None
     attempt: int = 0
     said: float | None = None
 
@@ -220,8 +216,6 @@ class _Waiter:
         if waited >= _AT_ONCE and (self.said is None or now - self.said >= _SAY_AGAIN):
             self.said = now
             self._say(waited)
-        if self.on_wait is not None:
-            self.on_wait()
         time.sleep(min(left, self._length()))
         self.attempt += 1
 

@@ -62,7 +62,6 @@ def test_everything_lies_beside_the_resolved_database(database: Path, tmp_path: 
     ] * 4
     assert layout.failed == layout.home / "failed"
     assert layout.temporary == layout.home
-    assert [path.name for path in layout.sidecars] == ["app.db-wal", "app.db-shm", "app.db-journal"]
     assert layout.backup_dir == database.with_name("backups")
 
 

@@ -16,7 +16,7 @@ import structlog
 
 from migrator.errors import InterruptedRunError
 from migrator.report import sink
-from migrator.report.logs import Forward, Log, clean, cut, to_structlog
+from migrator.report.logs import Forward, Log, clean, to_structlog
 
 
 class Reader:
@@ -482,12 +482,3 @@ def test_the_default_is_structlog_as_the_application_configured_it() -> None:
             "pending": 1,
         }
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("abc", "abc"), ("abcd", "abcd"), ("abcde", "abc…")]
-)
-def test_a_long_text_is_cut(text: str, expected: str) -> None:
-    """A cut text has the length that was allowed, its end marked."""
-    assert cut(text, 4) == expected
-    assert len(cut("x" * 1000)) == 500

@@ -650,19 +650,6 @@ def test_inherited_descriptors_stay(tmp_path: Path) -> None:
     os.close(read)
 
 
-def test_the_application_is_no_subreaper(tmp_path: Path) -> None:
-    """What this process made itself is taken back, since it would survive the exec."""
-    code = """
-import ctypes, sys
-from entrypoint import program
-ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
-ask = ("import ctypes; value = ctypes.c_int(7);"
-       "ctypes.CDLL(None).prctl(37, ctypes.byref(value), 0, 0, 0); print(value.value)")
-program.become(sys.executable, [sys.executable, "-c", ask], {}, subreaper=True)
-"""
-    assert run_child(code) == "0\n"
-
-
 @pytest.mark.parametrize(
     ("name", "content", "code"),
     [("missing", None, 127), ("text", "no program\n", 126), ("huge", "#!/bin/sh\n", 126)],
