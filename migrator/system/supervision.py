@@ -1,7 +1,7 @@
 """
 The supervision of a worker, by the process that becomes the application.
 
-It believes what the worker reports over a pipe, never an exit code; it owns
+It takes down what the worker claims over a pipe, for others to look at; it owns
 stderr, passes a stop on, kills what does not follow, and ends what is left.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import select
 import selectors
@@ -21,9 +20,9 @@ from typing import Any
 
 from migrator.errors import MigratorError
 from migrator.model import Emit
-from migrator.system import descendants
+from migrator.system import descendants, reports
 from migrator.system.signals import Signals
-from migrator.system.worker import DRAIN, Task, become_worker, flush, load_error
+from migrator.system.worker import DRAIN, Task, become_worker, flush
 
 GRACE = 1.5
 """Seconds between SIGTERM and SIGKILL for the worker, within the two that a stop may take."""
@@ -41,10 +40,12 @@ class Ending:
     How a worker ended.
 
     `result` is what its task returned, `error` what it raised on purpose,
-    `crash` a traceback of a bug; all three are None when it ended without a
-    report (`describe` then says how). `migration` is the one that had been
-    started and not finished, `began` whether any had been started, `phase` the
-    last one reported, `signum` the signal that this process was given meanwhile.
+    `crash` a traceback of a bug, each as the worker claims it; all three are
+    None when it ended without a report (`describe` then says how). `doubtful`
+    says that a report was no last word, or that it was none. `migration` is
+    the one that had been started and not finished, `began` whether any had been
+    started, `phase` the last one reported, `signum` the signal that this
+    process was given meanwhile.
     """
 
     result: dict[str, Any] | None = None
@@ -56,11 +57,22 @@ class Ending:
     phase: str = ""
     signum: int | None = None
     seconds: float = 0.0
+    doubtful: bool = False
 
     @property
     def reported(self) -> bool:
-        """Whether the worker came to say how its work had ended."""
+        """Whether the worker claims how its work has ended."""
         return self.result is not None or self.error is not None or self.crash is not None
+
+    @property
+    def credible(self) -> bool:
+        """
+        Whether it reported once, as its last word, and then ended as a worker does.
+
+        In the middle of a migration only what ended that may be reported.
+        """
+        in_order = self.reported and not self.doubtful and self.status == 0
+        return in_order and (self.migration is None or self.error is not None)
 
     @property
     def perhaps_out_of_memory(self) -> bool:
@@ -94,12 +106,14 @@ class _Watch:
     pid: int
     emit: Emit
     ending: Ending
+    mark: bytes
     report: bytearray = field(default_factory=bytearray)
     output: bytearray = field(default_factory=bytearray)
     alive_at: float = 0.0
     started_at: float = 0.0
     kill_at: float | None = None
     killed: bool = False
+    reaped: bool = False
 
 
 def supervise(
@@ -128,27 +142,39 @@ def supervise(
     output, output_end = _pipe()
     before, marked = descendants.children(), descendants.can_mark()
     descendants.subreaper(on=True)
+    mark = reports.new_mark()
     flush()
     parent = os.getpid()
+    mine = [report, output, report_end, output_end]
     try:
         with signals.deferred():
             pid = os.fork()
             if pid == 0:
                 theirs = (report, output, *signals.descriptors)
-                become_worker(task, prepare, parent, report_end, output_end, theirs, private)
-            os.close(report_end)
-            os.close(output_end)
-            watch = _Watch(pid, emit, Ending())
-            _wait(watch, signals, report, output)
-            descendants.end_leftovers(before, marked=marked)
+                become_worker(task, prepare, parent, report_end, output_end, theirs, private, mark)
+            watch = _Watch(pid, emit, Ending(), mark)
+            try:
+                while len(mine) > 2:
+                    os.close(mine.pop())
+                _wait(watch, signals, report, output)
+            finally:
+                _end(watch, before, marked=marked)
             _drain(watch, report, output)
             watch.ending.signum = signals.received
             watch.ending.seconds = round(time.monotonic() - watch.started_at, 3)
             return watch.ending
     finally:
-        os.close(report)
-        os.close(output)
+        for number in mine:
+            os.close(number)
         descendants.subreaper(on=False)
+
+
+def _end(watch: _Watch, before: set[int], *, marked: bool) -> None:
+    """Leave no process of the worker's behind, whatever has become of this one's watch."""
+    if not watch.reaped:
+        _kill(watch.pid, signal.SIGKILL)
+        _, watch.ending.status = os.waitpid(watch.pid, 0)
+    descendants.end_leftovers(before, marked=marked)
 
 
 def _wait(watch: _Watch, signals: Signals, report: int, output: int) -> None:
@@ -176,7 +202,8 @@ def _ended(watch: _Watch) -> bool:
     """Reap the worker if it has ended."""
     pid, status = os.waitpid(watch.pid, os.WNOHANG)
     watch.ending.status = status
-    return pid == watch.pid
+    watch.reaped = pid == watch.pid
+    return watch.reaped
 
 
 def _pause(watch: _Watch) -> float:
@@ -225,16 +252,20 @@ def _read(number: int, buffer: bytearray, take: Callable[[bytes], None]) -> bool
         data = os.read(number, _CHUNK)
     except BlockingIOError:
         return True
+    searched = len(buffer)
     buffer += data
-    while (at := buffer.find(b"\n")) >= 0:
+    while (at := buffer.find(b"\n", searched)) >= 0:
         take(bytes(buffer[:at]))
         del buffer[: at + 1]
+        searched = 0
     return bool(data)
 
 
 def _read_report(watch: _Watch, report: int) -> bool:
-    """Read some of what was reported; False at its end."""
-    return _read(report, watch.report, lambda line: _on_report(watch, line))
+    """Read some of what was reported; of a line without an end only the beginning is kept."""
+    more = _read(report, watch.report, lambda line: _on_report(watch, line))
+    del watch.report[reports.LONGEST :]
+    return more
 
 
 def _read_output(watch: _Watch, output: int) -> bool:
@@ -252,6 +283,9 @@ def _drain(watch: _Watch, report: int, output: int) -> None:
             break
     while _holds(report) and _read_report(watch, report):
         pass
+    if watch.report:
+        # A line that was cut off.
+        _on_report(watch, bytes(watch.report))
     _end_line(watch)
 
 
@@ -270,21 +304,23 @@ def _holds(number: int) -> bool:
 
 
 def _on_report(watch: _Watch, line: bytes) -> None:
-    try:
-        what = json.loads(line)
-    except ValueError:
+    """Take a line of the report pipe down; what bears no mark, somebody has printed there."""
+    if not line.startswith(watch.mark):
+        _on_output(watch, line)
         return
-    ending = watch.ending
-    if "event" in what:
-        _follow(watch, what["event"], what["fields"])
-        if what["event"] != "phase":
-            watch.emit(what["event"], what["message"], level=what["level"], **what["fields"])
-    elif "result" in what:
-        ending.result = what["result"]
-    elif "error" in what:
-        ending.error = load_error(what["error"])
-    elif "crash" in what:
-        ending.crash = what["crash"]
+    ending, what = watch.ending, reports.read(line.removeprefix(watch.mark))
+    # After its end a worker says no more, and nothing in a report is other than it should be.
+    ending.doubtful = ending.doubtful or ending.reported or what is None
+    if what is None:
+        return
+    if "event" not in what:
+        ending.result = what.get("result", ending.result)
+        ending.error = what.get("error", ending.error)
+        ending.crash = what.get("crash", ending.crash)
+        return
+    _follow(watch, what["event"], what["fields"])
+    if what["event"] != "phase":
+        watch.emit(what["event"], what["message"], level=what["level"], **what["fields"])
 
 
 def _follow(watch: _Watch, event: str, fields: dict[str, Any]) -> None:

@@ -1,16 +1,15 @@
 """
 The worker: the forked child that does a piece of work and reports over a pipe.
 
-Migrations are other people's code. They run in a process that nobody believes
-but for what it reports, that owns no part of the application's world, and that
-can be killed at any moment, because SQLite's journal makes that safe.
+Migrations are other people's code. They run in a process that nobody believes,
+that owns no part of the application's world, and that can be killed at any
+moment, because SQLite's journal makes that safe.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import sys
@@ -20,10 +19,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from migrator import errors
 from migrator.errors import MigratorError
 from migrator.model import Emit
-from migrator.system import descendants
+from migrator.system import descendants, reports
 from migrator.system.signals import Signals
 
 DRAIN = 0.5
@@ -41,6 +39,7 @@ def become_worker(
     output: int,
     theirs: tuple[int, ...],
     private: tuple[int, ...],
+    mark: bytes,
 ) -> NoReturn:
     """
     Do the work in this process, which was just forked, report, and end.
@@ -53,6 +52,7 @@ def become_worker(
         output: The pipe for what is printed.
         theirs: Descriptors that are the parent's alone.
         private: Descriptors (the lock's) that children of this process must not keep.
+        mark: What its reports begin with.
     """
     code = 70
     try:
@@ -63,7 +63,7 @@ def become_worker(
         signal.set_wakeup_fd(-1)
         for number in (*Signals.HANDLED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        emit = _Pipe(report, output)
+        emit = _Pipe(report, output, mark)
         os.register_at_fork(after_in_child=lambda: _forget((report, output, *private)))
         emit.send(_attempt(task, emit, prepare, parent))
         code = 0
@@ -80,7 +80,7 @@ def _attempt(task: Task, emit: Emit, prepare: Callable[[], None], parent: int) -
         _die_with(parent)
         return {"result": task(emit)}
     except MigratorError as error:
-        return {"error": dump_error(error)}
+        return {"error": reports.dump(error)}
     except BaseException:  # noqa: BLE001 - whatever it is, the parent must hear of it
         return {"crash": traceback.format_exc()}
 
@@ -93,9 +93,10 @@ class _Pipe:
     the start and the end of each migration the parent is given time to read.
     """
 
-    def __init__(self, number: int, output: int) -> None:
+    def __init__(self, number: int, output: int, mark: bytes) -> None:
         self._number = number
         self._output = output
+        self._mark = mark
         self._pid = os.getpid()
 
     def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
@@ -109,7 +110,7 @@ class _Pipe:
     def send(self, what: dict[str, Any]) -> None:
         if os.getpid() != self._pid:
             return
-        data = json.dumps(what, default=repr).encode() + b"\n"
+        data = reports.spell(self._mark, what)
         while data:
             data = data[os.write(self._number, data) :]
 
@@ -166,28 +167,3 @@ def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-
-
-def dump_error(error: MigratorError) -> dict[str, Any]:
-    """Turn an error into JSON values."""
-    return {
-        "type": type(error).__name__,
-        "message": error.message,
-        "hint": error.hint,
-        "reason": error.reason,
-        "retryable": error.retryable,
-        "data": error.data,
-    }
-
-
-def load_error(what: dict[str, Any]) -> MigratorError:
-    """Turn JSON values into the error that they describe."""
-    kind = getattr(errors, str(what["type"]), MigratorError)
-    error: MigratorError = kind(
-        what["message"],
-        hint=what["hint"],
-        reason=what["reason"],
-        retryable=what["retryable"],
-        data=what["data"],
-    )
-    return error

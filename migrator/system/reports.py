@@ -1,0 +1,114 @@
+"""
+The lines that a worker reports in: what makes one of them a report, and what its parts are.
+
+The pipe is within a migration's reach, so whatever it may write there is read like
+anything that comes from outside. Each line bears a mark that only this worker's
+engine was given; it keeps other lines apart and proves nothing: what decides is
+what the database holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from migrator import errors
+from migrator.errors import InterruptedRunError, MigratorError
+
+ENDS = ("result", "error", "crash")
+"""What a line may say of the end of a worker's task."""
+LONGEST = 16 << 20
+"""Bytes of a line that are kept; no report is longer."""
+
+_LEVELS = ("debug", "info", "warning", "error")
+_PARENTS = ("run.", "app.")
+"""Events that only the parent process sends."""
+_TAKEN = frozenset({"event", "message", "level"})
+
+
+def new_mark() -> bytes:
+    """Return a mark that no other worker has."""
+    return os.urandom(8).hex().encode() + b" "
+
+
+def spell(mark: bytes, what: dict[str, Any]) -> bytes:
+    """Return a report's line; what somebody has left in the pipe before ends where it begins."""
+    return b"\n" + mark + json.dumps(what, default=repr).encode() + b"\n"
+
+
+def read(line: bytes) -> dict[str, Any] | None:
+    """
+    Read what follows the mark of a line.
+
+    Returns:
+        An event (`event`, `message`, `level`, `fields`), or how the task ended: `result`,
+        `error` (a `MigratorError`) or `crash`; None where it is no report.
+    """
+    try:
+        what = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(what, dict):
+        return None
+    if "event" in what:
+        return what if _is_event(what) else None
+    if isinstance(what.get("result"), dict) or isinstance(what.get("crash"), str):
+        return what
+    error = _load(what.get("error"))
+    return None if error is None else {"error": error}
+
+
+def _is_event(what: dict[str, Any]) -> bool:
+    event, fields = what["event"], what.get("fields")
+    if not isinstance(event, str) or not isinstance(fields, dict):
+        return False
+    if event == "phase" and not isinstance(fields.get("phase"), str):
+        return False
+    return (
+        isinstance(what.get("message"), str)
+        and what.get("level") in _LEVELS
+        and not event.startswith(_PARENTS)
+        and not _TAKEN & fields.keys()
+    )
+
+
+def dump(error: MigratorError) -> dict[str, Any]:
+    """Turn an error into JSON values; of a kind that is known here alone it becomes a known one."""
+    names = (kind.__name__ for kind in type(error).__mro__)
+    return {
+        "type": next(name for name in names if _kind(name) is not None),
+        "message": error.message,
+        "hint": error.hint,
+        "reason": error.reason,
+        "retryable": error.retryable,
+        "data": error.data,
+    }
+
+
+def _load(what: Any) -> MigratorError | None:
+    """Turn JSON values into the error that they describe; None where they describe none."""
+    if not isinstance(what, dict):
+        return None
+    kind, data, retryable = _kind(what.get("type")), what.get("data"), what.get("retryable")
+    texts = [what.get(name) for name in ("message", "hint", "reason")]
+    message, hint, reason = (text if isinstance(text, str) else None for text in texts)
+    if kind is None or message is None or hint is None or reason is None:
+        return None
+    if not isinstance(retryable, bool) or not isinstance(data, dict):
+        return None
+    if not _counts(data.get("applied", 0)):
+        return None
+    return kind(message, hint=hint, reason=reason, retryable=retryable, data=data)
+
+
+def _kind(name: Any) -> type[MigratorError] | None:
+    """Return the class of errors with that name; a stop is the parent's to tell."""
+    found = getattr(errors, name, None) if isinstance(name, str) else None
+    if not isinstance(found, type) or not issubclass(found, MigratorError):
+        return None
+    return None if issubclass(found, InterruptedRunError) else found
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
