@@ -14,6 +14,7 @@ from migrator.backups import backup
 from migrator.backups.catalog import Backup
 from migrator.connection import verify
 from migrator.definitions.sources import DirectorySource
+from migrator.definitions.transactions import refuse_unpaired
 from migrator.errors import (
     DamagedError,
     InterruptedRunError,
@@ -307,6 +308,7 @@ def _way(host: Host, found: Survey) -> str | None:
         return host.registry_way({entry.key for entry in found.pending})
     pending = {entry.key for entry in found.pending}
     scripts = [each for each in source.scripts() if each.entry.key in pending]
+    refuse_unpaired(scripts)
     return "in-place" if all(script.transactional for script in scripts) else "copy"
 
 

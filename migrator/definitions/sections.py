@@ -202,9 +202,9 @@ def _split(entry: Entry, text: str, line: int) -> tuple[Statement, ...]:
         raise misfit(
             entry,
             _lower_first(str(error)),
-            hint="End the last statement with `;` and close what is open; is the file complete?",
+            hint="Close what is open; is the file complete?",
             reason="migrations.syntax",
-            line=error.line if error.opened is None else error.opened[1],
+            line=error.opened[1],
             statement=error.text[:500] or None,
         ) from error
     _refuse_dots(entry, statements)

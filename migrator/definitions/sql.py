@@ -48,19 +48,20 @@ _CLOSING = {"'": "'", '"': '"', "`": "`", "[": "]"}
 
 class UnterminatedError(ValueError):
     """
-    The text ends inside a statement, a string or a comment.
+    The text ends inside a string, a comment, a parenthesis or a trigger's body.
 
     Args:
         line: The line on which the unfinished statement (or comment) begins.
         text: The unfinished statement, empty for a comment.
-        opened: What is still open, `string`, `name` or `comment`, and since
-            which line; None where nothing but the `;` is missing.
+        opened: What is still open, `string`, `name`, `comment`, `parenthesis` or
+            `trigger`, and since which line.
     """
 
-    def __init__(self, line: int, text: str, opened: tuple[str, int] | None = None) -> None:
-        message = f"The statement that begins on line {line} has no `;` at its end."
-        if opened is not None:
-            message = f"The {opened[0]} that begins on line {opened[1]} is never closed."
+    def __init__(self, line: int, text: str, opened: tuple[str, int]) -> None:
+        what, since = opened
+        message = f"The {what} that begins on line {since} is never closed."
+        if what == "trigger":
+            message = f"The trigger that begins on line {since} has no `END` of its own."
         super().__init__(message)
         self.line = line
         self.text = text
@@ -88,19 +89,22 @@ def split(text: str, first_line: int = 1) -> tuple[Statement, ...]:
     Cut a script into its statements.
 
     Lone semicolons and comments give no statement. A statement's text begins
-    at its first token, after the comments above it, and ends with its `;`.
+    at its first token, after the comments above it, and ends with its `;`, which
+    the last one may lack, as in SQLite's own shell.
 
     Args:
         text: SQL, lines ended by LF or CRLF.
         first_line: The number of the text's first line.
 
     Raises:
-        UnterminatedError: The last statement has no `;`, or a string or a
-            comment is still open at the end: the text may have been cut off.
+        UnterminatedError: A string, a comment, a parenthesis or a trigger's body
+            is still open at the end: the text has been cut off.
     """
     statements, rest = _scan(text, first_line)
     if rest is not None:
-        raise UnterminatedError(rest.line, rest.text, _opened(rest.text, rest.line))
+        if (opened := _opened(rest.text, rest.line) or _unfinished(rest)) is not None:
+            raise UnterminatedError(rest.line, rest.text, opened)
+        statements = (*statements, rest)
     # SQLite takes an open block comment for the end of the text; in a file it
     # is what an editor or a broken download left, and may hide statements.
     hidden = _opened(text, first_line)
@@ -240,6 +244,24 @@ def _opened(text: str, first_line: int) -> tuple[str, int] | None:
     last = marks[0]
     what = {"'": "string", "/": "comment"}.get(last[0][0], "name")
     return what, first_line + text.count("\n", 0, last.start())
+
+
+def _unfinished(rest: Statement) -> tuple[str, int] | None:
+    """Tell what else than a `;` a last statement lacks, and the line it begins on."""
+    # On a line of its own, since a comment may stand at the end.
+    if not sqlite3.complete_statement(rest.text.replace("\ufeff", " ") + "\n;"):
+        return "trigger", rest.line
+    open_at: list[int] = []
+    at = 0
+    while (token := _TOKEN.match(rest.text, at)) is not None:
+        at = token.end()
+        if token["other"] == "(":
+            open_at.append(token.start("other"))
+        elif token["other"] == ")" and open_at:
+            open_at.pop()
+    if not open_at:
+        return None
+    return "parenthesis", rest.line + rest.text.count("\n", 0, open_at[-1])
 
 
 def _is_closed(mark: str) -> bool:

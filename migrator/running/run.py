@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from migrator.backups.catalog import Backup
+from migrator.definitions.transactions import refuse_unpaired
 from migrator.errors import NotReadyError, VerificationError
 from migrator.looking import plan
 from migrator.looking.place import check_missing
@@ -101,6 +102,7 @@ def prepare(ctx: Context, found: Survey) -> Batch:
 
         check_requires(scripts, keys)
     chosen = [script for script in scripts if script.entry.key in pending]
+    refuse_unpaired(chosen)
     ctx.way = Batch(tuple(chosen), found.applied).way
     say_plan(ctx.emit, found, ctx.way)
     return Batch(load(ctx, chosen), found.applied)

@@ -38,10 +38,10 @@ from migrator.report.failures import (
     is_unopened,
     primary_code,
 )
+from migrator.running import effect
 from migrator.safety.context import Batch, Context
 
 _CUT = 500
-_TRANSACTION = ("BEGIN", "COMMIT", "END")
 
 
 class Desk(Protocol):
@@ -106,6 +106,10 @@ def _step(ctx: Context, batch: Batch, desk: Desk, guard: RowGuard, script: Scrip
     verb = "Undoing" if batch.down else "Applying"
     message = f"{verb} {_label(script.entry)}."
     ctx.emit("migration.started", message, **facts, file=script.entry.file)
+    section = script.sql_down if batch.down else script.sql_up
+    if section is not None and effect.is_empty(section):
+        message = f"{_label(script.entry)} has no statement: it changes nothing."
+        ctx.emit("migration.empty", message, level="warning", **facts, file=script.entry.file)
     started = time.monotonic()
     try:
         removed = _perform(ctx, batch, desk, guard, script)
@@ -209,10 +213,9 @@ def _call(script: Script, conn: sqlite3.Connection, *, down: bool) -> None:
     elif function is None:
         message = f"{_label(script.entry)} has not been loaded."
         raise MigratorError(message, hint=REPORT)
-    elif script.wants_cursor:
-        function(conn.cursor())
     else:
-        function(conn)
+        result = function(conn.cursor() if script.wants_cursor else conn)
+        effect.refuse_unrun("down" if down else "up", result)
 
 
 def _run_section(section: Section, conn: sqlite3.Connection) -> None:
@@ -230,7 +233,7 @@ def _run_section(section: Section, conn: sqlite3.Connection) -> None:
     conn.run_statements(
         statement
         for statement in section.statements
-        if not (section.transactional and sql.keyword(statement.text) in _TRANSACTION)
+        if not (section.transactional and sql.keyword(statement.text) in effect.TRANSACTION)
     )
 
 
@@ -245,12 +248,12 @@ def _check(
     if check is None:
         return
     try:
-        check(conn)
+        effect.refuse_unrun(name, check(conn))
     except Exception as error:
         found = desk.record.blame(error)
         if found is not None and is_disk_failure(found.error):
             raise
-        text = describe(error)
+        text = str(error) if isinstance(error, effect.NotRunError) else describe(error)
         message = f"`{name}` of {_label(script.entry)} failed: {text.rstrip('.')}."
         data = {
             "version": script.entry.version,
@@ -264,6 +267,8 @@ def _check(
         hint = f"Mend the data, or the check in {script.entry.label}."
         if found is not None and isinstance(found.error, RefusedError):
             hint = found.error.hint
+        elif isinstance(error, effect.NotRunError):
+            hint = error.hint
         raise VerificationError(message, hint=hint, reason=f"verify.{name}", data=data) from error
 
 
@@ -345,9 +350,9 @@ def _failure(
         return DiskError(message, hint=hint, reason=reason, data=data)
     doing = "could not be undone" if batch.down else "failed"
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
-    hint = (first.hint if isinstance(first, RefusedError | MigratorError) else "") or (
-        f"Mend {script.entry.label} and start again; the database is as it was before this run."
-    )
+    hint = (
+        first.hint if isinstance(first, RefusedError | MigratorError | effect.NotRunError) else ""
+    ) or (f"Mend {script.entry.label} and start again; the database is as it was before this run.")
     if found is not None and is_unopened(first):
         hint = (
             "Where the statement opens no file itself, SQLite could not open one of its own beside"
@@ -374,6 +379,8 @@ def _text(error: BaseException) -> str:
     """Return an exception's own words, cut."""
     if isinstance(error, sqlite3.Error):
         return said(lambda: str(error))[:_CUT]
+    if isinstance(error, effect.NotRunError):
+        return str(error)
     if isinstance(error, SystemExit):
         return f"it called sys.exit({said(lambda: repr(error.code))})"[:_CUT]
     return describe(error)

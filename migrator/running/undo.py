@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from migrator.connection.verify import structural
 from migrator.definitions.source import version_key
+from migrator.definitions.transactions import refuse_unpaired
 from migrator.errors import (
     MigratorError,
     MissingDownError,
@@ -51,6 +52,7 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Report:
             return report("up_to_date")
         scripts = ctx.source.scripts()
         chosen = [_script(ctx, row, scripts) for row in rows]
+        refuse_unpaired(chosen, down=True)
         keys = {row.key for row in rows}
         undone = [each for each in scripts if each.entry.key in keys]
         refuse_changed(ctx, _without_order(found), undone)

@@ -70,6 +70,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "rows.counted", "seconds": 0.1},
     {"event": "rows.uncounted", "table": "notes", "error": "no such module: x"},
     {"event": "migration.started", **WHO},
+    {"event": "migration.empty", **WHO},
     {"event": "migration.progress", **WHO, "seconds": 10.0},
     {"event": "migration.output", **WHO, "text": "hello"},
     {"event": "migration.finished", **WHO, "seconds": 0.1, "rows_removed": {"users": 1}},

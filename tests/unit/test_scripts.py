@@ -263,15 +263,15 @@ def test_row_loss_may_be_said_anywhere_and_often(read):
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        ("SELECT 1;\nSELECT 2", 2),
+        ("SELECT 1;\nSELECT (2", 2),
         ("SELECT 1;\n\nSELECT 'a;\n", 3),
         ("-- migrate:up\nSELECT 1;\n/* open\n", 3),
         ("-- migrate:up\nCREATE TABLE a (\n-- migrate:down\nDROP TABLE a;\n", 2),
         ("CREATE TRIGGER t BEGIN\nSELECT 1;\n", 1),
     ],
 )
-def test_an_unfinished_statement_is_refused(read, content, line):
-    """A file that may be incomplete does not run."""
+def test_a_statement_that_is_cut_off_is_refused(read, content, line):
+    """A file that is incomplete does not run."""
     error = refused(read, "1_a.sql", content)
     assert ("migrations.syntax", line) == (error.reason, error.data["line"])
 

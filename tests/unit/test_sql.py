@@ -89,21 +89,35 @@ def test_a_byte_order_mark_is_blank():
 @pytest.mark.parametrize(
     ("script", "line", "opened"),
     [
-        ("SELECT 1;\n\nSELECT 2", 3, None),
         ("SELECT 1;\nSELECT 'a;\nb;\n", 2, ("string", 2)),
         ('SELECT "a;\n', 1, ("name", 1)),
         ("SELECT\n[a;\n", 1, ("name", 2)),
         ("SELECT 1;\n/* a;\n", 2, ("comment", 2)),
         ("SELECT 1\n/* a;\n", 1, ("comment", 2)),
-        ("CREATE TRIGGER t BEGIN SELECT 1;\nEND\n", 1, None),
-        (".read x", 1, None),
+        ("SELECT 1;\nCREATE TRIGGER t AFTER INSERT ON a BEGIN\nSELECT 1;\n", 2, ("trigger", 2)),
+        ("CREATE TRIGGER t AFTER INSERT ON a", 1, ("trigger", 1)),
+        ("CREATE TRIGGER t BEGIN SELECT 1; END SELECT 2", 1, ("trigger", 1)),
+        ("SELECT 1;\nCREATE TABLE a (b,\nc DEFAULT (1", 2, ("parenthesis", 3)),
+        ("INSERT INTO a VALUES (1, ')'", 1, ("parenthesis", 1)),
+        ("SELECT 1 -- a\n  , 'b -- c\n", 1, ("string", 2)),
     ],
 )
-def test_an_unfinished_end_is_an_error(script, line, opened):
-    """A text that may have been cut off does not run: the error has the line."""
+def test_an_end_that_is_cut_off_is_an_error(script, line, opened):
+    """A text that has been cut off does not run: the error has the line."""
     with pytest.raises(sql.UnterminatedError) as caught:
         sql.split(script)
     assert (line, opened) == (caught.value.line, caught.value.opened)
+
+
+@pytest.mark.parametrize(
+    "last",
+    ["SELECT 2", "SELECT 2 -- a; (", "SELECT 2 /* ' */", "SELECT ')'", "SELECT (1)) -- (",
+     "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1;\nEND",
+     "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END -- t", ".read x"],
+)  # fmt: skip
+def test_the_last_statement_needs_no_semicolon(last):
+    """What lacks nothing but its `;` is a statement, as in SQLite's own shell."""
+    assert (Statement("SELECT 1;", 1), Statement(last, 2)) == sql.split(f"SELECT 1;\n{last}")
 
 
 def test_lenient_splitting_keeps_the_unfinished_end():
