@@ -135,6 +135,7 @@ class EmulatingConnection(RecordingConnection):
             return
         if undo:
             self._execute(f"ROLLBACK TO {TX}")
+            self.record.ledger.doubtful = True
         self._execute(f"RELEASE {TX}")
         self._open = self._by_savepoint = False
         self._savepoints.clear()
@@ -152,8 +153,9 @@ class EmulatingConnection(RecordingConnection):
             return
         self._savepoint = None
         record = self.record
-        if statement is not record.text:
-            record.begin(statement)
+        record.begin(statement)
+        if record.command == "ALTER":
+            self._names = self._read_names(statement)
         prepare = _PREPARE.get(record.keyword)
         if prepare is not None:
             getattr(self, prepare)()
@@ -192,7 +194,7 @@ class EmulatingConnection(RecordingConnection):
     def _after(self) -> None:
         if self._engine:
             return
-        self.record.end()
+        super()._after()
         if self._savepoint is not None:
             (what, name), self._savepoint = self._savepoint, None
             self._follow_savepoint(what, name)
@@ -223,6 +225,13 @@ class EmulatingConnection(RecordingConnection):
 
     def _check_alive(self) -> None:
         """Raise where the real transaction is no more."""
+
+    def _look(self, statement: str) -> list[Any]:
+        factory, self.text_factory = self.text_factory, str
+        try:
+            return self._execute(statement)
+        finally:
+            self.text_factory = factory
 
     def _execute(self, statement: str) -> list[Any]:
         """Execute a statement of the engine's own, unrecorded."""

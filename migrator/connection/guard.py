@@ -153,6 +153,7 @@ class Guard:
         connection = self.conn
         if connection._forked or self.ended or self._baseline is None:
             return
+        connection._settle()
         connection._close_handles()
         connection._take_back(self._baseline)
 

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-import string
-import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
+from migrator.connection.changes import DROPS, Dropped, Ledger, Question, Renamed, fold
 from migrator.definitions import sql
 
-_FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-_DELETING = frozenset(("DELETE", "WITH"))
 _REMEMBERED = 32
 _SQLITE_IOERR, _SQLITE_FULL = 10, 13
 
 _WRITES = frozenset((sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE))
-_DROPS = frozenset((sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE))
-
-
-def fold(name: str) -> str:
-    """Return a table's name as SQLite compares it: without the case of ASCII letters."""
-    return name.translate(_FOLD)
+_CREATES = frozenset((sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_VTABLE))
+_ENDS = frozenset((sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT))
+_EXPLAINED: tuple[Question, ...] = ()
 
 
 def quoted(name: str) -> str:
@@ -53,49 +46,57 @@ class Record:
         text: The statement being executed, or executed last; None before the first.
         keyword: Its first word in upper case.
         failed: The statement that raised last.
+        command: The same, behind semicolons that SQLite skips, and Python does not.
+        failed: The statement that raised last.
         written: Tables that rows were inserted into, updated in or deleted from.
-        deleted: Folded names of tables that a `DELETE` of the migration named.
-            A renamed table takes this along.
-        dropped: Tables that were dropped.
-        altered: Tables that were altered or renamed.
-        renames: Old and new name of each renamed table, in order.
+        defined: Tables that were created, altered, renamed or dropped.
+        schema_written: Whether the migration may have written to `sqlite_schema` itself.
+        ledger: What it deleted by its own word, dropped and renamed, and was not undone.
+        asked: What SQLite has asked about the writes of the statement being executed,
+            as far as that matters; None where it was not executed by a cursor that
+            records.
     """
 
     __slots__ = (
-        "_target_of",
-        "altered",
-        "deleted",
-        "dropped",
+        "asked",
+        "command",
+        "defined",
         "failures",
         "keyword",
+        "ledger",
         "line",
-        "renames",
-        "target",
+        "schema_written",
         "text",
+        "unheard",
         "written",
     )
 
     def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.asked: list[Question] | tuple[Question, ...] | None = None
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: another migration begins."""
         self.text: str | None = None
-        self.keyword = ""
+        self.keyword = self.command = ""
         self.line: int | None = None
         self.failures: deque[FailedStatement] = deque(maxlen=_REMEMBERED)
         self.written: set[str] = set()
-        self.deleted: set[str] = set()
-        self.dropped: set[str] = set()
-        self.altered: set[str] = set()
-        self.renames: list[tuple[str, str]] = []
-        self.target: str | None = None
-        self._target_of: str | None = None
+        self.defined: set[str] = set()
+        self.unheard: list[Dropped] = []
+        self.schema_written = False
+        self.ledger.clear()
 
     @property
     def failed(self) -> FailedStatement | None:
         """The statement that raised last."""
         return self.failures[-1] if self.failures else None
+
+    @property
+    def renames(self) -> list[tuple[str, str]]:
+        """Old and new name of each renamed table, in order."""
+        return [(each.table, each.new) for each in self.ledger if isinstance(each, Renamed)]
 
     def begin(self, text: str) -> None:
         """Note which statement is executed from now on."""
@@ -103,15 +104,8 @@ class Record:
         if text is not self.text:
             self.text = text
             self.keyword = sql.keyword(text)
-
-    def end(self) -> None:
-        """Note that the statement has been executed."""
-        if self.keyword == "ALTER" and self.text is not None:
-            renamed = sql.renamed(self.text)
-            if renamed is not None:
-                self.renames.append(renamed)
-                if fold(renamed[0]) in self.deleted:
-                    self.deleted.add(fold(renamed[1]))
+            self.command = self.keyword or sql.command(text)
+        self.asked = [] if self.command != "EXPLAIN" else _EXPLAINED
 
     def fail(self, error: BaseException) -> FailedStatement:
         """Note that the statement raised; returns what is remembered of it."""
@@ -126,28 +120,27 @@ class Record:
         if action in _WRITES:
             if schema == "main" and first is not None:
                 self.written.add(first)
-                if action == sqlite3.SQLITE_DELETE and by is None:
-                    self._note_delete(first)
-        elif action in _DROPS:
+            self._note(action, first, schema, by)
+        elif action in DROPS:
             if schema == "main" and first is not None:
-                self.dropped.add(first)
+                self.defined.add(first)
+                if self.asked is None:
+                    self.unheard.append(Dropped(first))
+            self._note(action, first, schema, by)
+        elif action in _CREATES and schema == "main" and first is not None:
+            self.defined.add(first)
         elif action == sqlite3.SQLITE_ALTER_TABLE and first == "main" and second is not None:
-            self.altered.add(second)
+            self.defined.add(second)
+        elif action in _ENDS:
+            self.ledger.doubtful = True
+        elif action == sqlite3.SQLITE_PRAGMA and second is not None:
+            self.schema_written |= fold(first or "") == "writable_schema"
 
-    def _note_delete(self, table: str) -> None:
-        """
-        Note a `DELETE` that the migration's own statement names.
-
-        SQLite asks the same question about a table that is dropped, explained,
-        emptied by a foreign key's cascade or part of a virtual table; only the
-        statement's text tells them apart.
-        """
-        if self.keyword not in _DELETING or self.text is None:
-            return
-        if self._target_of is not self.text:
-            self._target_of, self.target = self.text, _delete_target(self.text)
-        if self.target == fold(table):
-            self.deleted.add(self.target)
+    def _note(self, action: int, table: str | None, schema: str | None, by: str | None) -> None:
+        """Keep what was asked about a statement that deletes, and the first question of others."""
+        asked = self.asked
+        if isinstance(asked, list) and (not asked or asked[0][0] == sqlite3.SQLITE_DELETE):
+            asked.append((action, table, schema, by))
 
     def blame(self, error: BaseException) -> FailedStatement | None:
         """
@@ -186,14 +179,3 @@ def is_disk_error(error: BaseException) -> bool:
     """Tell whether SQLite says "disk I/O error" or "database or disk is full"."""
     code = getattr(error, "sqlite_errorcode", None)
     return isinstance(code, int) and code & 0xFF in (_SQLITE_IOERR, _SQLITE_FULL)
-
-
-def _delete_target(text: str) -> str | None:
-    """Return the folded name of the table in `[WITH …] DELETE FROM [schema.]table`."""
-    plain = sql.words(text, 5) if sql.keyword(text) == "DELETE" else sql.words(text, sys.maxsize)
-    for at, (word, following) in enumerate(pairwise(plain)):
-        if (word, following) == ("DELETE", "FROM"):
-            names = plain[at + 2 : at + 5]
-            name = names[2:3] if names[1:2] == (".",) else names[:1]
-            return fold(name[0]) if name else None
-    return None

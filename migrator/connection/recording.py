@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, Self
 
-from migrator.connection.record import FailedStatement, Record, fold, is_disk_error, quoted
+from migrator.connection import changes
+from migrator.connection.changes import Change, fold
+from migrator.connection.record import FailedStatement, Record, is_disk_error, quoted
 from migrator.definitions import sql
 from migrator.model import Statement
 
@@ -31,15 +33,14 @@ __all__ = [
     "is_disk_error",
     "quoted",
     "real_in_transaction",
+    "settle",
 ]
 
 _NEEDS_AFTER = frozenset(("ALTER", "SAVEPOINT", "RELEASE", "ROLLBACK"))
+_DELETE = sqlite3.SQLITE_DELETE
 
 LEGACY = -1
 """`sqlite3.LEGACY_TRANSACTION_CONTROL`, which Python 3.11 does not know."""
-
-_WRITES = frozenset((sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE))
-_DROPS = frozenset((sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE))
 
 real_in_transaction: Callable[[sqlite3.Connection], bool] = (
     sqlite3.Connection.in_transaction.__get__
@@ -51,6 +52,14 @@ real_in_transaction: Callable[[sqlite3.Connection], bool] = (
 _execute = sqlite3.Cursor.execute
 _executemany = sqlite3.Cursor.executemany
 _cursor = sqlite3.Connection.cursor
+_total_changes: Callable[[sqlite3.Connection], int] = sqlite3.Connection.total_changes.__get__
+
+_TABLES = "SELECT rowid, name FROM main.sqlite_schema WHERE type = 'table'"
+_VIEWS = (
+    "SELECT type, name, tbl_name FROM main.sqlite_schema WHERE type IN ('trigger', 'view')"
+    " UNION ALL"
+    " SELECT type, name, tbl_name FROM sqlite_temp_master WHERE type IN ('trigger', 'view')"
+)
 
 
 class RecordingCursor(sqlite3.Cursor):
@@ -61,25 +70,40 @@ class RecordingCursor(sqlite3.Cursor):
     def execute(self, statement: str, parameters: Any = (), /) -> Self:
         """Execute one statement, as `sqlite3.Cursor.execute` does."""
         connection = self.connection
+        record = connection.record
+        outer, before = record.asked, 0
         try:
+            before = _total_changes(connection)
             connection._before(statement)
             _execute(self, statement, parameters)
-            if connection.record.keyword in _NEEDS_AFTER:
+            asked = record.asked
+            if record.command in _NEEDS_AFTER or (asked and asked[0][0] == _DELETE):
                 connection._after()
         except Exception as error:
+            connection._keep_part(before)
             connection._failed(error)
             raise
+        finally:
+            record.asked = outer
         return self
 
     def executemany(self, statement: str, parameters: Iterable[Any], /) -> Self:
         """Execute one statement for each set of parameters, in one call of SQLite's C layer."""
         connection = self.connection
+        record = connection.record
+        outer, before = record.asked, 0
         try:
+            before = _total_changes(connection)
             connection._before(statement)
             _executemany(self, statement, connection._watched(parameters))
+            if record.asked and record.asked[0][0] == _DELETE:
+                connection._after()
         except Exception as error:
+            connection._keep_part(before)
             connection._failed(error)
             raise
+        finally:
+            record.asked = outer
         return self
 
     def executescript(self, script: str, /) -> Self:
@@ -111,6 +135,8 @@ class RecordingConnection(sqlite3.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.record = Record()
         self._factories: dict[type, type] = {}
+        self._names: dict[int, str] = {}
+        self._looking = False
         super().__init__(*args, **kwargs)
         self._install_authorizer()
 
@@ -137,6 +163,8 @@ class RecordingConnection(sqlite3.Connection):
         record = self.record.authorize
 
         def authorize(*question: Any) -> Any:
+            if self._looking:
+                return sqlite3.SQLITE_OK
             record(*question)
             return authorizer_callback(*question)
 
@@ -192,19 +220,101 @@ class RecordingConnection(sqlite3.Connection):
         record = self.record.authorize
 
         def authorize(*question: Any) -> int:
-            record(*question)
+            if not self._looking:
+                record(*question)
             return sqlite3.SQLITE_OK
 
         super().set_authorizer(authorize)
 
     def _before(self, statement: str) -> None:
         """Prepare for a statement that is about to be executed."""
-        if isinstance(statement, str):
-            self.record.begin(statement)
+        record = self.record
+        if not isinstance(statement, str):
+            return
+        if record.ledger.open and not real_in_transaction(self):
+            # `PRAGMA temp_store` outside of a transaction takes away what SQLite has kept.
+            self._settle()
+        record.begin(statement)
+        if record.command == "ALTER":
+            self._names = self._read_names(statement)
 
     def _after(self) -> None:
-        """Note what a statement that has been executed changed beyond rows."""
-        self.record.end()
+        """Note what a statement that has been executed dropped, renamed or deleted."""
+        record = self.record
+        asked = tuple(record.asked or ())
+        if record.command == "ALTER" and self._names:
+            renamed = [*changes.renames(self._names, self._read_names(record.text or ""))]
+            self._names = {}
+            if renamed:
+                self._keep(renamed)
+        elif asked and asked[0][0] == _DELETE and not record.ledger.knows(asked):
+            found = [*changes.of_statement(asked, self._read_views)]
+            if found:
+                self._keep(found, None if isinstance(found[0], changes.Dropped) else asked)
+
+    def _keep_part(self, before: int) -> None:
+        """
+        Note a `DELETE` that has failed and left a part of its work, as after `RAISE(FAIL)`.
+
+        What a failing statement has done and not undone counts in `total_changes`.
+        """
+        record = self.record
+        record.ledger.doubtful = True
+        if not record.asked or record.asked[0][0] != _DELETE:
+            return
+        with suppress(sqlite3.Error):
+            if real_in_transaction(self) and _total_changes(self) != before:
+                self._after()
+
+    def _keep(self, found: Sequence[Change], reason: object = None) -> None:
+        """Write changes down, and have SQLite keep their number."""
+        ledger = self.record.ledger
+        if ledger.doubtful or self.record.unheard:
+            self._settle()
+        number = ledger.add(found, reason)
+        if real_in_transaction(self):
+            self._look(f"{changes.PLACE} = {number}")
+        else:
+            ledger.finish()
+
+    def _settle(self) -> None:
+        """Strike out what SQLite has rolled back."""
+        ledger = self.record.ledger
+        if ledger.open:
+            found = self._look(changes.PLACE)
+            ledger.confirm(found[0][0], final=not real_in_transaction(self))
+        ledger.doubtful = False
+        unheard, self.record.unheard = self.record.unheard, []
+        if unheard:
+            self._keep(unheard)
+
+    def _look(self, statement: str) -> list[Any]:
+        """Execute a statement of the engine's own, unrecorded."""
+        factory, self.text_factory = self.text_factory, str
+        self._looking = True
+        try:
+            return sqlite3.Cursor(self).execute(statement).fetchall()
+        finally:
+            self._looking = False
+            self.text_factory = factory
+
+    def _read_names(self, statement: str) -> dict[int, str]:
+        """Return the tables' names by their rowid in the schema, none where nothing is renamed."""
+        if "RENAME" not in statement.upper():
+            return {}
+        with suppress(sqlite3.Error):
+            return dict(self._look(_TABLES))
+        return {}
+
+    def _read_views(self) -> dict[str, set[str]]:
+        """Return which views a trigger of a name belongs to, all folded."""
+        rows = [(kind, fold(name), fold(table)) for kind, name, table in self._look(_VIEWS)]
+        views = {name for kind, name, _ in rows if kind == "view"}
+        found: dict[str, set[str]] = {}
+        for kind, name, table in rows:
+            if kind == "trigger" and table in views:
+                found.setdefault(name, set()).add(table)
+        return found
 
     def _failed(self, error: Exception) -> None:
         """Note that the statement raised, or raise something that says more."""
@@ -232,3 +342,8 @@ class RecordingConnection(sqlite3.Connection):
             yield
         finally:
             self.isolation_level = level
+
+
+def settle(conn: RecordingConnection) -> None:
+    """Have the record of a migration hold what is in the database, before its connection goes."""
+    conn._settle()

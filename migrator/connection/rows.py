@@ -1,24 +1,28 @@
 """
 The row-loss guard: a migration loses no rows that it did not say it would lose.
 
-Said is a `DELETE` of the migration's own on that table, a table dropped for
-good, or `allow_row_loss`. A rebuild that comes back smaller, `INSERT OR
-REPLACE` and what triggers delete are not said.
+Said is a `DELETE` of the migration's own on that table, or on a view whose
+INSTEAD OF trigger deletes there, a table dropped for good, or `allow_row_loss`.
+A rebuild that comes back smaller, `INSERT OR REPLACE`, what triggers delete
+and a `DELETE` that was rolled back are not said. An index kept as a virtual
+table follows its table: what triggers take out of it upon a `DELETE` that was
+said is said.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from migrator.connection.recording import Record, fold, quoted
-from migrator.connection.verify import tables
+from migrator.connection.whereabouts import Whereabouts, shows_another
 from migrator.errors import VerificationError
 from migrator.model import Entry
 
 _SQLITE_ERROR = 1
+_SQL_OF = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ? AND sql NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +61,38 @@ class RowGuard:
     """
 
     def __init__(self, conn: sqlite3.Connection, mode: str, history_table: str) -> None:
-        self.conn = conn
+        self._conn = conn
         self._mode = mode
         self._history = fold(history_table)
         self._names: dict[str, str] = {}
+        self._virtual: set[str] = set()
         self._counts: dict[str, int] = {}
+        self._all = True
         self.uncounted: dict[str, str] = {}
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The connection that is counted on."""
+        return self._conn
+
+    @conn.setter
+    def conn(self, conn: sqlite3.Connection) -> None:
+        """Go on with another connection: between two, anybody may have changed the schema."""
+        self._all |= conn is not self._conn
+        self._conn = conn
 
     def count_all(self) -> float:
         """Count every table before the first migration; returns the seconds that it took."""
         started = time.monotonic()
         if self._mode != "off":
-            self._recount(frozenset())
+            self._recount(())
         return time.monotonic() - started
 
     def check(self, record: Record, entry: Entry, allowed: Collection[str]) -> dict[str, int]:
         """
         Compare with the counts from before a migration, and go on from the new ones.
+
+        What the migration did not touch is not looked at again.
 
         Args:
             record: What the migration did.
@@ -88,13 +107,18 @@ class RowGuard:
         """
         if self._mode == "off":
             return {}
-        before, names = self._counts, self._names
-        self._recount(_touched(record))
+        self._all |= record.schema_written
+        touched = _touched(record)
+        keys = self._names.keys() if self._all else touched
+        names = {key: self._names[key] for key in keys if key in self._counts}
+        before = {key: self._counts[key] for key in names}
+        self._recount(touched)
         free = {fold(name) for name in allowed}
+        found = Whereabouts(record.ledger)
         losses = [
             loss
-            for key, count in before.items()
-            if (loss := self._compare(key, names[key], count, record, free)) is not None
+            for key, count in sorted(before.items())
+            if (loss := self._compare(key, names[key], count, found, free)) is not None
         ]
         unsaid = [loss for loss in losses if not loss.said]
         if unsaid:
@@ -102,39 +126,64 @@ class RowGuard:
         return {loss.table: loss.before - loss.after for loss in losses}
 
     def _compare(
-        self, key: str, name: str, before: int, record: Record, free: set[str]
+        self, key: str, name: str, before: int, found: Whereabouts, free: set[str]
     ) -> _Loss | None:
         """Return what a table has lost, None for nothing, or nothing that can be counted."""
-        moved = _moved(key, record)
-        now = key if key in self._names else moved
-        if now in self._names and now not in self._counts:
+        last = found.last_name(key)
+        there = not found.is_dropped(key) and last in self._names
+        now = next((each for each in (last if there else key, last) if each in self._names), None)
+        if now is not None and now not in self._counts:
             return None
-        after = self._counts.get(now, 0)
+        after = 0 if now is None else self._counts[now]
         if after >= before:
             return None
-        gone = now not in self._names
-        by = {fold(table) for table in record.dropped} if gone else record.deleted
-        said = bool({key, now} & free) or (self._mode != "strict" and bool({key, now} & by))
-        return _Loss(name, before, after, None if gone else self._names[now], said)
+        said = bool({key, now or last} & free)
+        if now is None:
+            said |= self._mode == "on" and found.is_dropped(key)
+        else:
+            said |= self._mode == "on" and found.deleted(key, now, rebuilt=not there)
+            if now in self._virtual:
+                upon = found.followed(key, now)
+                said |= bool(upon if self._mode == "on" else upon & free)
+        return _Loss(name, before, after, None if now is None else self._names[now], said)
 
     def _recount(self, touched: Collection[str]) -> None:
-        """Count the tables that are new, or touched, and take over the counts of the others."""
-        known = self._counts
-        self._names = self._list()
-        self._counts = {}
-        for key, name in self._names.items():
-            count = self._count(name) if key in touched or key not in known else known[key]
-            if count is not None:
+        """Count the tables that are new, or touched."""
+        listed = self._list(None if self._all else touched)
+        gone = (self._names.keys() if self._all else touched) - listed.keys()
+        for key in gone:
+            self._counts.pop(key, None)
+            self.uncounted.pop(self._names.pop(key, ""), None)
+        self._virtual = (self._virtual - gone) - listed.keys()
+        for key, (name, virtual) in listed.items():
+            known = key in self._counts and key not in touched
+            self._names[key] = name
+            if virtual:
+                self._virtual.add(key)
+            count = self._counts[key] if known else self._count(name, virtual=virtual)
+            if count is None:
+                self._counts.pop(key, None)
+            else:
                 self._counts[key] = count
+        self._all = False
 
-    def _list(self) -> dict[str, str]:
-        found = {fold(name): name for name in tables(self.conn, ("table", "virtual"))}
+    def _list(self, keys: Iterable[str] | None) -> dict[str, tuple[str, bool]]:
+        """Return the name of each table, or of these, and whether it is a virtual one."""
+        arguments = [""] if keys is None else [f"({quoted(key)})" for key in keys]
+        found = {}
+        for argument in arguments:
+            for row in self._conn.execute(f"PRAGMA main.table_list{argument}").fetchall():
+                name, kind = str(row[1]), row[2]
+                if kind in {"table", "virtual"} and not fold(name).startswith("sqlite_"):
+                    found[fold(name)] = name, kind == "virtual"
         found.pop(self._history, None)
         return found
 
-    def _count(self, name: str) -> int | None:
+    def _count(self, name: str, *, virtual: bool) -> int | None:
+        if virtual and self._shows_another(name):
+            return None
         try:
-            row = self.conn.execute(f"SELECT count(*) FROM main.{quoted(name)}").fetchone()  # noqa: S608
+            row = self._conn.execute(f"SELECT count(*) FROM main.{quoted(name)}").fetchone()  # noqa: S608
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", None) != _SQLITE_ERROR:
                 raise
@@ -143,19 +192,16 @@ class RowGuard:
         self.uncounted.pop(name, None)
         return int(row[0])
 
+    def _shows_another(self, name: str) -> bool:
+        """Tell whether a virtual table shows the rows of another one, and has none to lose."""
+        rows = self._conn.execute(_SQL_OF, (name,)).fetchall()
+        return any(shows_another(str(row[0])) for row in rows)
+
 
 def _touched(record: Record) -> frozenset[str]:
     """Return the folded names of the tables whose rows may not be what they were."""
-    names = {*record.written, *record.dropped, *record.altered}
-    return frozenset(fold(name) for name in (*names, *(new for _, new in record.renames)))
-
-
-def _moved(key: str, record: Record) -> str:
-    """Return the folded name that the renames of a migration lead to."""
-    for old, new in record.renames:
-        if fold(old) == key:
-            key = fold(new)
-    return key
+    renamed = (name for pair in record.renames for name in pair)
+    return frozenset(fold(name) for name in (*record.written, *record.defined, *renamed))
 
 
 def _rows(count: int) -> str:

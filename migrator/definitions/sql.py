@@ -43,6 +43,8 @@ _MARK = re.compile(rf"{_QUOTED}|{_LINE_COMMENT}|{_BLOCK_COMMENT}|;", _FLAGS)
 _TRIGGER_END = re.compile(rf"{_GAP}END{_GAP};", _FLAGS)
 _TOKEN = re.compile(rf"{_GAP}(?:(?P<quoted>{_QUOTED})|(?P<word>{_WORD})|(?P<other>.))", _FLAGS)
 
+_EMPTY = re.compile(rf"(?:{_GAP};)*+", _FLAGS)
+
 _CLOSING = {"'": "'", '"': '"', "`": "`", "[": "]"}
 
 
@@ -142,6 +144,12 @@ def keyword(statement: str) -> str:
     return _upper(token["word"]) if token is not None and token["word"] else ""
 
 
+def command(statement: str) -> str:
+    """Return the first word behind empty statements, which SQLite skips, in upper case."""
+    empty = _EMPTY.match(statement)
+    return keyword(statement[empty.end() :] if empty is not None else statement)
+
+
 def words(statement: str, n: int) -> tuple[str, ...]:
     """
     Return a statement's first `n` tokens, fewer where it has fewer.
@@ -168,25 +176,6 @@ def names(text: str) -> tuple[str, ...]:
             msg = f"{name!r} is not a name."
             raise ValueError(msg)
     return tuple(name for name, _ in tokens[::2])
-
-
-def renamed(statement: str) -> tuple[str, str] | None:
-    """
-    Tell which table an `ALTER TABLE [schema.]old RENAME TO new` renames.
-
-    Returns:
-        The old and the new name without quotes, None for any other statement.
-    """
-    if keyword(statement) != "ALTER":
-        return None
-    tokens = list(islice(_tokens(statement), 9))
-    if len(tokens) > 3 and tokens[3] == (".", False):
-        del tokens[2:4]
-    if len(tokens) < 6 or _bare(tokens[1]) != "TABLE":
-        return None
-    if (_bare(tokens[3]), _bare(tokens[4])) != ("RENAME", "TO"):
-        return None
-    return tokens[2][0], tokens[5][0]
 
 
 def _scan(text: str, first_line: int) -> tuple[tuple[Statement, ...], Statement | None]:
@@ -289,12 +278,6 @@ def _unquote(token: str) -> str:
     close = _CLOSING[token[0]]
     body = token[1:-1] if len(token) > 1 and token.endswith(close) else token[1:]
     return body if close == "]" else body.replace(close * 2, close)
-
-
-def _bare(token: tuple[str, bool]) -> str | None:
-    """Return a bare word in upper case, None for a quoted one, which is no keyword."""
-    text, quoted = token
-    return None if quoted else _upper(text)
 
 
 def _upper(word: str) -> str:

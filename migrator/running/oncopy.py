@@ -21,6 +21,7 @@ from migrator.connection.recording import (
     Record,
     RecordingConnection,
     real_in_transaction,
+    settle,
 )
 from migrator.model import Script
 from migrator.safety.context import Batch
@@ -86,6 +87,7 @@ class CopyDesk:
             close_cursors(conn)
             if real_in_transaction(conn):
                 sqlite3.Connection.commit(conn)
+            settle(conn)
         finally:
             with contextlib.suppress(sqlite3.Error):
                 sqlite3.Connection.close(conn)
@@ -101,7 +103,9 @@ class CopyDesk:
             self._conn = None
 
     def _connect(self, factory: type[C]) -> C:
-        conn: C = sqlite3.connect(database_uri(self._path), uri=True, factory=factory)
+        # SQLite is asked what a statement does each time, not only the first time.
+        uri = database_uri(self._path)
+        conn: C = sqlite3.connect(uri, uri=True, factory=factory, cached_statements=0)
         _take_alone(conn)
         conn.execute("PRAGMA synchronous = OFF")
         if self._temporary is not None:

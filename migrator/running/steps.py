@@ -157,7 +157,8 @@ def _perform(
     try:
         with desk.engine():
             guard.conn = desk.conn  # on a copy it is another one after each migration
-            read_schema(desk.conn)
+            if desk.record.schema_written:
+                read_schema(desk.conn)
             return guard.check(desk.record, script.entry, script.allow_row_loss)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         if not is_damage(error):

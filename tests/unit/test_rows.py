@@ -103,15 +103,6 @@ def lost(error: pytest.ExceptionInfo[VerificationError]) -> tuple[object, object
             ),
             ("notes", 5, 3),
         ),
-        (
-            (
-                "CREATE VIEW names AS SELECT name FROM users;"
-                "CREATE TRIGGER t INSTEAD OF DELETE ON names BEGIN"
-                " DELETE FROM users WHERE name = OLD.name; END;"
-                " DELETE FROM names WHERE name = 'user 1'"
-            ),
-            ("users", 10, 9),
-        ),
         ("DROP TABLE users; CREATE TABLE users (id INTEGER PRIMARY KEY)", ("users", 10, 0)),
         (
             (
