@@ -156,13 +156,17 @@ def test_nothing_is_lost_where_a_table_lives_on_under_another_name(run: Run, scr
     ("script", "expected"),
     [
         (
-            "ALTER TABLE logs RENAME TO old; CREATE TABLE logs AS SELECT * FROM old LIMIT 1;"
-            "DROP TABLE old",
+            (
+                "ALTER TABLE logs RENAME TO old; CREATE TABLE logs AS SELECT * FROM old LIMIT 1;"
+                "DROP TABLE old"
+            ),
             {"logs": (4, 1)},
         ),
         (
-            "ALTER TABLE logs RENAME TO x; ALTER TABLE pair RENAME TO logs;"
-            "ALTER TABLE x RENAME TO pair; UPDATE OR REPLACE pair SET id = 1 WHERE id = 2",
+            (
+                "ALTER TABLE logs RENAME TO x; ALTER TABLE pair RENAME TO logs;"
+                "ALTER TABLE x RENAME TO pair; UPDATE OR REPLACE pair SET id = 1 WHERE id = 2"
+            ),
             {"logs": (4, 3)},
         ),
         ("DROP TABLE gone; ALTER TABLE pair RENAME TO gone", {"gone": (5, 2)}),
@@ -172,15 +176,19 @@ def test_nothing_is_lost_where_a_table_lives_on_under_another_name(run: Run, scr
             {"pair": (2, 0)},
         ),
         (
-            "ALTER TABLE logs RENAME TO logs_2024; CREATE TABLE logs (a); REPLACE INTO logs_2024"
-            " VALUES (1, 'z'); CREATE UNIQUE INDEX i ON logs_2024 (t); REPLACE INTO logs_2024"
-            " VALUES (1, 'b')",
+            (
+                "ALTER TABLE logs RENAME TO logs_2024; CREATE TABLE logs (a); REPLACE INTO logs_2024"
+                " VALUES (1, 'z'); CREATE UNIQUE INDEX i ON logs_2024 (t); REPLACE INTO logs_2024"
+                " VALUES (1, 'b')"
+            ),
             {"logs": (4, 3)},
         ),
         (
-            "CREATE TABLE k2 (k TEXT PRIMARY KEY, d) WITHOUT ROWID;"
-            "INSERT INTO k2 SELECT * FROM keyed LIMIT 1;"
-            "DROP TABLE keyed; ALTER TABLE k2 RENAME TO keyed",
+            (
+                "CREATE TABLE k2 (k TEXT PRIMARY KEY, d) WITHOUT ROWID;"
+                "INSERT INTO k2 SELECT * FROM keyed LIMIT 1;"
+                "DROP TABLE keyed; ALTER TABLE k2 RENAME TO keyed"
+            ),
             {"keyed": (3, 1)},
         ),
         (
@@ -489,13 +497,17 @@ def test_a_delete_on_a_view_is_one_on_its_table(run: Run, view: str) -> None:
     [
         ("UPDATE shown SET t = '' WHERE id = 1", {"seen": (4, 3)}),
         (
-            "CREATE TRIGGER l AFTER DELETE ON seen BEGIN DELETE FROM pair; END;"
-            "DELETE FROM above WHERE id = 1",
+            (
+                "CREATE TRIGGER l AFTER DELETE ON seen BEGIN DELETE FROM pair; END;"
+                "DELETE FROM above WHERE id = 1"
+            ),
             {"pair": (2, 0)},
         ),
         (
-            "CREATE TRIGGER l AFTER DELETE ON beside BEGIN DELETE FROM shown; END;"
-            "DELETE FROM beside",
+            (
+                "CREATE TRIGGER l AFTER DELETE ON beside BEGIN DELETE FROM shown; END;"
+                "DELETE FROM beside"
+            ),
             {"seen": (4, 0), "pair": (2, 0)},
         ),
     ],
@@ -533,7 +545,7 @@ RECIPES = {
 def recipe(name: str, *, fill: str = FILL) -> str:
     """Return the schema of a table with an index that triggers keep."""
     module, inserted, deleted = RECIPES[name]
-    when = "BEFORE" if module.startswith("fts4") or module.startswith("fts3") else "AFTER"
+    when = "BEFORE" if module.startswith(("fts4", "fts3")) else "AFTER"
     return (
         f"{MSG} CREATE VIRTUAL TABLE idx USING {module};"
         f"CREATE TRIGGER msg_ai AFTER INSERT ON msg BEGIN{inserted} END;"
