@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from migrator.backups import backup
 from migrator.backups.catalog import Backup
-from migrator.connection import verify
 from migrator.definitions.sources import DirectorySource
 from migrator.definitions.transactions import refuse_unpaired
 from migrator.errors import (
@@ -24,13 +22,14 @@ from migrator.errors import (
     NotReadyError,
 )
 from migrator.looking import plan
+from migrator.looking.checks import check_database
 from migrator.looking.history import History
-from migrator.looking.look import NeedsRecoveryError, look, reading
+from migrator.looking.look import look
 from migrator.looking.plan import Plan
 from migrator.looking.survey import Survey, changed, judge, refuse_missing, way_back
 from migrator.model import Applied, Problem
-from migrator.report.failures import of_sqlite, of_system
-from migrator.report.hints import command, damaged
+from migrator.report.failures import of_system
+from migrator.report.hints import command
 from migrator.running.host import Host
 from migrator.system.access import denied
 from migrator.tables import aligned, size
@@ -140,7 +139,7 @@ def verify_(host: Host) -> Answer:
             raise _under_way()
         message = f"The database cannot be read: {found.sight.needs_recovery}."
         raise NotReadyError(message, hint="Start the entrypoint once; it recovers it.")
-    _verify_database(host)
+    check_database(host.settings, host.layout, host.emit)
     _verify_history(host, found)
     bad = [
         trouble for each in _backups(host) if (trouble := backup.verify_backup(each)) is not None
@@ -152,28 +151,6 @@ def verify_(host: Host) -> Answer:
 
 
 # --- the parts of `verify` --------------------------------------------------
-
-
-def _verify_database(host: Host) -> None:
-    from migrator.errors import VerificationError
-
-    try:
-        with reading(host.layout.database) as conn:
-            found = verify.structural(conn, host.settings.verify)
-            orphans = {} if found.problems else verify.foreign_keys(conn)
-    except NeedsRecoveryError as error:
-        message = f"The database cannot be read: {error}."
-        raise NotReadyError(message, hint="Start the entrypoint once; it recovers it.") from error
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        doing = "while it was verified"
-        raise of_sqlite(error, host.layout.database, doing, writing=False) from error
-    if found.problems:
-        raise damaged(host.settings, found.problems)
-    if orphans:
-        tables = "; ".join(f"{table} to {parent}: {n}" for (table, parent), n in orphans.items())
-        message = f"Foreign keys are violated: {tables}."
-        hint = "`PRAGMA foreign_key_check` lists the rows."
-        raise VerificationError(message, hint=hint, reason="verify.foreign_keys")
 
 
 def _verify_history(host: Host, found: Survey) -> None:

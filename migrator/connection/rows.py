@@ -185,7 +185,7 @@ class RowGuard:
         try:
             row = self._conn.execute(f"SELECT count(*) FROM main.{quoted(name)}").fetchone()  # noqa: S608
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", None) != _SQLITE_ERROR:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != _SQLITE_ERROR:
                 raise
             self.uncounted[name] = str(error)
             return None

@@ -6,37 +6,43 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from migrator.connection.recording import fold, quoted
-from migrator.storage.structure import findings
+from migrator.storage.structure import Structural, examine
 
-PROBLEMS = 10
-"""How many problems of the structure are listed at most."""
+__all__ = [
+    "Orphans",
+    "References",
+    "Structural",
+    "examine",
+    "foreign_keys",
+    "new_orphans",
+    "read_schema",
+    "tables",
+    "without_parent",
+]
 
-UNKNOWN_PARENT = "?"
-
-_SQLITE_ERROR, _SQLITE_CORRUPT, _SQLITE_NOTADB = 1, 11, 26
-_CHECKS = {"quick": "quick_check", "full": "integrity_check"}
-_PARENT = re.compile(r'referencing "(.*)"$', re.DOTALL)
+# No code of its own tells this one, which a migration causes, from what cannot be checked.
+_MISMATCH = re.compile(r'foreign key mismatch - ".*" referencing "(.*)"', re.DOTALL)
 
 Orphans = Counter[tuple[str, str]]
 """How many rows of a table refer to a row that its parent does not have, per table and parent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Structural:
+class References:
     """
-    The result of a structural check.
+    What a look at the foreign keys has found.
 
     Args:
-        problems: SQLite's lines, none where everything is well.
-        incomplete: SQLite's message where it could not check, for want of a
-            function, collation or module that only the application defines.
+        orphans: The violations, per table and parent.
+        unchecked: SQLite's message for each table whose foreign keys it cannot check,
+            because a collation or function is the application's own.
     """
 
-    problems: tuple[str, ...] = ()
-    incomplete: str | None = None
+    orphans: Orphans = field(default_factory=Counter)
+    unchecked: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_schema(conn: sqlite3.Connection) -> None:
@@ -54,56 +60,32 @@ def read_schema(conn: sqlite3.Connection) -> None:
     conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
 
-def structural(conn: sqlite3.Connection, mode: str = "quick") -> Structural:
-    """
-    Check the structure of a database.
-
-    Args:
-        conn: Any connection to it; inside a transaction its state is checked.
-        mode: `quick`, or `full`, which compares indexes with their tables too.
-
-    Raises:
-        sqlite3.Error: The check failed for a reason that is no finding, as a
-            disk error or a lock.
-    """
-    try:
-        rows = conn.execute(f"PRAGMA {_CHECKS[mode]}({PROBLEMS})").fetchall()
-    except UnicodeDecodeError:
-        return Structural(problems=("the schema holds what is no text",))
-    except sqlite3.DatabaseError as error:
-        return _unchecked(error)
-    return Structural(tuple(findings(rows)))
-
-
-def _unchecked(error: sqlite3.DatabaseError) -> Structural:
-    code = _primary_code(error)
-    if code in (_SQLITE_CORRUPT, _SQLITE_NOTADB):
-        return Structural(problems=(str(error),))
-    if code == _SQLITE_ERROR:
-        return Structural(incomplete=str(error))
-    raise error
-
-
-def foreign_keys(conn: sqlite3.Connection) -> Orphans:
+def foreign_keys(conn: sqlite3.Connection) -> References:
     """
     Count the violations of foreign keys, per table and parent.
 
-    A foreign key that SQLite cannot check ("foreign key mismatch", its parent
-    has no unique key) counts as one violation of its table.
+    A foreign key whose parent has no unique key for it ("foreign key mismatch") counts
+    as one violation of its table; one that needs a collation or a function that only
+    the application has is not checked.
 
     Raises:
         sqlite3.Error: The disk failed, or the database is damaged.
     """
     found: Orphans = Counter()
+    unchecked: dict[str, str] = {}
     for table in tables(conn, ("table",)):
         try:
             rows = conn.execute(f"PRAGMA foreign_key_check({quoted(table)})")
             found.update((table, str(row[2])) for row in rows)
         except sqlite3.DatabaseError as error:
-            if _primary_code(error) != _SQLITE_ERROR:
+            if _primary_code(error) != sqlite3.SQLITE_ERROR:
                 raise
-            found[table, _parent_in(str(error))] += 1
-    return found
+            mismatch = _MISMATCH.fullmatch(str(error))
+            if mismatch is not None:
+                found[table, mismatch[1]] += 1
+            else:
+                unchecked[table] = str(error)
+    return References(found, unchecked)
 
 
 def without_parent(conn: sqlite3.Connection) -> set[tuple[str, str]]:
@@ -127,7 +109,7 @@ def new_orphans(
     Return how many violations more there are, per table and parent.
 
     Args:
-        before: What `foreign_keys` counted before the run.
+        before: The orphans that `foreign_keys` counted before the run.
         after: What it counted afterwards.
         renames: Old and new names of tables that the run has renamed, in order.
     """
@@ -163,12 +145,6 @@ def _current(name: str, renames: list[tuple[str, str]]) -> str:
         if now == fold(old):
             now = fold(new)
     return now
-
-
-def _parent_in(message: str) -> str:
-    """Return the parent that SQLite's message about a foreign key names."""
-    match = _PARENT.search(message)
-    return match[1] if match is not None else UNKNOWN_PARENT
 
 
 def _primary_code(error: sqlite3.Error) -> int | None:

@@ -6,17 +6,14 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from migrator.connection import verify
 from migrator.connection.recording import fold
-from migrator.errors import MisfitError, VerificationError
+from migrator.errors import MisfitError
+from migrator.running import constraints
+from migrator.running.constraints import failed
 from migrator.safety.context import Batch, Context
-
-_ABOUT_ROWS = ("CHECK constraint failed", "NULL value in", "NUMERIC value in", "TEXT value in")
-"""
-What `quick_check` says of rows that a constraint forbids: no damage to the structure, and
-there before the run, since SQLite lets no migration write such a row.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +24,17 @@ class Before:
     Args:
         orphans: The violations, per table and parent.
         astray: Table and parent of each foreign key whose parent does not exist.
+        backup: The database as it was, None for a first install.
     """
 
     orphans: Mapping[tuple[str, str], int] = field(default_factory=dict)
     astray: frozenset[tuple[str, str]] = frozenset()
+    backup: Path | None = None
 
 
-def before(ctx: Context, conn: sqlite3.Connection) -> Before:
-    """Look at the foreign keys before the run."""
-    found = verify.foreign_keys(conn)
+def before(ctx: Context, conn: sqlite3.Connection, backup: Path) -> Before:
+    """Look at the foreign keys before the run; `backup` holds the rest of what was there."""
+    found = verify.foreign_keys(conn).orphans
     if found:
         tables = ", ".join(f"{table} to {parent}: {n}" for (table, parent), n in found.items())
         ctx.emit(
@@ -45,7 +44,7 @@ def before(ctx: Context, conn: sqlite3.Connection) -> Before:
             check="foreign_key_check",
             violations=sum(found.values()),
         )
-    return Before(found, frozenset(verify.without_parent(conn)))
+    return Before(found, frozenset(verify.without_parent(conn)), backup)
 
 
 def prove(
@@ -66,13 +65,14 @@ def prove(
     Raises:
         VerificationError: The new state must not be kept.
     """
-    _foreign_keys(ctx, conn, known, tuple(renames))
-    _structure(ctx, conn)
+    moves = tuple(renames)
+    _foreign_keys(ctx, conn, known, moves)
+    constraints.structure(ctx, conn, known.backup, moves)
     _history(ctx, batch, conn)
     ctx.emit(
         "verify.finished",
         "The new state passed its verification.",
-        check=f"foreign_key_check, {_pragma(ctx)}, history",
+        check=f"foreign_key_check, {constraints.pragma(ctx)}, history",
     )
 
 
@@ -93,7 +93,11 @@ def _foreign_keys(
     renames: tuple[tuple[str, str], ...],
 ) -> None:
     _taken_along(ctx, conn, known, renames)
-    new = verify.new_orphans(known.orphans, verify.foreign_keys(conn), renames)
+    found = verify.foreign_keys(conn)
+    for table, why in found.unchecked.items():
+        message = f"SQLite cannot check the foreign keys of {table!r} here: {why}."
+        ctx.emit("verify.finished", message, level="warning", check="foreign_key_check", error=why)
+    new = verify.new_orphans(known.orphans, found.orphans, renames)
     if not new:
         return
     tables = "; ".join(
@@ -104,7 +108,7 @@ def _foreign_keys(
         "Foreign keys are off during the run, so that rebuilding a table does not empty its"
         " children; mend the migration so that every reference holds at its end."
     )
-    raise _failed(ctx, "foreign_key_check", f"{tables}.", "verify.foreign_keys", hint)
+    raise failed(ctx, "foreign_key_check", f"{tables}.", "verify.foreign_keys", hint)
 
 
 def _taken_along(
@@ -137,7 +141,7 @@ def _taken_along(
         "Build the new table under another name, drop the old one, and rename the new one last:"
         " then references stay as they are."
     )
-    raise _failed(ctx, "foreign_key_check", f"{text}.", "verify.foreign_keys", hint)
+    raise failed(ctx, "foreign_key_check", f"{text}.", "verify.foreign_keys", hint)
 
 
 def _origin(name: str, renames: tuple[tuple[str, str], ...]) -> str:
@@ -147,29 +151,6 @@ def _origin(name: str, renames: tuple[tuple[str, str], ...]) -> str:
         if was == fold(new):
             was = fold(old)
     return was
-
-
-def _structure(ctx: Context, conn: sqlite3.Connection) -> None:
-    found = verify.structural(conn, ctx.settings.verify)
-    if found.incomplete is not None:
-        message = f"SQLite could not finish {_pragma(ctx)}: {found.incomplete}."
-        ctx.emit(
-            "verify.finished",
-            message,
-            level="warning",
-            check=_pragma(ctx),
-            error=found.incomplete,
-        )
-    rows = [line for line in found.problems if line.startswith(_ABOUT_ROWS)]
-    damage = [line for line in found.problems if not line.startswith(_ABOUT_ROWS)]
-    if rows:
-        text = "; ".join(rows)[:500]
-        message = f"There are rows that their table's own constraints forbid: {text}."
-        ctx.emit("verify.finished", message, level="warning", check=_pragma(ctx), error=text)
-    if damage:
-        text = "; ".join(damage)[:500]
-        hint = "Mend the migration; the database is as it was before this run."
-        raise _failed(ctx, _pragma(ctx), text, "verify.structure", hint)
 
 
 def _history(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
@@ -187,22 +168,4 @@ def _history(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
         return
     text = "The history does not hold exactly the migrations that were applied."
     hint = "No migration may write to the history's table."
-    raise _failed(ctx, "history", text, "verify.history", hint)
-
-
-def _failed(ctx: Context, check: str, text: str, reason: str, hint: str) -> VerificationError:
-    ctx.emit(
-        "verify.failed",
-        f"The new state failed {check}: {text}",
-        level="error",
-        check=check,
-        error=text,
-    )
-    message = f"The new state did not pass {check}: {text}"
-    return VerificationError(
-        message, hint=hint, reason=reason, data={"check": check, "error": text}
-    )
-
-
-def _pragma(ctx: Context) -> str:
-    return "integrity_check" if ctx.settings.verify == "full" else "quick_check"
+    raise failed(ctx, "history", text, "verify.history", hint)

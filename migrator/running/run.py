@@ -165,7 +165,7 @@ def _in_place(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
             begin(ctx, live.guard)
         began = time.monotonic()
         with live.guard.engine():
-            known = proof.before(ctx, live.conn)
+            known = proof.before(ctx, live.conn, saved.path)
         renames = run_batch(ctx, batch, GuardDesk(live.guard))
         with live.guard.engine():
             proof.prove(ctx, batch, live.conn, known, renames)
@@ -234,7 +234,7 @@ def _migrate_copy(ctx: Context, batch: Batch, saved: Backup) -> str:
     temporary = None if ctx.inline else ctx.layout.temporary
     desk = CopyDesk(ctx.layout.work, batch, temporary)
     with contextlib.closing(desk):
-        known = proof.before(ctx, desk.conn)
+        known = proof.before(ctx, desk.conn, saved.path)
         renames = run_batch(ctx, batch, desk)
         proof.prove(ctx, batch, desk.conn, known, renames)
     return set_mode(ctx.layout.work, "delete")

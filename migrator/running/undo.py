@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from migrator.connection.verify import structural
 from migrator.definitions.source import version_key
 from migrator.definitions.transactions import refuse_unpaired
 from migrator.errors import (
@@ -25,6 +24,7 @@ from migrator.safety.context import Batch, Context
 from migrator.safety.on_failure import explained
 from migrator.safety.phases import Report, report
 from migrator.safety.recovery import settle
+from migrator.storage.structure import examine
 
 
 def down(ctx: Context, to: str | None, steps: int | None) -> Report:
@@ -69,7 +69,7 @@ def _refuse_damaged(ctx: Context) -> None:
     from migrator.safety.live import open_plain
 
     with contextlib.closing(open_plain(ctx)) as conn:
-        found = structural(conn, ctx.settings.verify)
+        found = examine(conn, ctx.settings.verify)
     if found.problems:
         raise damaged(ctx.settings, found.problems)
 

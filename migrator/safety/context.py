@@ -21,7 +21,7 @@ class Context:
     there the database's file is never opened but by SQLite, because closing
     any other descriptor of it would drop the locks of the caller's own
     connections. `began` becomes true with the first migration, `down` or
-    restore.
+    restore, `suspect` with one that may have misled SQLite's own checks.
     """
 
     settings: Settings
@@ -32,6 +32,7 @@ class Context:
     deadline: Deadline
     inline: bool = False
     began: bool = False
+    suspect: bool = False
     phase: str = ""
     way: str = "in-place"
     history: History = field(init=False)

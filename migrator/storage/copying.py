@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from migrator.errors import NotReadyError
 from migrator.storage.freelist import free_leaves, without_pages
-from migrator.storage.structure import findings
+from migrator.storage.structure import examine
 from migrator.system.files import create_file, open_regular, remove_database
 
 if TYPE_CHECKING:
@@ -342,16 +342,13 @@ class UncheckableError(Exception):
     """SQLite cannot check a database: it uses collations or functions of the application's."""
 
 
-_UNKNOWN = ("unknown function", "no such function", "no such module", "no such collation")
-
-
 def check_structure(path: Path, level: str = "quick") -> list[str]:
     """
     Check a database file that nobody is writing, without creating anything beside it.
 
     A read-only connection evaluates no CHECK constraint (measured with SQLite
-    3.40), so most functions of the application's are not missed, and rows that
-    break a constraint are not taken for damage.
+    3.40), so most functions of the application's are not missed; nor are rows that
+    break another constraint damage.
 
     Args:
         path: The file. It is opened as immutable.
@@ -361,21 +358,14 @@ def check_structure(path: Path, level: str = "quick") -> list[str]:
         What SQLite found, in its words; empty where all is well.
 
     Raises:
-        UncheckableError: SQLite cannot tell.
+        UncheckableError: SQLite cannot tell, and what it can check is well.
         sqlite3.Error: The file cannot be read.
     """
-    pragma = "integrity_check" if level == "full" else "quick_check"
     connection = sqlite3.connect(uri(path, "mode=ro&immutable=1"), uri=True)
     try:
-        rows = connection.execute(f"PRAGMA {pragma}(10)").fetchall()
-    except sqlite3.DatabaseError as error:
-        if any(words in str(error) for words in _UNKNOWN):
-            raise UncheckableError(str(error)) from error
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise
-        return [str(error)]
-    except UnicodeDecodeError:
-        return ["its schema holds what is no text"]
+        found = examine(connection, level)
     finally:
         connection.close()
-    return findings(rows)
+    if found.incomplete is not None and not found.problems:
+        raise UncheckableError(found.incomplete)
+    return list(found.problems)

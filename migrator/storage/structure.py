@@ -1,17 +1,128 @@
-"""What `PRAGMA quick_check` and `PRAGMA integrity_check` say, line by line."""
+"""
+What `PRAGMA quick_check` and `PRAGMA integrity_check` say of a database, and what it means.
+
+Three things stand in their answers: damage; rows that a constraint of their own table
+forbids, which are no damage; and that SQLite cannot check something, since only the
+application has the function, collation, module or tokenizer that it takes.
+"""
 
 from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+PROBLEMS = 10
+"""How many problems of the structure are listed at most."""
+
+_MANY = 1_000_000
+_NO_TEXT = "the schema holds what is no text"
+_CHECKS = {"quick": "quick_check", "full": "integrity_check"}
 _CODE = re.compile(r"\berror code=(\d+)$")
 _OF_THE_DISK = {
     sqlite3.SQLITE_IOERR: "disk I/O error",
     sqlite3.SQLITE_FULL: "database or disk is full",
 }
+_ABOUT_ROWS = re.compile(r"CHECK constraint failed in |(?:NULL|NUMERIC|TEXT|non-\w+) value in ")
+# Of a full-text index (since 3.44) a line has the words for the code, not the code.
+_NOT_VALIDATED = "unable to validate "
+_SQL_LOGIC_ERROR = "SQL logic error"
+
+
+@dataclass(frozen=True, slots=True)
+class Structural:
+    """
+    The result of a structural check.
+
+    Args:
+        problems: Damage, in SQLite's words; none where everything is well.
+        rows: What SQLite says of rows that a constraint forbids, and of how many.
+        incomplete: SQLite's message where it could not check everything, because a
+            function, collation or module is the application's own.
+    """
+
+    problems: tuple[str, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+    incomplete: str | None = None
+
+
+def examine(conn: sqlite3.Connection, level: str = "quick") -> Structural:
+    """
+    Check the structure of a database.
+
+    Where SQLite cannot check one table, the others are checked one by one, so that
+    damage there is found.
+
+    Args:
+        conn: Any connection to it; inside a transaction its state is checked. CHECK
+            constraints are evaluated on one that may write only.
+        level: `quick`, or `full`, which compares indexes with their tables too.
+
+    Raises:
+        sqlite3.Error: The check failed for a reason that is no finding, as a
+            disk error or a lock.
+    """
+    found = _Found()
+    pragma = _CHECKS[level]
+    if not found.take(conn, f"PRAGMA {pragma}({PROBLEMS})"):
+        for name in found.tables(conn):
+            found.take(conn, f"PRAGMA {pragma}({name})")
+    elif found.rows and found.lines >= PROBLEMS:
+        # Such rows may be many, and hide what would have been said after them.
+        found = _Found()
+        found.take(conn, f"PRAGMA {pragma}({_MANY})")
+    problems = tuple(dict.fromkeys(found.problems))[:PROBLEMS]
+    return Structural(problems, dict(found.rows), found.incomplete)
+
+
+class _Found:
+    """What several checks have found."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.rows: Counter[str] = Counter()
+        self.incomplete: str | None = None
+        self.lines = 0
+
+    def take(self, conn: sqlite3.Connection, pragma: str) -> bool:
+        """Execute one check; returns whether SQLite could do it."""
+        try:
+            lines = findings(conn.execute(pragma).fetchall())
+        except UnicodeDecodeError:
+            lines = [_NO_TEXT]
+        except sqlite3.DatabaseError as error:
+            code = error.sqlite_errorcode & 0xFF
+            if code == sqlite3.SQLITE_ERROR:
+                self.incomplete = self.incomplete or str(error)
+                return False
+            if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            lines = [str(error)]
+        self._sort(lines)
+        return True
+
+    def _sort(self, lines: list[str]) -> None:
+        self.lines = len(lines)
+        for line in lines:
+            if _ABOUT_ROWS.match(line):
+                self.rows[line] += 1
+            elif line.startswith(_NOT_VALIDATED) and line.endswith(_SQL_LOGIC_ERROR):
+                self.incomplete = self.incomplete or line
+            else:
+                self.problems.append(line)
+
+    def tables(self, conn: sqlite3.Connection) -> list[str]:
+        """Return the names of all tables, quoted, the schema's own among them."""
+        query = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name IS NOT NULL"
+        try:
+            names = [str(row[0]) for row in conn.execute(query).fetchall()]
+        except UnicodeDecodeError:
+            self.problems.append(_NO_TEXT)
+            return []
+        return ['"' + name.replace('"', '""') + '"' for name in ("sqlite_schema", *names)]
 
 
 def findings(rows: Iterable[Any]) -> list[str]:
@@ -30,10 +141,18 @@ def findings(rows: Iterable[Any]) -> list[str]:
     # Structural problems come as one text of several lines under a heading.
     lines = [line for row in rows for line in str(row[0]).splitlines()]
     for line in lines:
-        match = _CODE.search(line)
-        code = int(match[1]) if match is not None else sqlite3.SQLITE_OK
-        if code & 0xFF in _OF_THE_DISK:
+        if (code := _code(line)) is not None and code & 0xFF in _OF_THE_DISK:
             error = sqlite3.OperationalError(_OF_THE_DISK[code & 0xFF])
             error.sqlite_errorcode = code
             raise error
     return [line for line in lines if line != "ok" and not line.startswith("*** in database")]
+
+
+def _code(line: str) -> int | None:
+    """Return the code of SQLite's that a line of a check tells, None where it tells none."""
+    match = _CODE.search(line)
+    if match is not None:
+        return int(match[1])
+    if line.startswith(_NOT_VALIDATED):
+        return next((code for code, text in _OF_THE_DISK.items() if line.endswith(text)), None)
+    return None
