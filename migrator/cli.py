@@ -124,7 +124,7 @@ def _dispatch(
         say_finished(log, result, time.monotonic() - started)
     with contextlib.suppress(DiskError):
         # The run is over and its end is said: a sentence more or less changes nothing.
-        write_out(_sentence(name, result))
+        write_out(_sentence(name, result, parsed.arguments))
     return 0
 
 
@@ -154,7 +154,7 @@ def _action(name: str, given: Any) -> Any:
     def restore(ctx: Any) -> Any:
         from migrator.safety.restore import restore
 
-        return restore(ctx, given["backup"], given["before"])
+        return restore(ctx, given["backup"], given["before"], abandon=given["abandon"])
 
     def baseline(ctx: Any) -> Any:
         from migrator.running.takeover import baseline
@@ -164,8 +164,10 @@ def _action(name: str, given: Any) -> Any:
     return {"down": down, "restore": restore, "baseline": baseline}[name]
 
 
-def _sentence(name: str, result: Result) -> str:
+def _sentence(name: str, result: Result, given: Mapping[str, Any]) -> str:
     """Say what a run did, for stdout."""
+    if given.get("abandon"):
+        return "No restore is unfinished; the database is as it was."
     if result.outcome == "no_database":
         return "There is no database yet; it is left to the application."
     if not result.changed:

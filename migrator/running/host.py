@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from migrator.system.supervision import Ending
     from migrator.system.worker import Task
 
+_UNCERTAIN = ("commit", "publish", "restore", "restored", "prune")
+"""Phases of which only the database can tell how they ended."""
+
 Action = Callable[["Context"], dict[str, Any]]
 
 
@@ -182,11 +185,13 @@ class Host:
         if self._was_done(ending, left, str(settled.get("outcome"))):
             return self._believe_database(ending, left)
         error = self._why(ending, full=full)
-        if not settled and ending.phase in ("commit", "publish", "restore", "prune"):
+        error.hint = settled.get("hint", error.hint)
+        unsettled = settled.get("unsettled")
+        if not settled and ending.phase in _UNCERTAIN:
+            unsettled = "the next start settles the database"
+        if unsettled:
             error.data["outcome"] = "unknown"
-            error.message = error.message.replace(
-                "the database is as before", "the next start settles the database"
-            )
+            error.message = error.message.replace("the database is as before", unsettled)
             raise error
         if ending.migration is not None:
             self._say_failed(ending, error)
@@ -231,7 +236,7 @@ class Host:
         changed = tuple(row.identity for row in found.applied if row.run_id == self.run_id)
         if left is not None and "undone" in left.extra:
             changed = tuple(left.extra["undone"])
-        if left is not None and left.phase == "restore" and left.backup is not None:
+        if left is not None and left.phase in state.RESTORING and left.backup is not None:
             changed = (left.backup,)
         created = left is not None and left.way == "create"
         outcome = "created" if created else "migrated"

@@ -7,6 +7,7 @@ there is no database; this one keeps out everybody who uses SQLite.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,12 +35,14 @@ class Live:
 
     `raw` is a descriptor of its file that was opened before SQLite opened it
     and is closed after; None where the file may not be opened but by SQLite
-    (the Python API), or where others may write (`--in-use allow`).
+    (the Python API), or where others may write (`--in-use allow`). `alone`
+    says that nobody else can have it open.
     """
 
     path: Path
     guard: Guard
     raw: LiveFile | None
+    alone: bool
 
     @property
     def conn(self) -> sqlite3.Connection:
@@ -90,7 +93,7 @@ class Live:
         return not busy
 
 
-def open_live(ctx: Context, hint: str = "") -> Live:
+def open_live(ctx: Context, hint: str = "", *, alone: bool = False) -> Live:
     """
     Open the database for this run, waiting within its budget until that is possible.
 
@@ -99,13 +102,15 @@ def open_live(ctx: Context, hint: str = "") -> Live:
     Args:
         ctx: The run.
         hint: What to do where somebody uses it, if `--in-use allow` is no way out.
+        alone: Whether it is needed alone, whatever `--in-use` says.
 
     Raises:
         NotReadyError: Somebody else still used it at the end of the budget.
         DamagedError: It is no SQLite database.
     """
-    hint = hint or (_HINT if ctx.settings.in_use == "wait" else STOP_IT)
-    return _waiting(ctx, lambda: _open_once(ctx, hint), hint)
+    waits = ctx.settings.in_use == "wait"
+    hint = hint or (_HINT if waits else STOP_IT)
+    return _waiting(ctx, lambda: _open_once(ctx, hint, alone=alone or waits), hint)
 
 
 def open_plain(ctx: Context) -> sqlite3.Connection:
@@ -118,6 +123,36 @@ def open_plain(ctx: Context) -> sqlite3.Connection:
     return _waiting(ctx, lambda: _open_plain_once(ctx.layout.database), STOP_IT)
 
 
+def with_plain(ctx: Context, work: Callable[[sqlite3.Connection], T]) -> T:
+    """
+    Open the database as `open_plain` does, and do something short with it.
+
+    Where somebody is in the way of that, it is done again from the start, within the budget.
+
+    Raises:
+        NotReadyError: Somebody still was at the end of the budget.
+    """
+
+    def once() -> T:
+        with contextlib.closing(_open_plain_once(ctx.layout.database)) as conn:
+            return work(conn)
+
+    return _waiting(ctx, once, STOP_IT)
+
+
+def set_journal_mode(conn: sqlite3.Connection, path: Path, mode: str) -> None:
+    """
+    Set the journal mode and look at the answer: the pragma does not raise when it fails.
+
+    Raises:
+        NotYetError: SQLite kept the old mode, since somebody else uses the database.
+    """
+    answer = str(conn.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0]).lower()
+    if answer != mode.lower():
+        doing = f" and keeps its journal mode {answer!r} instead of {mode!r}"
+        raise in_use(path, STOP_IT, doing)
+
+
 def _open_plain_once(path: Path) -> sqlite3.Connection:
     conn = sqlite3.connect(database_uri(path), uri=True, timeout=0.2, isolation_level=None)
     try:
@@ -128,9 +163,8 @@ def _open_plain_once(path: Path) -> sqlite3.Connection:
     return conn
 
 
-def _open_once(ctx: Context, hint: str) -> Live:
+def _open_once(ctx: Context, hint: str, *, alone: bool) -> Live:
     path = ctx.layout.database
-    alone = ctx.settings.in_use == "wait"
     raw = None
     if alone and not ctx.inline:
         with protection.allowed():
@@ -144,7 +178,7 @@ def _open_once(ctx: Context, hint: str) -> Live:
         if raw is not None:
             raw.close()
         raise
-    live = Live(path, guard, raw)
+    live = Live(path, guard, raw, alone)
     try:
         if alone:
             live.checkpoint()

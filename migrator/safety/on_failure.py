@@ -14,8 +14,10 @@ from migrator.report.failures import is_out_of_room, of_sqlite, of_system
 from migrator.report.hints import command
 from migrator.report.outcome import as_bug
 from migrator.safety.context import Context
+from migrator.safety.intent import found_now, noted
 from migrator.safety.litter import remove_litter, remove_work_files
 from migrator.safety.live import Live
+from migrator.safety.phases import doing_in
 from migrator.safety.writeback import keep_failed, write_back
 from migrator.storage import state
 from migrator.system.files import ENOUGH, FULL, has_room
@@ -167,7 +169,7 @@ def is_want_of_room(ctx: Context, error: sqlite3.Error | OSError) -> bool:
 def _roll_back(ctx: Context, live: Live, saved: Backup) -> None:
     live.guard.rollback()
     remove_work_files(ctx.layout)
-    if ctx.settings.in_use == "wait":
+    if live.alone:
         live.checkpoint()
         if saved.journal_mode and live.journal_mode() != saved.journal_mode:
             live.set_journal_mode(saved.journal_mode)
@@ -203,7 +205,7 @@ def restored_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[Non
         raise
     except BaseException as error:
         failure = as_failure(ctx, error)
-        if ctx.settings.in_use != "wait":
+        if not live.alone:
             raise _released(ctx, failure, saved) from error
         if isinstance(failure, DiskError):
             raise _unverified(ctx, failure) from error
@@ -234,7 +236,7 @@ def _unverified(ctx: Context, failure: MigratorError) -> OutcomeUnknownError:
 def put_back(ctx: Context, live: Live, saved: Backup) -> None:
     """Write a backup's pages back while the database has not been released."""
     keep_failed(ctx, live)
-    write_back(ctx, live, saved)
+    write_back(ctx, live, saved, noted(ctx, saved, found_now(ctx, live), "undo"))
 
 
 def _released(ctx: Context, failure: MigratorError, saved: Backup) -> RestoreError:
@@ -278,7 +280,7 @@ def as_failure(ctx: Context, error: BaseException) -> MigratorError:
 def _translated(ctx: Context, error: BaseException) -> MigratorError:
     if isinstance(error, MigratorError):
         return error
-    doing = f"in the phase {ctx.phase!r}"
+    doing = doing_in(ctx.phase)
     if isinstance(error, sqlite3.Error | UnicodeDecodeError):
         return of_sqlite(error, ctx.layout.database, doing)
     if isinstance(error, OSError):

@@ -39,6 +39,27 @@ def enter(ctx: Context, phase: str, noted: state.RunState | None = None) -> None
         raise of_system(error, "while the run's state was noted") from error
 
 
+_DOING = {
+    "": "before the run began",
+    "recovery": "while an interrupted run was being settled",
+    "prepare": "while the migrations were being read",
+    "backup": "while the database was being backed up",
+    "migrate": "while the migrations were running",
+    "commit": "at the commit",
+    "publish": "while the migrated copy was being published",
+    "restore": "while a backup was being put back",
+    "restored": "when the backup had been put back",
+    "prune": "while old backups were being removed",
+}
+
+
+def doing_in(phase: str) -> str:
+    """Say in words what a run does in a phase."""
+    if phase.startswith("import "):
+        return f"while {phase.removeprefix('import ')} was being imported"
+    return _DOING.get(phase, f"in the phase {phase!r}")
+
+
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Keep the signals that stop a run waiting for the end of a commit."""

@@ -8,24 +8,53 @@ Never by anything else: no guess from files that happen to lie about, and no
 from __future__ import annotations
 
 import contextlib
+import os
+import sqlite3
 from dataclasses import dataclass, replace
 
-from migrator.backups import backup
-from migrator.errors import DamagedError, RestoreError, UsageError
+from migrator.backups.catalog import Backup
+from migrator.errors import DamagedError, RestoreError
 from migrator.safety.context import Context
+from migrator.safety.intent import (
+    Standing,
+    file_is_as_found,
+    schema_version,
+    standing,
+    superseded,
+    target_of,
+    unfinishable,
+    written_over,
+)
 from migrator.safety.litter import remove_litter
-from migrator.safety.live import STOP_IT, open_live, open_plain
-from migrator.safety.writeback import move_in, refuse_damaged, write_back
+from migrator.safety.live import (
+    STOP_IT,
+    Live,
+    open_live,
+    open_plain,
+    set_journal_mode,
+    with_plain,
+)
+from migrator.safety.writeback import (
+    complete,
+    keep_failed,
+    lay_ready,
+    move_in,
+    refuse_damaged,
+    write_back,
+)
 from migrator.storage import state
+from migrator.storage.layout import like_database
 from migrator.storage.state import RunState
+from migrator.system.files import sidecars
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
     """
-    What became of an interrupted run: `committed`, `discarded` or `restored`.
+    What became of an interrupted run.
 
-    `left` is what the run had noted about itself.
+    It was `committed`, `discarded` or `restored`; or `postponed`, where a signal left no time
+    for it. `left` is what the run had noted about itself.
     """
 
     outcome: str
@@ -41,7 +70,7 @@ def settle(ctx: Context) -> Settled | None:
 
     Raises:
         NotReadyError: Another process has the database.
-        RestoreError: An interrupted restore could not be finished.
+        RestoreError: An interrupted restore could not be finished, or may not be.
     """
     left = state.read(ctx.layout.state)
     if left is None:
@@ -53,39 +82,30 @@ def settle(ctx: Context) -> Settled | None:
         interrupted_run=left.run_id,
         phase=left.phase,
     )
+    ctx.phase = "recovery"
     # Of its own files none is needed any more, and they may take the room to open the database.
     remove_litter(ctx.layout)
     outcome = _settle(ctx, left)
     # What that run had begun is done with; this one has begun nothing yet.
-    ctx.began = False
-    state.clear(ctx.layout.state)
-    ctx.emit(
-        "recovery.finished",
-        f"The interrupted run {left.run_id} was {outcome}.",
-        interrupted_run=left.run_id,
-        outcome=outcome,
-    )
+    ctx.began, ctx.phase = False, ""
+    _forget(ctx, left, outcome)
     return Settled(outcome, left)
 
 
-def give_up(ctx: Context, error: RestoreError) -> None:
-    """Forget an interrupted restore that cannot be finished, because another takes its place."""
-    left = state.read(ctx.layout.state)
-    remove_litter(ctx.layout)
+def _forget(ctx: Context, left: RunState, outcome: str, why: str = "") -> None:
     state.clear(ctx.layout.state)
     ctx.emit(
         "recovery.finished",
-        f"{error.message} Another restore takes its place.",
-        level="warning",
-        interrupted_run=left.run_id if left is not None else "",
-        outcome="discarded",
+        f"The interrupted run {left.run_id} was {outcome}. {why}".rstrip(),
+        level="warning" if why else "info",
+        interrupted_run=left.run_id,
+        outcome=outcome,
     )
 
 
 def _settle(ctx: Context, left: RunState) -> str:
-    if left.phase == "restore":
-        _resume(ctx, left)
-        return "restored"
+    if left.phase in state.RESTORING:
+        return _finish(ctx, left)
     if left.phase in ("prepare", "backup") or not ctx.layout.database.exists():
         return "discarded"
     return "committed" if _was_committed(ctx, left) else "discarded"
@@ -98,35 +118,178 @@ def _was_committed(ctx: Context, left: RunState) -> bool:
     For a run whose pages were published, the journal mode is set as well: that
     is the one step which its transaction does not cover.
     """
-    with contextlib.closing(open_plain(ctx)) as conn:
+
+    def look(conn: sqlite3.Connection) -> bool:
         committed = left.is_in(ctx.history.read(conn))
         wanted = left.extra.get("wanted_journal_mode") if committed else left.journal_mode
         if wanted and left.way == "copy":
-            conn.execute(f"PRAGMA journal_mode = {wanted}")
-    return committed
+            set_journal_mode(conn, ctx.layout.database, wanted)
+        return committed
+
+    return with_plain(ctx, look)
 
 
-def _resume(ctx: Context, left: RunState) -> None:
+# --- a restore that was interrupted -----------------------------------------
+
+
+def unfinished_restore(ctx: Context) -> RunState | None:
+    """Return what is noted of a restore that was interrupted, None where there is none."""
+    left = state.read(ctx.layout.state)
+    return left if left is not None and left.phase in state.RESTORING else None
+
+
+def _finish(ctx: Context, left: RunState) -> str:
     """
-    Finish a restore that was interrupted; doing it again from the start is the same.
+    Finish a restore that was interrupted, where the database is still what it was then.
+
+    Doing it again from the start is the same. Where somebody has written since, it is an intent
+    from the past: nothing is overwritten.
 
     Raises:
-        RestoreError: Its backup is gone or damaged.
+        RestoreError: Somebody has, or its backup is gone or damaged.
     """
-    ctx.settings = replace(ctx.settings, in_use="wait")
-    try:
-        chosen = backup.find(ctx.layout, left.backup or "")
-        refuse_damaged(ctx, chosen)
-    except (UsageError, DamagedError) as error:
-        message = f"The interrupted restore cannot be finished: {error.message}"
-        raise RestoreError(message, hint=error.hint) from error
+    if left.phase == "restored":
+        _set_mode(ctx, left.journal_mode)
+        return "restored"
+    chosen = _sound_target(ctx, left)
     if not ctx.layout.database.exists():
-        move_in(ctx, chosen)
-        return
+        return _finish_without(ctx, left, chosen)
+    if written_over(ctx, left, chosen):
+        raise superseded(ctx, left, chosen, "has been replaced by another file since")
     try:
-        live = open_live(ctx, STOP_IT)
+        live = open_live(ctx, STOP_IT, alone=True)
     except DamagedError:
-        move_in(ctx, chosen)
-        return
+        if not file_is_as_found(ctx, left):
+            raise superseded(ctx, left, chosen, "is another file by now, and no database") from None
+        return _move_in(ctx, left, chosen)
     with contextlib.closing(live):
-        write_back(ctx, live, chosen, reason=left.reason)
+        return _finish_in(ctx, live, left, chosen)
+
+
+def _sound_target(ctx: Context, left: RunState) -> Backup:
+    chosen = target_of(ctx, left)
+    try:
+        refuse_damaged(ctx, chosen)
+    except DamagedError as error:
+        raise unfinishable(ctx, error.message, error.hint) from error
+    return chosen
+
+
+def _finish_in(ctx: Context, live: Live, left: RunState, chosen: Backup) -> str:
+    found = standing(ctx, live, left, chosen)
+    if found is Standing.CHANGED:
+        raise superseded(ctx, left, chosen)
+    if found is Standing.RESTORED:
+        complete(ctx, live, chosen, left)
+        return "restored"
+    if left.extra.get("cancelled"):
+        if (mode := left.extra.get("mode")) is not None:
+            live.set_journal_mode(mode)
+        return "discarded"
+    write_back(ctx, live, chosen, replace(left, format=state.FORMAT))
+    return "restored"
+
+
+def _finish_without(ctx: Context, left: RunState, chosen: Backup) -> str:
+    """Finish one where no database is: only a `-wal` or a `-journal` can be lost by it."""
+    if left.extra.get("cancelled"):
+        return "discarded"
+    sides = [path for path in sidecars(ctx.layout.database) if os.path.lexists(path)]
+    if left.extra.get("found") != "nothing" and any(path.stat().st_size for path in sides):
+        raise superseded(ctx, left, chosen, "is gone since, but not what lies beside it")
+    return _move_in(ctx, left, chosen)
+
+
+def _move_in(ctx: Context, left: RunState, chosen: Backup) -> str:
+    lay_ready(ctx, chosen)
+    move_in(ctx, chosen, replace(left, format=state.FORMAT))
+    return "restored"
+
+
+def _set_mode(ctx: Context, mode: str | None) -> None:
+    """Set the journal mode, unless it is, letting SQLite recover the database first."""
+
+    def look(conn: sqlite3.Connection) -> None:
+        if mode is not None:
+            set_journal_mode(conn, ctx.layout.database, mode)
+
+    with_plain(ctx, look)
+
+
+def give_way(ctx: Context, why: str) -> None:
+    """
+    Forget a restore that was interrupted: whoever asks for this keeps the database as it is.
+
+    What SQLite's journal undoes of it is undone first, the journal mode with it.
+
+    Raises:
+        NotReadyError: Another process has the database.
+        DiskError: There is no space to keep a file that its journal would be played into.
+    """
+    left = unfinished_restore(ctx)
+    if left is None:
+        return
+    ctx.phase = "recovery"
+    remove_litter(ctx.layout)
+    with contextlib.suppress(DamagedError):
+        if ctx.layout.database.exists():
+            _keep_what_was_put_there(ctx, left)
+            with_plain(ctx, lambda conn: _undo_mode(ctx, left, conn))
+    ctx.phase = ""
+    _forget(ctx, left, "discarded", why)
+
+
+def _keep_what_was_put_there(ctx: Context, left: RunState) -> None:
+    """Keep the files as they are where SQLite would play an old journal into another database."""
+    with contextlib.suppress(RestoreError):
+        if written_over(ctx, left, target_of(ctx, left)):
+            keep_failed(ctx)
+
+
+def _undo_mode(ctx: Context, left: RunState, conn: sqlite3.Connection) -> None:
+    """Set the journal mode from before a restore, where that was rolled back."""
+    mode = left.extra.get("mode")
+    if mode is not None and schema_version(conn) == left.extra.get("schema_version"):
+        set_journal_mode(conn, ctx.layout.database, mode)
+
+
+def cut_off(ctx: Context, left: RunState) -> str:
+    """
+    Settle a restore that a signal has just ended: nothing of it happens later.
+
+    Whoever sends one to the run that asked for the restore takes it back. A start that was only
+    finishing it leaves it to the next one, as does a failed run's own return to its backup.
+    """
+    if left.phase == "restored":
+        _set_mode(ctx, left.journal_mode)
+        return _ended(ctx, left, "restored")
+    if left.reason != "restore" or left.run_id != ctx.run_id:
+        open_plain(ctx).close()
+        return "postponed"
+    if left.extra.get("found") != "pages":
+        # Renamed to its place, it is not there any more.
+        undone = os.path.lexists(ctx.layout.new)
+        if not undone:
+            _set_mode(ctx, left.journal_mode)
+        return _ended(ctx, left, "discarded" if undone else "restored")
+    # Noted first: somebody may have the database by now.
+    noted = replace(left, extra={**left.extra, "cancelled": True})
+    with contextlib.suppress(OSError):
+        state.write(ctx.layout.state, noted, like_database(ctx.layout))
+    return _ended(ctx, left, with_plain(ctx, lambda conn: _rolled_back(ctx, left, conn)))
+
+
+def _rolled_back(ctx: Context, left: RunState, conn: sqlite3.Connection) -> str:
+    """Tell by the number that a restore's commit makes greater whether it took place."""
+    if schema_version(conn) == left.extra.get("schema_version"):
+        _undo_mode(ctx, left, conn)
+        return "discarded"
+    if left.journal_mode is not None:
+        set_journal_mode(conn, ctx.layout.database, left.journal_mode)
+    return "restored"
+
+
+def _ended(ctx: Context, left: RunState, outcome: str) -> str:
+    remove_litter(ctx.layout)
+    _forget(ctx, left, outcome)
+    return outcome

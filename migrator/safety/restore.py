@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from dataclasses import replace
+from typing import Any
 
 from migrator.backups import backup
 from migrator.backups.catalog import Backup
@@ -17,19 +17,20 @@ from migrator.errors import (
 )
 from migrator.report.hints import command
 from migrator.safety.context import Context
+from migrator.safety.intent import fingerprint_of, found_now, noted
 from migrator.safety.live import STOP_IT, Live, open_live
 from migrator.safety.on_failure import (
     cleared_on_failure,
     explained,
 )
 from migrator.safety.phases import Report, enter, report
-from migrator.safety.recovery import give_up, settle
+from migrator.safety.recovery import give_way, settle, unfinished_restore
 from migrator.safety.saving import facts_of, housekeep, make_backup
 from migrator.safety.without_room import as_before_without_room, no_room, room_for
 from migrator.safety.writeback import (
     keep_failed,
+    lay_ready,
     move_in,
-    noted,
     person_needed,
     refuse_damaged,
     write_back,
@@ -38,7 +39,9 @@ from migrator.storage import state
 from migrator.system.files import has_room
 
 
-def restore(ctx: Context, wanted: str | None, before: str | None) -> Report:
+def restore(
+    ctx: Context, wanted: str | None, before: str | None, *, abandon: bool = False
+) -> Report:
     """
     Put a backup back, after a backup of what it replaces.
 
@@ -46,19 +49,24 @@ def restore(ctx: Context, wanted: str | None, before: str | None) -> Report:
         ctx: The run.
         wanted: A backup's name or path, or `latest`.
         before: Instead: the newest backup that this version is not applied in.
+        abandon: Instead: forget a restore that was interrupted, and restore nothing.
 
     Raises:
         UsageError: There is no such backup.
         DamagedError: It is damaged.
         RestoreError: It could not be put back.
     """
-    ctx.settings = replace(ctx.settings, in_use="wait")
     with explained(ctx):
-        chosen = _settled(ctx, wanted, before)
+        if abandon:
+            if unfinished_restore(ctx) is None:
+                settle(ctx)
+            give_way(ctx, "It is abandoned.")
+            return report("up_to_date")
+        chosen = _chosen(ctx, wanted, before)
         if not ctx.layout.database.exists():
-            return _place(ctx, chosen)
+            return _place(ctx, chosen, {"found": "nothing"})
         try:
-            live = open_live(ctx, STOP_IT)
+            live = open_live(ctx, STOP_IT, alone=True)
         except DamagedError:
             return _replace(ctx, chosen)
         with contextlib.closing(live):
@@ -67,7 +75,8 @@ def restore(ctx: Context, wanted: str | None, before: str | None) -> Report:
             replaced = _save(ctx, live, chosen)
             with as_before_without_room(ctx, live, chosen, replaced):
                 _require_room(ctx, chosen)
-                write_back(ctx, live, chosen, reason="restore")
+                intent = noted(ctx, chosen, found_now(ctx, live, replaced))
+                write_back(ctx, live, chosen, intent)
             # Before the database is released: a note that stayed behind would
             # have the next start restore it once more.
             housekeep(ctx, replaced, {chosen.name})
@@ -75,22 +84,17 @@ def restore(ctx: Context, wanted: str | None, before: str | None) -> Report:
         return report("migrated", [chosen.name], replaced)
 
 
-def _settled(ctx: Context, wanted: str | None, before: str | None) -> Backup:
+def _chosen(ctx: Context, wanted: str | None, before: str | None) -> Backup:
     """
-    Settle what an interrupted run has left, and find the backup that was meant.
+    Find the backup that was meant, and settle what an interrupted run has left.
 
-    An interrupted restore that cannot be finished, for its backup is gone or
-    damaged, gives way to this one: that is the way out of it.
+    An interrupted restore gives way to this one, once it is certain that this one can be.
     """
-    try:
+    if unfinished_restore(ctx) is None:
         settle(ctx)
-    except RestoreError as error:
-        chosen = choose(ctx, wanted, before)
-        refuse_damaged(ctx, chosen)
-        give_up(ctx, error)
-        return chosen
     chosen = choose(ctx, wanted, before)
     refuse_damaged(ctx, chosen)
+    give_way(ctx, "Another restore takes its place.")
     return chosen
 
 
@@ -175,7 +179,7 @@ def _save(ctx: Context, live: Live, chosen: Backup) -> Backup | None:
         # No slack on top: on a full disk, a restore may be what is to make room.
         backup.demand_room(ctx.layout, size, chosen.bytes, ctx.emit, kept)
         # Only now: with no space left, even this note could not be written.
-        enter(ctx, "backup", noted(ctx, chosen))
+        enter(ctx, "backup", noted(ctx, chosen, {}))
         if same is not None:
             return backup.reuse(ctx.layout, same, facts, ctx.emit)
         try:
@@ -222,12 +226,14 @@ def _require_forgotten(ctx: Context) -> None:
 # --- where no SQLite database stands ---------------------------------------
 
 
-def _place(ctx: Context, chosen: Backup) -> Report:
+def _place(ctx: Context, chosen: Backup, found: dict[str, Any]) -> Report:
     """Put a backup where there is no database."""
-    enter(ctx, "restore", noted(ctx, chosen))
-    ctx.began = True
+    intent = noted(ctx, chosen, found)
+    with cleared_on_failure(ctx):
+        enter(ctx, "backup", intent)
+        lay_ready(ctx, chosen)
     with person_needed(ctx, chosen):
-        move_in(ctx, chosen)
+        move_in(ctx, chosen, intent)
     housekeep(ctx, None, {chosen.name})
     _require_forgotten(ctx)
     return report("migrated", [chosen.name])
@@ -236,4 +242,5 @@ def _place(ctx: Context, chosen: Backup) -> Report:
 def _replace(ctx: Context, chosen: Backup) -> Report:
     """Put a backup in the place of a file that is no database any more."""
     keep_failed(ctx)
-    return _place(ctx, chosen)
+    found = {"found": "file", "fingerprint": fingerprint_of(ctx.layout.database)}
+    return _place(ctx, chosen, found)

@@ -80,7 +80,7 @@ def make_backup(
     """
     refuse_long_name(ctx.layout)
     full = ctx.settings.verify
-    if ctx.settings.in_use == "wait":
+    if live.alone:
         with live.guard.engine():
             return backup.make(
                 live.conn,

@@ -9,10 +9,10 @@ from typing import Any
 from migrator.backups import backup
 from migrator.errors import MigratorError
 from migrator.safety.context import Context
-from migrator.safety.live import open_live, open_plain
+from migrator.safety.live import open_live
 from migrator.safety.on_failure import explained, may_give_way
-from migrator.safety.recovery import Settled, settle
-from migrator.storage import state
+from migrator.safety.recovery import Settled, cut_off, settle, unfinished_restore
+from migrator.storage.state import RunState
 from migrator.system.deadline import Deadline
 
 _AT_A_SIGNAL = 0.5
@@ -30,15 +30,14 @@ def settle_and_prove(ctx: Context, *, prove: bool, full: bool = False) -> dict[s
 
     Returns:
         `outcome` (`committed`, `discarded`, `restored`, `postponed`, `nothing`), `method`
-        and `identical` (None where it was not compared).
+        and `identical` (None where it was not compared); `hint`, where the next start has
+        something to do with it, and `unsettled`, in place of "the database is as before".
     """
     if not prove:
         ctx.deadline = Deadline(_AT_A_SIGNAL)
-        if _is_restore(ctx):
-            # SQLite undoes the unfinished transaction; the next start restores again.
+        if (restoring := unfinished_restore(ctx)) is not None:
             with explained(ctx):
-                open_plain(ctx).close()
-            return {"outcome": "postponed", "method": "rollback", "identical": None}
+                return _cut_off(ctx, restoring)
     with explained(ctx):
         settled = settle(ctx)
     if settled is None:
@@ -50,7 +49,8 @@ def settle_and_prove(ctx: Context, *, prove: bool, full: bool = False) -> dict[s
     identical = _compare(ctx, settled) if prove and settled.outcome != "committed" else None
     if full and settled.outcome == "discarded":
         _give_back(ctx, settled)
-    return {"outcome": settled.outcome, "method": method, "identical": identical}
+    told = {"outcome": settled.outcome, "method": method, "identical": identical}
+    return {**told, **_of_an_earlier_run(ctx, settled.outcome, left)}
 
 
 def _give_back(ctx: Context, settled: Settled) -> None:
@@ -63,9 +63,30 @@ def _give_back(ctx: Context, settled: Settled) -> None:
             backup.remove_backup(ctx.layout, saved)
 
 
-def _is_restore(ctx: Context) -> bool:
-    left = state.read(ctx.layout.state)
-    return left is not None and left.phase == "restore" and ctx.layout.database.exists()
+def _cut_off(ctx: Context, left: RunState) -> dict[str, Any]:
+    """Settle a restore that a signal has ended, and say what the next start does."""
+    outcome = cut_off(ctx, left)
+    told = {"outcome": outcome, "method": "rollback", "identical": None}
+    if outcome == "discarded":
+        told["hint"] = "The restore is given up: nothing of it happens later."
+    elif outcome == "postponed" and left.reason == "restore":
+        told["hint"] = (
+            f"The next start finishes the restore from {left.backup}, if nobody has written to"
+            " the database until then."
+        )
+    elif outcome == "postponed":
+        told["unsettled"] = (
+            f"the next start puts the backup {left.backup} back, if nobody has written to the"
+            " database until then"
+        )
+    return {**told, **_of_an_earlier_run(ctx, outcome, left)}
+
+
+def _of_an_earlier_run(ctx: Context, outcome: str, left: RunState) -> dict[str, Any]:
+    """Say that the restore of an earlier run has been finished, which the database now shows."""
+    if outcome != "restored" or left.reason != "restore" or left.run_id == ctx.run_id:
+        return {}
+    return {"unsettled": f"the restore from {left.backup}, which was interrupted, is finished"}
 
 
 def _compare(ctx: Context, settled: Settled) -> bool | None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from migrator.backups import backup, space
 from migrator.backups.catalog import Backup
-from migrator.errors import DiskError, MigratorError, RestoreError
+from migrator.errors import DiskError, MigratorError, OutcomeUnknownError, RestoreError
 from migrator.report.failures import is_disk_failure
-from migrator.report.hints import command
 from migrator.safety.context import Context
+from migrator.safety.intent import restoring
 from migrator.safety.live import Live
 from migrator.safety.on_failure import (
     forget,
@@ -35,10 +35,14 @@ def as_before_without_room(
     Raises:
         DiskError: There was no room; the database is as before, and nothing is noted
             that the next start would finish over data of which there is no copy.
+        OutcomeUnknownError: It is committed, and something is left to the next start.
         RestoreError: It failed in another way, or after its commit.
     """
     try:
         yield
+    except OutcomeUnknownError:
+        # It is committed.
+        raise
     except DiskError as error:
         # It had not begun.
         forget(ctx)
@@ -108,6 +112,6 @@ def no_room(ctx: Context, chosen: Backup, cause: str) -> DiskError:
     )
     hint = (
         "Make space on the volume, or enlarge it or its quota,"
-        f" then run `{command(ctx.settings, 'restore', chosen.name)}`."
+        f" then run `{restoring(ctx, chosen)}`."
     )
     return DiskError(message, hint=hint, reason="disk.full")

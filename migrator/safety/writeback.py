@@ -19,11 +19,13 @@ from migrator.backups.catalog import Backup
 from migrator.errors import (
     DamagedError,
     MigratorError,
+    OutcomeUnknownError,
     RestoreError,
 )
 from migrator.report.hints import command
 from migrator.safety.context import Context
-from migrator.safety.live import Live, open_live
+from migrator.safety.intent import restoring
+from migrator.safety.live import STOP_IT, Live, open_live
 from migrator.safety.phases import enter
 from migrator.storage import state
 from migrator.storage.copying import digest_file, pump, uri
@@ -41,34 +43,58 @@ from migrator.system.files import (
 )
 
 
-def write_back(ctx: Context, live: Live, chosen: Backup, *, reason: str = "undo") -> None:
+def write_back(ctx: Context, live: Live, chosen: Backup, intent: RunState) -> None:
     """
     Write a backup's pages into the database, which nobody else has, and compare.
 
-    `reason` is `restore` where that is what was asked for, and `undo` where a
-    failed run is taken back.
+    `intent` is what is noted of it (`noted`).
 
     Raises:
         RestoreError: The pages could not be written, or are not the backup's.
+        OutcomeUnknownError: They are committed, and the disk failed at what comes after.
     """
-    intent = noted(ctx, chosen, reason)
-    if reason == "restore":
+    asked_for = intent.reason == "restore"
+    if asked_for:
         # Where this cannot be noted, nothing has been touched.
         enter(ctx, "restore", intent)
     ctx.began = True
     with person_needed(ctx, chosen):
-        if reason != "restore":
+        if not asked_for:
             enter(ctx, "restore", intent)
-        mode = chosen.journal_mode or live.journal_mode()
         with live.guard.engine():
             _pump_back(live, chosen)
-        enter(ctx, "restored")
+    # From here on it is no intent any more; where that cannot be noted, the pages tell it.
+    with contextlib.suppress(MigratorError):
+        enter(ctx, "restored", intent)
+    complete(ctx, live, chosen, intent)
+
+
+def complete(ctx: Context, live: Live, chosen: Backup, intent: RunState) -> None:
+    """
+    Do what comes after the commit of a backup's pages, and compare the database with it.
+
+    Raises:
+        RestoreError: It does not hold the backup's pages.
+        OutcomeUnknownError: The disk failed; the pages are committed.
+    """
+    try:
         live.checkpoint()
-        live.set_journal_mode(mode)
+        live.set_journal_mode(chosen.journal_mode or live.journal_mode())
         identical = live.same_as(chosen.path)
-        if identical is False:
+    except (sqlite3.Error, OSError) as error:
+        raise _incomplete(ctx, chosen, error) from error
+    if identical is False:
+        # What is there nobody has written: the next start looks at it once more.
+        with contextlib.suppress(OSError):
+            state.write(ctx.layout.state, intent, like_database(ctx.layout))
+        with person_needed(ctx, chosen):
             message = f"{str(live.path)!r} does not hold the pages of {chosen.name!r}."
             raise RestoreError(message, hint="Check the volume and its disk.")
+    say_restored(ctx, chosen, identical)
+
+
+def say_restored(ctx: Context, chosen: Backup, identical: bool | None) -> None:
+    """Send `restore.finished`."""
     ctx.emit(
         "restore.finished",
         f"The database was restored from {chosen.name}.",
@@ -76,6 +102,20 @@ def write_back(ctx: Context, live: Live, chosen: Backup, *, reason: str = "undo"
         identical=identical,
         path=str(chosen.path),
     )
+
+
+def _incomplete(
+    ctx: Context, chosen: Backup, error: sqlite3.Error | OSError
+) -> OutcomeUnknownError:
+    message = (
+        f"The database {str(ctx.layout.database)!r} was restored from {chosen.name!r}, and the"
+        f" disk failed after the commit, when its journal was being put in order: {error}."
+    )
+    hint = (
+        "Nothing has to be restored again. Check the disk and its space, then start again:"
+        " the next start does what is left."
+    )
+    return OutcomeUnknownError(message, hint=hint, data={"backup": str(chosen.path)})
 
 
 def _pump_back(live: Live, chosen: Backup) -> None:
@@ -111,37 +151,43 @@ def person_needed(ctx: Context, chosen: Backup) -> Iterator[None]:
         message = f"The database {str(ctx.layout.database)!r} could not be restored: {text}."
         hint = (
             f"The backup is {str(chosen.path)!r}. Mend what is wrong with the volume,"
-            f" then run `{command(ctx.settings, 'restore', chosen.name)}`."
+            f" then run `{restoring(ctx, chosen)}`."
         )
         raise RestoreError(message, hint=hint, data={"backup": str(chosen.path)}) from error
 
 
-def move_in(ctx: Context, chosen: Backup) -> None:
+def lay_ready(ctx: Context, chosen: Backup) -> None:
     """
-    Rename a verified copy of a backup to the database's path.
+    Copy a backup to where it can be renamed to the database's path; nothing there is touched.
+
+    Raises:
+        RestoreError: The copy is not the backup.
+    """
+    _copy(chosen.path, ctx.layout.new, like_database(ctx.layout))
+    if digest_file(ctx.layout.new) != chosen.sha256:
+        message = f"The copy of {chosen.name!r} does not have the backup's checksum."
+        raise RestoreError(message, hint="Find out who else writes to the backup directory.")
+
+
+def move_in(ctx: Context, chosen: Backup, intent: RunState) -> None:
+    """
+    Rename what `lay_ready` has copied to the database's path.
 
     What stood there goes with its sidecars, which belong to nothing any more;
     done again after a crash, this ends the same.
     """
-    owner = like_database(ctx.layout)
-    _copy(chosen.path, ctx.layout.new, owner)
-    if digest_file(ctx.layout.new) != chosen.sha256:
-        message = f"The copy of {chosen.name!r} does not have the backup's checksum."
-        raise RestoreError(message, hint="Find out who else writes to the backup directory.")
+    enter(ctx, "restore", intent)
+    ctx.began = True
     for sidecar in sidecars(ctx.layout.database):
         remove(sidecar)
     os.rename(ctx.layout.new, ctx.layout.database)
     fsync_directory(ctx.layout.database.parent)
+    with contextlib.suppress(MigratorError):
+        enter(ctx, "restored", intent)
     if chosen.journal_mode and chosen.journal_mode != "delete":
-        with contextlib.closing(open_live(ctx)) as live:
+        with contextlib.closing(open_live(ctx, STOP_IT, alone=True)) as live:
             live.set_journal_mode(chosen.journal_mode)
-    ctx.emit(
-        "restore.finished",
-        f"The database was restored from {chosen.name}.",
-        method="backup",
-        identical=True,
-        path=str(chosen.path),
-    )
+    say_restored(ctx, chosen, identical=True)
 
 
 def _copy(source: Path, target: Path, owner: Ownership) -> None:
@@ -189,19 +235,6 @@ def _keep(ctx: Context, path: Path) -> None:
     # SQLite does not have it open here: it is no database.
     with protection.allowed():
         _copy(path, ctx.layout.failed / path.name, like_database(ctx.layout).private)
-
-
-def noted(ctx: Context, chosen: Backup, reason: str = "restore") -> RunState:
-    """Return what is noted of a restore, so that the next start can finish it."""
-    return RunState(
-        run_id=ctx.run_id,
-        phase="restore",
-        since=state.now(),
-        reason=reason,
-        database=str(ctx.layout.database),
-        backup=chosen.name,
-        journal_mode=chosen.journal_mode,
-    )
 
 
 def refuse_damaged(ctx: Context, chosen: Backup) -> None:

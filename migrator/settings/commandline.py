@@ -238,7 +238,7 @@ def _positional(words: list[str], command: Command, program: str) -> dict[str, s
 
 
 def _check_exclusive(arguments: Mapping[str, Any], command: Command, program: str) -> None:
-    given = [name for name in command.one_of if arguments[name] is not None]
+    given = [name for name in command.one_of if arguments[name] not in (None, False)]
     usage = f"Its usage is `{program} {command.usage}`; for example `{command.example}`."
     if len(given) > 1:
         msg = f"`{program} {command.name}` takes {_both(command, given)}, not both."

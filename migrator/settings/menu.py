@@ -83,7 +83,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "restore",
-        "restore BACKUP|latest|--before VERSION",
+        "restore BACKUP|latest|--before VERSION|--abandon",
         "put a backup back, after a backup of what it replaces",
         "migrator restore latest",
         argument=Argument(
@@ -98,8 +98,14 @@ COMMANDS: tuple[Command, ...] = (
                 parse=values.without_nul,
                 allowed="the version of a migration",
             ),
+            Option(
+                "--abandon",
+                "abandon",
+                "restore nothing, and forget a restore that was interrupted: the database stays",
+                switch=True,
+            ),
         ),
-        one_of=("backup", "before"),
+        one_of=("backup", "before", "abandon"),
         one_needed=True,
     ),
     Command(

@@ -256,7 +256,7 @@ def same_pages(one: int, other: int) -> bool:
     """
     size = content_size(one)
     if size != content_size(other):
-        return _is_empty(one) and _is_empty(other)
+        return is_empty(one) and is_empty(other)
     header = read_header(one)
     page_size = header.page_size if header else 0
     free: frozenset[int] | None = None
@@ -265,7 +265,7 @@ def same_pages(one: int, other: int) -> bool:
         left, right = os.pread(one, length, offset), os.pread(other, length, offset)
         if left == right:
             continue
-        left, right = (_masked(chunk, offset, page_size) for chunk in (left, right))
+        left, right = (masked(chunk, offset, page_size) for chunk in (left, right))
         if left != right:
             if free is None:
                 free = free_leaves(one, page_size, size // page_size if page_size else 0)
@@ -275,19 +275,20 @@ def same_pages(one: int, other: int) -> bool:
     return True
 
 
-def _masked(chunk: bytes, offset: int, page_size: int) -> bytes:
-    masked = bytearray(chunk)
+def masked(chunk: bytes, offset: int, page_size: int) -> bytes:
+    """Return a chunk of a database file without what two files of one state may differ in."""
+    left = bytearray(chunk)
     if offset == 0:
         for index in _MASKED:
-            if index < len(masked):
-                masked[index] = 0
+            if index < len(left):
+                left[index] = 0
     if offset == _LOCK_PAGE:
-        unused = min(page_size, len(masked))
-        masked[:unused] = bytes(unused)
-    return bytes(masked)
+        unused = min(page_size, len(left))
+        left[:unused] = bytes(unused)
+    return bytes(left)
 
 
-def _is_empty(descriptor: int) -> bool:
+def is_empty(descriptor: int) -> bool:
     """Say whether a database has no object, and nothing noted in its header either."""
     if os.fstat(descriptor).st_size == 0:
         return True

@@ -27,8 +27,13 @@ if TYPE_CHECKING:
     from migrator.model import Applied
     from migrator.system.files import Ownership
 
-FORMAT: Final = 1
-PHASES: Final = ("prepare", "backup", "migrate", "commit", "publish", "restore")
+FORMAT: Final = 2
+"""The latest: 2 is that of a restore, which an earlier version would finish without a look."""
+PHASES: Final = ("prepare", "backup", "migrate", "commit", "publish", "restore", "restored")
+RESTORING: Final = ("restore", "restored")
+"""Those of a restore whose pages are being written, or are committed."""
+FOUND: Final = ("pages", "file", "nothing")
+"""What a restore replaces: a database, a file that is none, or no file at all."""
 JOURNAL_MODES: Final = (None, "delete", "truncate", "persist", "wal")
 """Those that a database may be given back; what is noted goes into a pragma's text."""
 _LARGEST = 1 << 20
@@ -48,7 +53,10 @@ class RunState:
         database: The database's resolved path.
         backup: The name of the backup that the run stands on, if there is one.
         journal_mode: The database's journal mode before the run.
-        extra: Whatever else recovery needs. JSON values only.
+        extra: Whatever else recovery needs. JSON values only. Of a restore what it
+            replaces: `found` (one of `FOUND`), its `fingerprint`, `schema_version` and
+            journal `mode`, and `kept`, the backup made of it; `source` and `sha256` of the
+            backup that takes its place; and whether it is `cancelled`.
     """
 
     run_id: str
@@ -60,7 +68,7 @@ class RunState:
     backup: str | None = None
     journal_mode: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
+    format: int = 1
 
     def is_in(self, rows: Sequence[Applied]) -> bool:
         """Tell from the history's rows whether what this run did was committed."""
@@ -144,9 +152,19 @@ def _fits(fields: dict[str, Any]) -> bool:
 def _extra_fits(extra: Any) -> bool:
     if not isinstance(extra, dict) or extra.get("wanted_journal_mode") not in JOURNAL_MODES:
         return False
-    undone = extra.get("undone")
-    return undone is None or (
-        isinstance(undone, list) and all(isinstance(each, str) for each in undone)
+    undone = extra.get("undone", [])
+    known = undone is None or isinstance(undone, list)
+    return known and all(isinstance(each, str) for each in undone or ()) and _found_fits(extra)
+
+
+def _found_fits(extra: dict[str, Any]) -> bool:
+    texts = (extra.get(name) for name in ("fingerprint", "kept", "source", "sha256"))
+    return (
+        extra.get("found") in (None, *FOUND)
+        and extra.get("mode") in JOURNAL_MODES
+        and all(value is None or isinstance(value, str) for value in texts)
+        and type(extra.get("schema_version", 0)) is int
+        and type(extra.get("cancelled", False)) is bool
     )
 
 

@@ -15,6 +15,7 @@ from textwrap import dedent
 import pytest
 
 from migrator.storage import state
+from migrator.storage.pages import fingerprint
 from tests.support import others
 from tests.support.files import (
     BY_VERSION,
@@ -1212,6 +1213,8 @@ def test_an_interrupted_restore_that_cannot_be_finished_is_82(migrated, migratio
 
 def leave_restore(database: Path, backup: Path) -> None:
     """Leave the note of a restore that was cut off."""
+    with database.open("rb") as file:
+        found = {"found": "pages", "fingerprint": fingerprint(file.fileno())}
     noted = state.RunState(
         "0123456789abcdef",
         "restore",
@@ -1220,6 +1223,7 @@ def leave_restore(database: Path, backup: Path) -> None:
         database=str(database),
         backup=backup.name,
         journal_mode="delete",
+        extra=found,
     )
     fields = {name: getattr(noted, name) for name in state.RunState.__dataclass_fields__}
     (Path(f"{database}.migrator") / "state.json").write_text(json.dumps(fields))

@@ -16,6 +16,7 @@ import pytest
 
 from migrator.api import MigrationRunner
 from migrator.errors import NotReadyError
+from migrator.storage.pages import fingerprint
 from tests.support.files import history, opened, tables, write_migrations
 from tests.support.machine import tool
 from tests.support.processes import clean_environment, command, run_entrypoint, run_migrator
@@ -43,8 +44,11 @@ def backups(database: Path) -> list[str]:
 
 def leave_restore(database: Path, name: str) -> None:
     """Leave what a restore leaves that a power cut ended before its first page."""
+    with database.open("rb") as file:
+        found = {"found": "pages", "fingerprint": fingerprint(file.fileno())}
     noted = {
-        "format": 1,
+        "format": 2,
+        "extra": found,
         "run_id": "x",
         "phase": "restore",
         "since": "2026-01-01T00:00:00Z",

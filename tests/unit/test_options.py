@@ -393,8 +393,9 @@ def test_help_and_version_are_recognised_among_options_only() -> None:
         ("-- new odd", {"name": "odd", "sql": False}),
         ("baseline 004", {"version": "004"}),
         ("backups --json", {"json": True}),
-        ("restore latest", {"backup": "latest", "before": None}),
-        ("restore --before 004", {"backup": None, "before": "004"}),
+        ("restore latest", {"backup": "latest", "before": None, "abandon": False}),
+        ("restore --before 004", {"backup": None, "before": "004", "abandon": False}),
+        ("restore --abandon", {"backup": None, "before": None, "abandon": True}),
         ("verify", {}),
     ],
 )

@@ -72,7 +72,7 @@ def test_what_is_cleared_is_gone(path: Path) -> None:
 
 def test_an_older_version_refuses_what_a_later_one_wrote(path: Path) -> None:
     """A higher format number is 78, and says that a later version wrote it."""
-    path.write_text(json.dumps({"format": 2, "whatever": True}))
+    path.write_text(json.dumps({"format": state.FORMAT + 1, "whatever": True}))
     with pytest.raises(MisfitError, match="later version") as caught:
         state.read(path)
     assert (caught.value.exit_code, caught.value.reason) == (78, "state.newer")
@@ -108,6 +108,12 @@ GOOD = {"format": 1, "run_id": "x", "phase": "commit", "since": "t", "reason": "
         json.dumps(GOOD | {"journal_mode": "wal; DROP TABLE users"}),
         json.dumps(GOOD | {"extra": {"wanted_journal_mode": "off"}}),
         json.dumps(GOOD | {"extra": {"undone": [["001"]]}}),
+        json.dumps(GOOD | {"extra": {"found": "pebbles"}}),
+        json.dumps(GOOD | {"extra": {"mode": "off"}}),
+        json.dumps(GOOD | {"extra": {"fingerprint": 1}}),
+        json.dumps(GOOD | {"extra": {"kept": ["a"]}}),
+        json.dumps(GOOD | {"extra": {"schema_version": "1"}}),
+        json.dumps(GOOD | {"extra": {"cancelled": "no"}}),
     ],
 )
 def test_what_no_crash_can_leave_is_not_guessed_at(path: Path, text: str) -> None:
