@@ -229,4 +229,5 @@ class GuardedConnection(EmulatingConnection):
             if self._open:
                 self._raw.execute(f"RELEASE {TX}")
             drop_temporary(self._raw)
+            self.registrations.take_back(self, everything=False)
         self._prepare_for(None)

@@ -51,6 +51,7 @@ class Record:
         written: Tables that rows were inserted into, updated in or deleted from.
         defined: Tables that were created, altered, renamed or dropped.
         schema_written: Whether the migration may have written to `sqlite_schema` itself.
+        replaced: Whether it may have replaced a function or collation of SQLite's own.
         ledger: What it deleted by its own word, dropped and renamed, and was not undone.
         asked: What SQLite has asked about the writes of the statement being executed,
             as far as that matters; None where it was not executed by a cursor that
@@ -65,6 +66,7 @@ class Record:
         "keyword",
         "ledger",
         "line",
+        "replaced",
         "schema_written",
         "text",
         "unheard",
@@ -85,13 +87,18 @@ class Record:
         self.written: set[str] = set()
         self.defined: set[str] = set()
         self.unheard: list[Dropped] = []
-        self.schema_written = False
+        self.schema_written = self.replaced = False
         self.ledger.clear()
 
     @property
     def failed(self) -> FailedStatement | None:
         """The statement that raised last."""
         return self.failures[-1] if self.failures else None
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the migration may have misled SQLite's own checks."""
+        return self.replaced or self.schema_written
 
     @property
     def renames(self) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn, Self
 from migrator.connection import changes
 from migrator.connection.changes import Change, fold
 from migrator.connection.record import FailedStatement, Record, is_disk_error, quoted
+from migrator.connection.registrations import RegisteringConnection
 from migrator.definitions import sql
 from migrator.model import Statement
 
@@ -129,7 +130,7 @@ def _check_script(script: Any) -> None:
         raise ValueError(msg)
 
 
-class RecordingConnection(sqlite3.Connection):
+class RecordingConnection(RegisteringConnection):
     """A connection that notes what is done through it in `record`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -172,6 +173,9 @@ class RecordingConnection(sqlite3.Connection):
             self._install_authorizer()
         else:
             super().set_authorizer(authorize)
+
+    def _replaced(self) -> None:
+        self.record.replaced = True
 
     def deserialize(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: what is done from then on would be done in memory only, and lost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 from pathlib import Path
 
@@ -24,6 +25,10 @@ _DENIED = (errno.EACCES, errno.EPERM)
 _IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 _GIVEN_BACK = 192 << 10
 """Bytes: the beginnings of SQLite's files beside a small database, and then some."""
+_LACKING = re.compile(
+    r"(?:no such|unknown) (function|module|tokenizer|collation sequence): (.+)",
+    re.IGNORECASE | re.DOTALL,
+)
 _DAMAGE = ("unsupported file format", "Could not decode", "must use the same text encoding")
 """What SQLite and Python say of damage without a code of its own."""
 
@@ -68,6 +73,32 @@ def is_out_of_room(error: BaseException, directory: Path) -> bool:
     if code in (_CANTOPEN, _READONLY):
         return not has_room(directory, _GIVEN_BACK + A_LITTLE)
     return code == _FULL or (code == _IOERR and not has_room(directory, A_LITTLE))
+
+
+def registered_elsewhere(error: BaseException) -> str | None:
+    """
+    Say what to do where SQLite lacks what only the application registers.
+
+    Its code for it is the one for every other mistake in a statement, so its words are
+    looked at: where they are others, the hint is the usual one.
+
+    Returns:
+        None where something else went wrong.
+    """
+    match = _LACKING.search(str(error)) if primary_code(error) == sqlite3.SQLITE_ERROR else None
+    if match is None:
+        return None
+    what, name = match[1], match[2].removesuffix("()")
+    how = "`conn.load_extension(...)`, after `conn.enable_load_extension(True)`"
+    if what == "function":
+        how = f"`conn.create_function({name!r}, ...)`"
+    elif what == "collation sequence":
+        how = f"`conn.create_collation({name!r}, ...)`"
+    return (
+        f"Where {name!r} is no slip of the pen, it is a {what} that the application registers on"
+        f" its own connections, and SQLite does not have it. A .py migration can register it"
+        f" itself, with {how}; what it registers lasts for the run only."
+    )
 
 
 def of_sqlite(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from migrator.connection import verify
-from migrator.connection.recording import fold
+from migrator.connection.recording import RecordingConnection, fold
 from migrator.errors import MisfitError
 from migrator.running import constraints
 from migrator.running.constraints import failed
@@ -65,6 +65,9 @@ def prove(
     Raises:
         VerificationError: The new state must not be kept.
     """
+    if isinstance(conn, RecordingConnection):
+        # What migrations have registered nobody else has who opens the database.
+        conn.registrations.take_back(conn, everything=True)
     moves = tuple(renames)
     _foreign_keys(ctx, conn, known, moves)
     constraints.structure(ctx, conn, known.backup, moves)

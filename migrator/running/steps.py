@@ -37,6 +37,7 @@ from migrator.report.failures import (
     is_out_of_room,
     is_unopened,
     primary_code,
+    registered_elsewhere,
 )
 from migrator.running import effect
 from migrator.safety.context import Batch, Context
@@ -94,6 +95,7 @@ def run_batch(ctx: Context, batch: Batch, desk: Desk) -> tuple[tuple[str, str], 
     for script in batch.scripts:
         _step(ctx, batch, desk, guard, script)
         renames += desk.record.renames
+        ctx.suspect |= desk.record.suspect
     for table, why in guard.uncounted.items():
         message = f"The rows of {table!r} cannot be counted ({why}): a loss is not noticed."
         ctx.emit("rows.uncounted", message, level="warning", table=table, error=why)
@@ -104,11 +106,11 @@ def _step(ctx: Context, batch: Batch, desk: Desk, guard: RowGuard, script: Scrip
     """Run one migration and write its history row."""
     facts = {"version": script.entry.version, "name": script.entry.name}
     verb = "Undoing" if batch.down else "Applying"
-    message = f"{verb} {_label(script.entry)}."
+    message = f"{verb} {script.entry.label}."
     ctx.emit("migration.started", message, **facts, file=script.entry.file)
     section = script.sql_down if batch.down else script.sql_up
     if section is not None and effect.is_empty(section):
-        message = f"{_label(script.entry)} has no statement: it changes nothing."
+        message = f"{script.entry.label} has no statement: it changes nothing."
         ctx.emit("migration.empty", message, level="warning", **facts, file=script.entry.file)
     started = time.monotonic()
     try:
@@ -122,7 +124,7 @@ def _step(ctx: Context, batch: Batch, desk: Desk, guard: RowGuard, script: Scrip
     seconds = time.monotonic() - started
     ctx.emit(
         "migration.finished",
-        f"{_label(script.entry)} was {'undone' if batch.down else 'applied'} in {seconds:.2f} s.",
+        f"{script.entry.label} was {'undone' if batch.down else 'applied'} in {seconds:.2f} s.",
         **facts,
         seconds=round(seconds, 3),
         rows_removed=removed,
@@ -168,7 +170,7 @@ def _perform(
 
 def _damaged(script: Script, error: Exception) -> VerificationError:
     """Return the error for a migration after which the database cannot be read: it could before."""
-    message = f"Migration {_label(script.entry)} has damaged the database: {error}."
+    message = f"Migration {script.entry.label} has damaged the database: {error}."
     hint = f"Mend {script.entry.label} and start again; the database is as it was before this run."
     data = _found(script, "schema", error)
     return VerificationError(message, hint=hint, reason="verify.structure", data=data)
@@ -212,7 +214,7 @@ def _call(script: Script, conn: sqlite3.Connection, *, down: bool) -> None:
     if section is not None:
         _run_section(section, conn)
     elif function is None:
-        message = f"{_label(script.entry)} has not been loaded."
+        message = f"{script.entry.label} has not been loaded."
         raise MigratorError(message, hint=REPORT)
     else:
         result = function(conn.cursor() if script.wants_cursor else conn)
@@ -255,7 +257,7 @@ def _check(
         if found is not None and is_disk_failure(found.error):
             raise
         text = str(error) if isinstance(error, effect.NotRunError) else describe(error)
-        message = f"`{name}` of {_label(script.entry)} failed: {text.rstrip('.')}."
+        message = f"`{name}` of {script.entry.label} failed: {text.rstrip('.')}."
         data = {
             "version": script.entry.version,
             "name": script.entry.name,
@@ -266,10 +268,7 @@ def _check(
             "error": text,
         }
         hint = f"Mend the data, or the check in {script.entry.label}."
-        if found is not None and isinstance(found.error, RefusedError):
-            hint = found.error.hint
-        elif isinstance(error, effect.NotRunError):
-            hint = error.hint
+        hint = _own_hint(found.error if found is not None else error) or hint
         raise VerificationError(message, hint=hint, reason=f"verify.{name}", data=data) from error
 
 
@@ -288,10 +287,10 @@ def _note(ctx: Context, batch: Batch, desk: Desk, script: Script, seconds: float
             raise
         table = ctx.settings.history_table
         message = (
-            f"Migration {_label(script.entry)} has changed the history's table {table!r},"
+            f"Migration {script.entry.label} has changed the history's table {table!r},"
             f" so that its own row cannot be noted there: {error}."
         )
-        hint = f"No migration may write to {table!r}: take that out of {_label(script.entry)}."
+        hint = f"No migration may write to {table!r}: take that out of {script.entry.label}."
         data = _found(script, "history", error)
         raise VerificationError(message, hint=hint, reason="verify.history", data=data) from error
 
@@ -351,15 +350,22 @@ def _failure(
         return DiskError(message, hint=hint, reason=reason, data=data)
     doing = "could not be undone" if batch.down else "failed"
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
-    hint = (
-        first.hint if isinstance(first, RefusedError | MigratorError | effect.NotRunError) else ""
-    ) or (f"Mend {script.entry.label} and start again; the database is as it was before this run.")
+    hint = _own_hint(first) or (
+        f"Mend {script.entry.label} and start again; the database is as it was before this run."
+    )
     if found is not None and is_unopened(first):
         hint = (
             "Where the statement opens no file itself, SQLite could not open one of its own beside"
             f" the database: check the volume and start again. Otherwise: {hint}"
         )
     return MigrationFailedError(message, hint=hint, data=data)
+
+
+def _own_hint(error: BaseException) -> str:
+    """Return what an error itself says to do, nothing for most."""
+    if isinstance(error, RefusedError | MigratorError | effect.NotRunError):
+        return error.hint
+    return registered_elsewhere(error) or ""
 
 
 def _line(
@@ -390,7 +396,3 @@ def _text(error: BaseException) -> str:
 def _where(entry: Entry, line: int | None) -> str:
     at = f", line {line}" if line is not None else ""
     return f"{entry.label}{at}"
-
-
-def _label(entry: Entry) -> str:
-    return entry.label
