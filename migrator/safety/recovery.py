@@ -224,7 +224,6 @@ def give_way(ctx: Context, why: str) -> None:
 
     Raises:
         NotReadyError: Another process has the database.
-        DiskError: There is no space to keep a file that its journal would be played into.
     """
     left = unfinished_restore(ctx)
     if left is None:
@@ -234,9 +233,9 @@ def give_way(ctx: Context, why: str) -> None:
     with contextlib.suppress(DamagedError):
         if ctx.layout.database.exists():
             _keep_what_was_put_there(ctx, left)
-            with_plain(ctx, lambda conn: _undo_mode(ctx, left, conn))
+            with_plain(ctx, lambda conn: _put_in_order(ctx, left, conn))
     ctx.phase = ""
-    _forget(ctx, left, "discarded", why)
+    _forget(ctx, left, "restored" if left.phase == "restored" else "discarded", why)
 
 
 def _keep_what_was_put_there(ctx: Context, left: RunState) -> None:
@@ -244,13 +243,6 @@ def _keep_what_was_put_there(ctx: Context, left: RunState) -> None:
     with contextlib.suppress(RestoreError):
         if written_over(ctx, left, target_of(ctx, left)):
             keep_failed(ctx)
-
-
-def _undo_mode(ctx: Context, left: RunState, conn: sqlite3.Connection) -> None:
-    """Set the journal mode from before a restore, where that was rolled back."""
-    mode = left.extra.get("mode")
-    if mode is not None and schema_version(conn) == left.extra.get("schema_version"):
-        set_journal_mode(conn, ctx.layout.database, mode)
 
 
 def cut_off(ctx: Context, left: RunState) -> str:
@@ -276,17 +268,23 @@ def cut_off(ctx: Context, left: RunState) -> str:
     noted = replace(left, extra={**left.extra, "cancelled": True})
     with contextlib.suppress(OSError):
         state.write(ctx.layout.state, noted, like_database(ctx.layout))
-    return _ended(ctx, left, with_plain(ctx, lambda conn: _rolled_back(ctx, left, conn)))
+    return _ended(ctx, left, with_plain(ctx, lambda conn: _put_in_order(ctx, left, conn)))
 
 
-def _rolled_back(ctx: Context, left: RunState, conn: sqlite3.Connection) -> str:
-    """Tell by the number that a restore's commit makes greater whether it took place."""
-    if schema_version(conn) == left.extra.get("schema_version"):
-        _undo_mode(ctx, left, conn)
-        return "discarded"
-    if left.journal_mode is not None:
-        set_journal_mode(conn, ctx.layout.database, left.journal_mode)
-    return "restored"
+def _put_in_order(ctx: Context, left: RunState, conn: sqlite3.Connection) -> str:
+    """
+    Set the journal mode of the state that a restore has left, the one part outside of its commit.
+
+    Whether that took place tells the number which it makes greater by one.
+    """
+    before = left.extra.get("schema_version")
+    done = left.phase == "restored" or (before is not None and schema_version(conn) == before + 1)
+    mode = left.journal_mode if done else None
+    if schema_version(conn) == before:
+        mode = left.extra.get("mode")
+    if mode is not None:
+        set_journal_mode(conn, ctx.layout.database, mode)
+    return "restored" if done else "discarded"
 
 
 def _ended(ctx: Context, left: RunState, outcome: str) -> str:

@@ -321,7 +321,8 @@ class Stage:
         restores = "restore" in self.scene.command
         verdict.problems += wrong_code(fault, done, fails=self.scene.fails, restores=restores)
         if verdict.outcome == "unknown":
-            verdict.problems += early_unknown(fault, done.stderr)
+            restored = state == "new" if restores else None
+            verdict.problems += early_unknown(fault, done.stderr, restored=restored)
 
     def _lies(self, done: Done, last: Event, state: str) -> Iterator[str]:
         """Yield what the last line says and is not so."""

@@ -47,10 +47,17 @@ def wrong_code(fault: Fault, done: Done, *, fails: bool, restores: bool) -> Iter
         yield f"exit code {done.code} after {errno.errorcode[fault.error]}"
 
 
-def early_unknown(fault: Fault, log: str) -> Iterator[str]:
-    """Yield what is wrong with an unknown outcome: the disk must have failed at the commit."""
+def early_unknown(fault: Fault, log: str, *, restored: bool | None) -> Iterator[str]:
+    """
+    Yield what is wrong with an unknown outcome: the disk must have failed at the commit.
+
+    Of a `restore` it is only said behind that: `restored` is whether the new state is there.
+    """
     if not fault.error:
         yield f"the outcome is unknown after {fault.action}"
     # A commit begins when the new state has been verified.
-    if '"event": "verify.finished"' not in log:
+    if restored is not None:
+        if not restored:
+            yield "a restore is called committed that is not"
+    elif '"event": "verify.finished"' not in log:
         yield "the outcome is unknown before the commit"
