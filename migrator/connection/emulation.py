@@ -191,6 +191,9 @@ class EmulatingConnection(RecordingConnection):
     def _before_vacuum(self) -> None:
         """Act upon a statement that has no place in a transaction."""
 
+    def _before_pragma(self) -> None:
+        """Act upon a statement that SQLite may ignore in a transaction."""
+
     def _after(self) -> None:
         if self._engine:
             return
@@ -248,4 +251,5 @@ _PREPARE = {
     "BEGIN": "_before_begin",
     "SAVEPOINT": "_before_savepoint",
     "VACUUM": "_before_vacuum",
+    "PRAGMA": "_before_pragma",
 }

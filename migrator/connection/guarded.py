@@ -19,6 +19,7 @@ from migrator.connection.emulation import TX, EmulatingConnection
 from migrator.connection.leftovers import Baseline, close_cursors, drop_temporary
 from migrator.connection.recording import FailedStatement, fold, real_in_transaction
 from migrator.connection.restrictions import RefusedError
+from migrator.definitions.header import setting
 
 _ENABLE_FKEY, _RESET_DATABASE = 1002, 1009
 _OURS = (
@@ -59,6 +60,14 @@ class GuardedConnection(EmulatingConnection):
 
     def _before_vacuum(self) -> None:
         raise self._refusal(*restrictions.VACUUM, self.record.text)
+
+    def _before_pragma(self) -> None:
+        made = setting(self.record.text or "")
+        if made is None:
+            return
+        now = self._look(f"PRAGMA {made.name}")[0][0]
+        if not made.holds(now):
+            raise self._refusal(*restrictions.unset(made, now), self.record.text)
 
     def _failed(self, error: Exception) -> None:
         if self._engine:

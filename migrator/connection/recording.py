@@ -22,6 +22,7 @@ from migrator.connection.changes import Change, fold
 from migrator.connection.record import FailedStatement, Record, is_disk_error, quoted
 from migrator.connection.registrations import RegisteringConnection
 from migrator.definitions import sql
+from migrator.definitions.header import Setting, setting
 from migrator.model import Statement
 
 __all__ = [
@@ -131,12 +132,17 @@ def _check_script(script: Any) -> None:
 
 
 class RecordingConnection(RegisteringConnection):
-    """A connection that notes what is done through it in `record`."""
+    """
+    A connection that notes what is done through it in `record`.
+
+    `asked` holds the settings of the database's header that were made, by name.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.record = Record()
         self._factories: dict[type, type] = {}
         self._names: dict[int, str] = {}
+        self.asked: dict[str, Setting] = {}
         self._looking = False
         super().__init__(*args, **kwargs)
         self._install_authorizer()
@@ -241,6 +247,8 @@ class RecordingConnection(RegisteringConnection):
         record.begin(statement)
         if record.command == "ALTER":
             self._names = self._read_names(statement)
+        elif record.command == "PRAGMA" and (made := setting(statement)) is not None:
+            self.asked[made.name] = made
 
     def _after(self) -> None:
         """Note what a statement that has been executed dropped, renamed or deleted."""

@@ -11,6 +11,7 @@ import sqlite3
 
 from migrator.connection.emulation import RESERVED
 from migrator.connection.recording import fold
+from migrator.definitions.header import Setting, way_out
 
 OUTSIDE = (
     "Say `transactional = False` in the migration's .py file, or"
@@ -28,7 +29,7 @@ _DENIED = frozenset(
     ("journal_mode", "locking_mode", "temp_store_directory", "data_store_directory")
 )
 # Inside a transaction SQLite ignores these itself, or fails.
-_IGNORED = frozenset(("foreign_keys", "synchronous", "page_size", "auto_vacuum", "temp_store"))
+_IGNORED = frozenset(("foreign_keys", "synchronous", "page_size", "temp_store"))
 
 FREE = frozenset((sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION))
 """What is asked most, and never refused."""
@@ -85,6 +86,15 @@ _ATTACH = (
     OUTSIDE,
 )
 VACUUM = ("VACUUM is refused: SQLite cannot run it inside a transaction.", OUTSIDE)
+
+
+def unset(made: Setting, now: object) -> tuple[str, str]:
+    """Say that a setting is refused which SQLite would ignore: message and hint."""
+    message = (
+        f"PRAGMA {made.name} = {made.value} is refused: SQLite would ignore it, since there are"
+        f" tables already, and leave it at {now}."
+    )
+    return message, way_out(made.name)
 
 
 def _pragma(name: str, value: str | None) -> int | tuple[str, str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from migrator.connection.guard import open_guard
+from migrator.definitions import header
 from migrator.errors import DiskError, NotReadyError, OutcomeUnknownError
 from migrator.running import proof
 from migrator.running.inplace import GuardDesk
@@ -22,6 +24,7 @@ from migrator.safety.on_failure import as_failure, forget
 from migrator.safety.phases import Report, enter, note, report, uninterrupted
 from migrator.safety.saving import housekeep
 from migrator.storage.layout import like_database
+from migrator.storage.uris import database_uri
 from migrator.system.files import create_file, fsync_directory, sidecars
 
 
@@ -37,6 +40,7 @@ def create(ctx: Context, batch: Batch) -> Report:
     enter(ctx, "prepare", noted)
     with _nothing_on_failure(ctx):
         os.close(create_file(ctx.layout.new, like_database(ctx.layout)))
+        _set_header(ctx.layout.new, header.leading(batch.scripts))
         enter(ctx, "migrate", noted)
         if batch.transactional:
             _in_one_transaction(ctx, batch)
@@ -48,6 +52,19 @@ def create(ctx: Context, batch: Batch) -> Report:
             _place(ctx)
     housekeep(ctx, None)
     return report("created", [script.entry.identity for script in batch.scripts])
+
+
+def _set_header(path: Path, wanted: Mapping[str, str]) -> None:
+    """Make an empty database with these settings, which SQLite takes before its first table."""
+    if not wanted:
+        return
+    with contextlib.closing(sqlite3.connect(database_uri(path), uri=True)) as conn:
+        conn.isolation_level = None
+        for name, value in wanted.items():
+            conn.execute(f"PRAGMA {name} = '{value}'")
+        conn.execute("CREATE TABLE t (a)")
+        conn.execute("DROP TABLE t")
+        conn.execute("VACUUM")
 
 
 def _in_one_transaction(ctx: Context, batch: Batch) -> None:

@@ -23,6 +23,8 @@ from migrator.connection.recording import (
     real_in_transaction,
     settle,
 )
+from migrator.connection.restrictions import RefusedError, unset
+from migrator.definitions.header import Setting
 from migrator.model import Script
 from migrator.safety.context import Batch
 from migrator.storage.uris import database_uri
@@ -88,6 +90,7 @@ class CopyDesk:
             if real_in_transaction(conn):
                 sqlite3.Connection.commit(conn)
             settle(conn)
+            _make_asked(conn)
         finally:
             with contextlib.suppress(sqlite3.Error):
                 sqlite3.Connection.close(conn)
@@ -111,6 +114,31 @@ class CopyDesk:
         if self._temporary is not None:
             set_temporary_directory(conn.execute, self._temporary)
         return conn
+
+
+def _make_asked(conn: RecordingConnection) -> None:
+    """
+    See to it that what a migration set in the database's header is what it is.
+
+    SQLite has ignored it, since there were tables; `auto_vacuum` it takes with a VACUUM.
+
+    Raises:
+        RefusedError: It cannot be had.
+    """
+    if not conn.asked:
+        return
+    conn.row_factory, conn.text_factory = None, str
+
+    def unmet() -> list[tuple[Setting, object]]:
+        # A page size is not changed in WAL mode, as everybody who uses it knows.
+        asked = [made for made in conn.asked.values() if made.name != "page_size"]
+        now = [(made, conn.execute(f"PRAGMA {made.name}").fetchone()[0]) for made in asked]
+        return [(made, value) for made, value in now if not made.holds(value)]
+
+    if any(made.name == "auto_vacuum" for made, _ in unmet()):
+        conn.execute("VACUUM")
+    for made, now in unmet():
+        raise RefusedError(*unset(made, now))
 
 
 def copy_backup(backup: Path, work: Path, ownership: Ownership, journal_mode: str) -> None:

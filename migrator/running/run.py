@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from migrator.backups.catalog import Backup
+from migrator.definitions import header
 from migrator.definitions.transactions import refuse_unpaired
 from migrator.errors import NotReadyError, VerificationError
 from migrator.looking import plan
+from migrator.looking.look import reading
 from migrator.looking.place import check_missing
 from migrator.looking.survey import Survey, judge, say_plan, survey, way_back
 from migrator.model import Script
@@ -103,9 +105,26 @@ def prepare(ctx: Context, found: Survey) -> Batch:
         check_requires(scripts, keys)
     chosen = [script for script in scripts if script.entry.key in pending]
     refuse_unpaired(chosen)
+    _refuse_ignored(ctx, found, chosen)
     ctx.way = Batch(tuple(chosen), found.applied).way
     say_plan(ctx.emit, found, ctx.way)
     return Batch(load(ctx, chosen), found.applied)
+
+
+def _refuse_ignored(ctx: Context, found: Survey, scripts: Sequence[Script]) -> None:
+    """Refuse settings that SQLite would ignore: those of a new database are made first."""
+    if not header.has_settings(scripts):
+        return
+    path = ctx.layout.database
+    with reading(path) if found.sight.exists else contextlib.closing(_nothing()) as conn:
+        now = {name: str(conn.execute(f"PRAGMA {name}").fetchone()[0]) for name in header.NAMES}
+    if not found.sight.exists:
+        now.update(header.leading(scripts))
+    header.refuse_ignored(scripts, now)
+
+
+def _nothing() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:")
 
 
 def refuse_changed(ctx: Context, found: Survey, scripts: Sequence[Script]) -> None:

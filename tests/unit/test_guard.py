@@ -598,8 +598,8 @@ def test_what_would_end_atomicity_is_refused(guard: Guard, way: str, statement: 
     [
         "PRAGMA foreign_keys=ON",
         "PRAGMA synchronous=OFF",
-        "PRAGMA page_size=1024",
-        "PRAGMA auto_vacuum=FULL",
+        "PRAGMA page_size=4096",
+        "PRAGMA auto_vacuum=NONE",
         "PRAGMA wal_checkpoint(TRUNCATE)",
         "PRAGMA wal_checkpoint",
         "PRAGMA temp_store=MEMORY",
@@ -616,6 +616,18 @@ def test_what_has_no_effect_in_a_transaction_is_ignored(guard: Guard, statement:
 
     assert [tuple(r) for r in before] == [tuple(r) for r in guard.conn.execute(f"PRAGMA {name}")]
     assert guard.failure(None) is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["PRAGMA page_size=1024", "PRAGMA auto_vacuum=FULL", "PRAGMA encoding='UTF-16'"],
+)
+def test_what_sqlite_would_ignore_of_the_header_is_refused(guard: Guard, statement: str) -> None:
+    """A setting that the database does not take is no setting: the run fails."""
+    with pytest.raises(RefusedError, match="would ignore it"):
+        guard.conn.execute(statement)
+
+    assert guard.refused is not None
 
 
 @pytest.mark.parametrize(
