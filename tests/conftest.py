@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.files import make_database, write_migrations
 from tests.support.machine import unreachable_by_others
+from tests.support.processes import FORKED
 
 ROOT = Path(__file__).parents[1]
 """The repository, or the copy of its tests that an installed wheel is tested with."""
@@ -39,6 +40,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in tuple(os.environ):
         if name.startswith("MIGRATOR_") or name in {"PUID", "PGID"}:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def from_the_start() -> Iterator[None]:
+    """Have each run of a command be a process of its own from the start, as users have it."""
+    token = FORKED.set(False)
+    yield
+    FORKED.reset(token)
 
 
 @pytest.fixture

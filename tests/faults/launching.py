@@ -6,12 +6,9 @@ import contextlib
 import json
 import os
 import re
-import selectors
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +16,7 @@ from pathlib import Path
 
 from tests.faults.registry_scenes import REGISTRY
 from tests.faults.shim import Shim
+from tests.support.forking import Zygote
 from tests.support.logs import Event, parse_line
 from tests.support.processes import PACKAGES, clean_environment, without_coverage
 from tests.support.waiting import until
@@ -27,7 +25,6 @@ HUNG = 60.0
 """Seconds after which a run counts as hung; the program's own waits are set to far less."""
 _WAITS = ("--wait-timeout", "2", "--lock-timeout", "2", "--mount", "ignore")
 _TOOK = re.compile(r'"seconds": [0-9.e+-]+')
-_ZYGOTE = Path(__file__).with_name("zygote.py")
 _INLINE = Path(__file__).with_name("inline.py")
 
 
@@ -117,59 +114,20 @@ class Launcher:
     """
 
     def __init__(self, env: Mapping[str, str], packages: Path = PACKAGES) -> None:
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._process = subprocess.Popen(
-            [sys.executable, str(_ZYGOTE), str(theirs.fileno())],
-            env=_environment(env, packages),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(),),
-        )
-        theirs.close()
+        self._zygote = Zygote(_environment(env, packages))
 
     def run(self, words: Sequence[str]) -> Done:
         """Run what `arguments` returns to its end."""
-        pipes = [os.pipe(), os.pipe()]
         try:
-            ends = [write for _, write in pipes]
-            socket.send_fds(self._channel, [json.dumps(list(words)).encode()], ends)
-        finally:
-            for _, write in pipes:
-                os.close(write)
-        pid = int(self._channel.recv(32))
-        try:
-            out, err = _read([read for read, _ in pipes], pid)
-        finally:
-            code = int(self._channel.recv(32))
-            for read, _ in pipes:
-                os.close(read)
-        _wait_for_end(pid)
-        return Done(code, out, err)
+            forked = self._zygote.run(words, timeout=HUNG)
+        except subprocess.TimeoutExpired as error:
+            raise HungError((error.stderr or b"").decode()) from None
+        _wait_for_end(forked.pid)
+        return Done(forked.code, forked.stdout, forked.stderr)
 
     def close(self) -> None:
         """End the process that is forked."""
-        self._channel.close()
-        self._process.wait(10)
-
-
-def _read(pipes: Sequence[int], group: int) -> list[str]:
-    """Read both streams until nobody has them open; a run that takes too long is killed."""
-    texts = dict.fromkeys(pipes, b"")
-    deadline = time.monotonic() + HUNG
-    with selectors.DefaultSelector() as selector:
-        for pipe in pipes:
-            selector.register(pipe, selectors.EVENT_READ)
-        while selector.get_map():
-            ready = selector.select(deadline - time.monotonic())
-            if not ready:
-                os.killpg(group, signal.SIGKILL)
-                raise HungError(texts[pipes[1]].decode())
-            for key, _ in ready:
-                data = os.read(key.fd, 1 << 16)
-                texts[key.fd] += data
-                if not data:
-                    selector.unregister(key.fd)
-    return [text.decode() for text in texts.values()]
+        self._zygote.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from tests.support.processes import (
 )
 from tests.support.scene import SCHEMA, UP, Scene, wait_for_end
 
+pytestmark = pytest.mark.usefixtures("from_the_start")
+
 SHOW = """
 import ctypes, os, sys
 flag = ctypes.c_int(9)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
@@ -16,6 +17,7 @@ from typing import Any
 
 import migrator.errors
 from tests.support import logs
+from tests.support.forking import fits, zygote
 from tests.support.logs import Event
 from tests.support.waiting import until
 
@@ -166,9 +168,15 @@ def _run(
     check_log: bool,
 ) -> Result:
     began = time.monotonic()
+    words, environment = command(module, args), clean_environment(env)
+    if not prefix and stdin is None and _may_be_forked(words[2:], environment):
+        directory = os.fspath(cwd) if cwd is not None else os.getcwd()
+        own = zygote(clean_environment())
+        forked = own.run(words[2:], env=environment, cwd=directory, timeout=timeout)
+        return _result(words, forked.code, forked.stdout, forked.stderr, began, check_log)
     done = subprocess.run(
-        [*prefix, *command(module, args)],
-        env=clean_environment(env),
+        [*prefix, *words],
+        env=environment,
         cwd=cwd,
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
@@ -178,6 +186,28 @@ def _run(
         check=False,
     )
     return _result(done.args, done.returncode, done.stdout, done.stderr, began, check_log)
+
+
+_INTERPRETERS = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "COVERAGE_", "MALLOC_")
+"""Beginnings of variables that count when Python starts, and not for one that is forked."""
+
+
+FORKED: ContextVar[bool] = ContextVar("FORKED", default=True)
+"""Whether runs may be forked from a process that has imported the packages."""
+
+
+def _may_be_forked(words: Sequence[str], env: Mapping[str, str]) -> bool:
+    """
+    Say whether a run can be forked from a process that has imported the packages.
+
+    Not one that the interpreter's own variables are set for: they count when it starts.
+    Nor where a module's tests are about the start itself (`from_the_start`).
+    """
+    if not FORKED.get() or any(name.startswith("COVERAGE_") for name in env):
+        return False
+    usual = clean_environment()
+    names = {name for name in {*usual, *env} if name.startswith(_INTERPRETERS)}
+    return all(usual.get(name) == env.get(name) for name in names) and fits([words, env])
 
 
 def _result(
