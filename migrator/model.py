@@ -110,6 +110,8 @@ class Script:
     allow_row_loss: frozenset[str] = frozenset()
     sql_up: Section | None = None
     sql_down: Section | None = None
+    mark: Statement | None = None
+    """A comment that looks like the mark of another tool's section; what is below it would run."""
     up: Callable[..., Any] | None = None
     down: Callable[..., Any] | None = None
     check_before: Callable[..., Any] | None = None

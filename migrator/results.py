@@ -11,6 +11,7 @@ from typing import Any
 
 from migrator.backups import backup
 from migrator.backups.catalog import Backup
+from migrator.definitions.marks import refuse_marks
 from migrator.definitions.sources import DirectorySource
 from migrator.definitions.transactions import refuse_unpaired
 from migrator.errors import (
@@ -198,7 +199,10 @@ def _in_texts(host: Host, found: Survey) -> tuple[Problem, ...]:
     """Return what is wrong with the files' texts: the first that cannot be read, or the changed."""
     try:
         if isinstance(host.source, DirectorySource):
-            host.source.scripts()
+            pending = {entry.key for entry in found.pending}
+            scripts = [each for each in host.source.scripts() if each.entry.key in pending]
+            refuse_marks(scripts)
+            refuse_unpaired(scripts)
         return changed(found)
     except MisfitError as error:
         return (Problem(error.reason, str(error.data.get("version", "")), error.message),)
@@ -285,6 +289,7 @@ def _way(host: Host, found: Survey) -> str | None:
         return host.registry_way({entry.key for entry in found.pending})
     pending = {entry.key for entry in found.pending}
     scripts = [each for each in source.scripts() if each.entry.key in pending]
+    refuse_marks(scripts)
     refuse_unpaired(scripts)
     return "in-place" if all(script.transactional for script in scripts) else "copy"
 

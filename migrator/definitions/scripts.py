@@ -196,6 +196,7 @@ def _read_sql(script: Script, text: str) -> Script:
         allow_row_loss=parsed.allow_row_loss,
         sql_up=parsed.up,
         sql_down=parsed.down,
+        mark=parsed.mark,
     )
 
 

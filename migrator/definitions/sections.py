@@ -13,19 +13,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from migrator.definitions import sql
+from migrator.definitions import marks, sql
 from migrator.definitions.source import misfit
 from migrator.errors import MisfitError
 from migrator.model import Entry, Section, Statement
 
 _DIRECTIVE = re.compile(r"--+\s*migrate\s*:\s*(\S*)\s*(.*?)\s*", re.IGNORECASE | re.DOTALL)
-_FOREIGN = re.compile(
-    r"--+\s*(?:[+@!]\s*(?:goose|migrate|micrate|dbmate)\b.*"
-    r"|(?:migrate[\s_-]*|[+@!]\s*)?downs?(?:\s+migration)?\s*:?"
-    r"|liquibase\s+formatted\s+sql.*)\s*-*\s*",
-    re.IGNORECASE | re.DOTALL,
-)
-
 _NEVER_INSIDE = {
     "VACUUM": "up",
     "ATTACH": "remove",
@@ -50,6 +43,8 @@ class SqlFile:
     up: Section
     down: Section | None
     allow_row_loss: frozenset[str]
+    mark: Statement | None = None
+    """The mark of another tool's section, where there are none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +76,9 @@ def parse(entry: Entry, text: str) -> SqlFile:
     found = _Directives(entry)
     for comment in sql.line_comments(text):
         found.read(comment)
-    if found.foreign is not None and not found.marks:
-        raise _foreign(entry, found.foreign)
     sections = _sections(entry, text, found.marks)
-    return SqlFile(sections["up"], sections.get("down"), frozenset(found.losses))
+    mark = None if found.marks else marks.lower_mark(text, sections["up"].statements)
+    return SqlFile(sections["up"], sections.get("down"), frozenset(found.losses), mark)
 
 
 @dataclass(slots=True)
@@ -94,14 +88,11 @@ class _Directives:
     entry: Entry
     marks: list[_Mark] = field(default_factory=list)
     losses: set[str] = field(default_factory=set)
-    foreign: sql.Comment | None = None
 
     def read(self, comment: sql.Comment) -> None:
         """Take in one comment, which need not be a directive."""
         if (match := _DIRECTIVE.fullmatch(comment.text)) is not None:
             self._directive(comment, match[1].lower(), match[2])
-        elif comment.alone and self.foreign is None and _FOREIGN.fullmatch(comment.text):
-            self.foreign = comment
 
     def _directive(self, comment: sql.Comment, word: str, rest: str) -> None:
         if not comment.alone:
@@ -269,17 +260,6 @@ def _way_out(way_out: str, mark: _Mark) -> str:
         return "Remove it; the run keeps to one transaction and one database by itself."
     where = f"on line {mark.line}" if mark.end else "as the first line"
     return f"Write `{directive}` {where}, or move the statement into such a file of its own."
-
-
-def _foreign(entry: Entry, comment: sql.Comment) -> MisfitError:
-    return _bad(
-        entry,
-        comment.line,
-        f"{comment.text[:100]!r} looks like the mark of a section in another tool's format,"
-        " and what stands below it would be run as part of the upgrade.",
-        "Mark the sections with `-- migrate:up` and `-- migrate:down`,"
-        " or reword the comment if it marks none.",
-    )
 
 
 def _bad(entry: Entry, line: int, message: str, hint: str) -> MisfitError:

@@ -73,7 +73,7 @@ class UnterminatedError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Comment:
     """
-    One `--` comment outside of strings and block comments.
+    One comment outside of strings and other comments.
 
     `start` and `end` are offsets into the text, `line` counts from 1, and
     `alone` says that nothing but blanks stands before it on its line.
@@ -128,9 +128,14 @@ def split_lenient(text: str, first_line: int = 1) -> tuple[Statement, ...]:
 
 def line_comments(text: str) -> Iterator[Comment]:
     """Yield the `--` comments of a script in their order."""
+    return (comment for comment in comments(text) if comment.text.startswith("--"))
+
+
+def comments(text: str) -> Iterator[Comment]:
+    """Yield the comments of a script in their order, `--` and `/* */` alike."""
     line, seen = 1, 0
     for mark in _MARK.finditer(text):
-        if not mark[0].startswith("--"):
+        if not mark[0].startswith(("--", "/*")):
             continue
         line += text.count("\n", seen, mark.start())
         seen = mark.start()

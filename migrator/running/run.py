@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from migrator.backups.catalog import Backup
 from migrator.definitions import header
+from migrator.definitions.marks import refuse_marks
 from migrator.definitions.transactions import refuse_unpaired
 from migrator.errors import NotReadyError, VerificationError
 from migrator.looking import plan
@@ -104,6 +105,7 @@ def prepare(ctx: Context, found: Survey) -> Batch:
 
         check_requires(scripts, keys)
     chosen = [script for script in scripts if script.entry.key in pending]
+    refuse_marks(chosen)
     refuse_unpaired(chosen)
     _refuse_ignored(ctx, found, chosen)
     ctx.way = Batch(tuple(chosen), found.applied).way
