@@ -16,6 +16,7 @@ What can end a run, one class per outcome that an operator treats differently.
     │   ├── MissingFileError      78  an applied migration has no file (also a ValueError)
     │   └── MissingDownError      78  a migration has no `down` (also a ValueError)
     ├── MigrationFailedError      80  a migration failed
+    │   └── LocksLostError        80  a migration has taken SQLite's locks away
     ├── VerificationError         81  the verification failed
     ├── RestoreError              82  the restore failed; a person is needed
     ├── NotExecutableError       126  the application's command cannot be executed
@@ -154,6 +155,10 @@ class MigrationFailedError(MigratorError):
 
     exit_code = 80
     reason = "migration.failed"
+
+
+class LocksLostError(MigrationFailedError):
+    """A migration has taken away what SQLite relies on: its locks, its journal, or the file."""
 
 
 class VerificationError(MigratorError):

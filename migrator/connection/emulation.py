@@ -97,6 +97,7 @@ class EmulatingConnection(RecordingConnection):
     def rollback(self) -> None:
         """Undo what was done since the last commit of this migration."""
         if self._control is not True and real_in_transaction(self):
+            self._check_alive()
             self._leave(undo=True)
             if self._control is False:
                 self._enter()

@@ -19,6 +19,7 @@ from migrator.connection.guarded import GuardedConnection
 from migrator.connection.leftovers import Baseline
 from migrator.connection.recording import FailedStatement, Record, real_in_transaction
 from migrator.connection.restrictions import RefusedError
+from migrator.storage.sqlite_locks import Loss, SqliteLocks
 from migrator.storage.uris import database_uri
 
 __all__ = ["Guard", "GuardedConnection", "RefusedError", "open_guard"]
@@ -96,6 +97,26 @@ class Guard:
         with self.conn._as_engine():
             yield self.conn
 
+    def watch(self, locks: SqliteLocks | None) -> None:
+        """Have SQLite's locks looked at from now on: once they are lost, nothing is written."""
+        self.conn._locks = locks
+
+    def lost(self, *, decisive: bool = False) -> Loss | None:
+        """Return what SQLite relies on and has not any more; None where nothing is known lost."""
+        locks = self.conn._locks
+        return locks.look(decisive=decisive) if locks is not None else None
+
+    def regain(self) -> bool:
+        """Take the locks again, where a rollback then harms nobody."""
+        locks = self.conn._locks
+        return locks is not None and locks.regain()
+
+    def open_journal(self) -> None:
+        """Have SQLite make the journal of its transaction now, where the database has a page."""
+        if self.conn._execute("PRAGMA page_count")[0][0]:
+            version = self.conn._execute("PRAGMA user_version")[0][0]
+            self.conn._execute(f"PRAGMA user_version = {version}")
+
     def begin(self) -> None:
         """Begin the run's transaction, with the write lock."""
         self.conn._execute("BEGIN IMMEDIATE")
@@ -119,7 +140,7 @@ class Guard:
         Without a transaction, or once closed, nothing is left to be rolled back.
         """
         connection = self.conn
-        if connection not in _guarded:
+        if connection not in _guarded or connection._given_up:
             return
         connection.set_progress_handler(None, 0)
         connection._close_handles()
@@ -151,15 +172,15 @@ class Guard:
         that a migration has forked, nothing is done.
         """
         connection = self.conn
-        if connection._forked or self.ended or self._baseline is None:
+        if connection._forked or connection._given_up or self.ended or self._baseline is None:
             return
         connection._settle()
         connection._close_handles()
         connection._take_back(self._baseline)
 
     def close(self) -> None:
-        """Close the connection, in the process that opened it only."""
-        if os.getpid() != self._pid or self.conn not in _guarded:
+        """Close the connection, in the process that opened it only, and with SQLite's locks."""
+        if os.getpid() != self._pid or self.conn not in _guarded or self.conn._given_up:
             return
         # With a query unfinished, SQLite would keep the file, and its lock.
         self.conn._close_handles()

@@ -20,12 +20,14 @@ from migrator.connection.leftovers import Baseline, close_cursors, drop_temporar
 from migrator.connection.recording import FailedStatement, fold, real_in_transaction
 from migrator.connection.restrictions import RefusedError
 from migrator.definitions.header import setting
+from migrator.storage.sqlite_locks import SqliteLocks
 
 _ENABLE_FKEY, _RESET_DATABASE = 1002, 1009
 _OURS = (
     "The connection belongs to the run, which closes it and has made a backup already;"
     " leave that to it, or open a connection of your own to another file."
 )
+_ONLY_HERE = "Use the connection that a migration is given, and open the database in no other way."
 
 
 class GuardedConnection(EmulatingConnection):
@@ -47,6 +49,7 @@ class GuardedConnection(EmulatingConnection):
         self.ended_by: FailedStatement | None = None
         self._running = False
         self._forked = False
+        self._locks: SqliteLocks | None = None
         self._pending: RefusedError | None = None
         self._blobs: list[weakref.ref[sqlite3.Blob]] = []
         self._like_set = False
@@ -56,6 +59,9 @@ class GuardedConnection(EmulatingConnection):
 
     def _before(self, statement: str) -> None:
         self._pending = None
+        # Looked at before each statement, so that SQLite writes nothing without its locks.
+        if not self._engine and self._has_lost_locks():
+            raise self._end_of_run()
         super()._before(statement)
 
     def _before_vacuum(self) -> None:
@@ -102,7 +108,7 @@ class GuardedConnection(EmulatingConnection):
     ) -> int:
         if self._engine:
             return sqlite3.SQLITE_OK
-        if not real_in_transaction(self) or self._forked:
+        if not real_in_transaction(self) or self._forked or self._given_up:
             self._pending = self._pending or self._end_of_run()
             return sqlite3.SQLITE_DENY
         if action in restrictions.FREE:
@@ -136,14 +142,26 @@ class GuardedConnection(EmulatingConnection):
         return self._running and not real_in_transaction(self)
 
     def _check_alive(self) -> None:
-        if not self._engine and (self._forked or not real_in_transaction(self)):
+        if self._engine:
+            return
+        if self._forked or not real_in_transaction(self) or self._has_lost_locks():
             raise self._end_of_run()
+
+    def _has_lost_locks(self) -> bool:
+        return self._locks is not None and not self._forked and not self._locks.held()
+
+    @property
+    def _given_up(self) -> bool:
+        """Whether SQLite must write nothing more: not what was begun, and no rollback of it."""
+        return self._locks is not None and self._locks.gone
 
     def _end_of_run(self) -> RefusedError:
         """Return why nothing can be done on this connection any more."""
         if self._forked:
             message = "A process that a migration forked may not use the run's connection."
             return RefusedError(message, "Open a connection to another file there.")
+        if self._given_up:
+            return self._refusal("SQLite's locks on the database are lost.", _ONLY_HERE)
         if not self._running:
             return RefusedError("The run's transaction is not open.", _OURS)
         why = f": {self.ended_by.error}" if self.ended_by is not None else "."
@@ -152,7 +170,7 @@ class GuardedConnection(EmulatingConnection):
 
     def close(self) -> None:
         """Refuse to be closed by a migration; do nothing in a process that one has forked."""
-        if self._forked:
+        if self._forked or self._given_up:
             return
         if not self._engine:
             self._refuse_method("close")
@@ -196,7 +214,7 @@ class GuardedConnection(EmulatingConnection):
     # --- for the engine -----------------------------------------------------
 
     def _execute(self, statement: str) -> list[Any]:
-        if self._forked:
+        if self._forked or self._given_up:
             raise self._end_of_run()
         return super()._execute(statement)
 

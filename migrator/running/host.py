@@ -19,6 +19,7 @@ from migrator.errors import (
     DamagedError,
     DiskError,
     InterruptedRunError,
+    LocksLostError,
     MigrationFailedError,
     MigratorError,
     MisfitError,
@@ -144,6 +145,10 @@ class Host:
         """Turn the end of a worker into a result or the error that ends the run."""
         if ending.crash is not None:
             raise _bug(ending.crash)
+        if isinstance(ending.error, LocksLostError) and ending.signum is None:
+            from migrator.running.loss import conclude_loss
+
+            raise conclude_loss(self.emit, ending.error, lambda action: self._work(action, lock))
         if ending.error is not None and ending.signum is None:
             raise ending.error
         if ending.result is not None:

@@ -13,6 +13,7 @@ from migrator.model import Script
 from migrator.report.failures import is_busy, of_sqlite
 from migrator.safety.context import Context
 from migrator.safety.live import in_use
+from migrator.safety.lost_locks import require_locks
 
 
 class GuardDesk:
@@ -69,9 +70,11 @@ def commit(ctx: Context, guard: Guard) -> None:
     Commit the run's transaction; readers may hold it up within the budget.
 
     Raises:
+        LocksLostError: SQLite has lost its locks; nothing was written.
         NotReadyError: A reader kept its lock; the transaction is still open.
     """
     while True:
+        require_locks(ctx, decisive=True)
         try:
             guard.commit()
         except sqlite3.Error as error:

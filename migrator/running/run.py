@@ -29,6 +29,7 @@ from migrator.running.inplace import GuardDesk, begin, commit
 from migrator.running.steps import run_batch
 from migrator.safety.context import Batch, Context
 from migrator.safety.live import STOP_IT, Live, open_live, open_plain
+from migrator.safety.lost_locks import require_locks, watch
 from migrator.safety.on_failure import explained, restored_on_failure, undone_on_failure
 from migrator.safety.phases import Report, enter, note, report, uninterrupted
 from migrator.safety.recovery import settle
@@ -184,6 +185,8 @@ def _in_place(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
         enter(ctx, "migrate", note(ctx, batch, reason, saved))
         if alone:
             begin(ctx, live.guard)
+        live.guard.open_journal()
+        watch(ctx, live)
         began = time.monotonic()
         with live.guard.engine():
             known = proof.before(ctx, live.conn, saved.path)
@@ -212,10 +215,12 @@ def _on_copy(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
     saved = save(ctx, batch, live, reason)
     with undone_on_failure(ctx, live, saved):
         enter(ctx, "migrate", note(ctx, batch, reason, saved))
+        watch(ctx, live)
         wanted = _migrate_copy(ctx, batch, saved)
         noted = note(ctx, batch, reason, saved, wanted_journal_mode=wanted)
         enter(ctx, "publish", noted)
         with uninterrupted():
+            require_locks(ctx, decisive=True)
             _publish(ctx, live, wanted)
     with restored_on_failure(ctx, live, saved):
         with live.guard.engine():

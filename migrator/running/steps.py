@@ -41,6 +41,7 @@ from migrator.report.failures import (
 )
 from migrator.running import effect
 from migrator.safety.context import Batch, Context
+from migrator.safety.lost_locks import raise_loss, require_locks
 
 _CUT = 500
 
@@ -144,9 +145,12 @@ def _perform(
             if not batch.down:
                 _check(desk, script, script.check_after, "check_after", conn)
             _end_if_forked(pid, None)
+            # Before anything more is written: taking the connection back may roll back.
+            require_locks(ctx, script)
         _raise_hidden(desk)
     except BaseException as error:
         _end_if_forked(pid, error)
+        raise_loss(ctx, script, error)
         if isinstance(error, VerificationError) or (
             ctx.inline and isinstance(error, KeyboardInterrupt)
         ):

@@ -8,6 +8,7 @@ from migrator.definitions.sources import Source
 from migrator.looking.history import History
 from migrator.model import Applied, Emit, Script, Settings
 from migrator.storage.layout import Layout
+from migrator.storage.sqlite_locks import SqliteLocks
 from migrator.system.deadline import Deadline
 from migrator.system.surroundings import Rooms
 
@@ -22,6 +23,8 @@ class Context:
     any other descriptor of it would drop the locks of the caller's own
     connections. `began` becomes true with the first migration, `down` or
     restore, `suspect` with one that may have misled SQLite's own checks.
+    `locks` are SQLite's on the live database, while other people's code can
+    take them away.
     """
 
     settings: Settings
@@ -35,6 +38,7 @@ class Context:
     suspect: bool = False
     phase: str = ""
     way: str = "in-place"
+    locks: SqliteLocks | None = None
     history: History = field(init=False)
     rooms: Rooms = field(init=False)
 

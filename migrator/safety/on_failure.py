@@ -17,6 +17,7 @@ from migrator.safety.context import Context
 from migrator.safety.intent import found_now, noted
 from migrator.safety.litter import remove_litter, remove_work_files
 from migrator.safety.live import Live
+from migrator.safety.lost_locks import undoable
 from migrator.safety.phases import doing_in
 from migrator.safety.writeback import keep_failed, write_back
 from migrator.storage import state
@@ -44,7 +45,7 @@ def undone_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[None]
     try:
         yield
     except BaseException as error:
-        failure = as_failure(ctx, error)
+        failure = undoable(ctx, live, as_failure(ctx, error))
         try:
             undone = _undo(ctx, live, saved, failure)
         except (sqlite3.Error, OSError) as second:

@@ -47,7 +47,8 @@ class LiveFile:
     def close(self) -> None:
         """Close it; only after SQLite has closed the database in this process."""
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            with suppress(OSError):  # a migration may have closed it
+                os.close(self.descriptor)
             self.descriptor = -1
 
     def __enter__(self) -> Self:

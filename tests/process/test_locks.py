@@ -1,0 +1,161 @@
+"""A migration takes SQLite's locks away: it is noticed, whatever another process does then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import aside
+from tests.support.digest import logical_digest
+from tests.support.files import opened, rows
+from tests.support.processes import Result
+from tests.support.scene import Scene
+
+HEAD = """
+import ctypes, os, sqlite3, subprocess, sys
+
+path = os.environ["DATABASE"]
+folder, name = os.path.split(path)
+libc = ctypes.CDLL(None)
+
+def descriptors(path):
+    wanted = os.stat(path)
+    for number in range(3, 256):
+        try:
+            if os.path.samestat(os.fstat(number), wanted):
+                yield number
+        except OSError:
+            pass
+
+def other(script):
+    subprocess.run([sys.executable, "-c", script, path], check=True)
+
+def second_library(path):
+    # From a copy of the file: with a memory of locks of its own.
+    with open("/proc/self/maps") as maps:
+        found = {line.split()[-1] for line in maps if "sqlite3" in line.split()[-1]}
+    (library,) = [each for each in found if ".cpython" not in each] or found
+    copy = os.path.join(os.path.dirname(folder), "second.so")
+    subprocess.run(["cp", "-L", library, copy], check=True)
+    return ctypes.CDLL(copy)
+
+def change(conn):
+    conn.execute("PRAGMA cache_size = 1")
+    conn.execute("CREATE TABLE made (id INTEGER)")
+    conn.execute("UPDATE items SET name = upper(name)")
+"""
+
+DROPS = {
+    "libc": (
+        "for each in (path, path + '-shm'):\n"
+        "    if os.path.exists(each): libc.close(libc.open(each.encode(), 0))"
+    ),
+    "another SQLite library": (
+        "second = second_library(path)\n"
+        "handle = ctypes.c_void_p()\n"
+        "second.sqlite3_open(path.encode(), ctypes.byref(handle))\n"
+        "second.sqlite3_exec(handle, b'SELECT count(*) FROM items', None, None, None)\n"
+        "second.sqlite3_close(handle)"
+    ),
+    "SQLite's own descriptor": "[libc.close(number) for number in descriptors(path)]",
+    "another file in its descriptor's place": (
+        "for number in descriptors(path): libc.close(number)\n"
+        "kept = [os.open('/dev/zero', os.O_RDWR) for _ in range(64)]"
+    ),
+}
+CONNECT = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=5); "
+OTHERS = {
+    "does nothing": "",
+    "reads": CONNECT + "c.execute('SELECT count(*) FROM items').fetchall(); c.close()",
+    "writes": CONNECT
+    + "c.executemany('INSERT INTO items (name) VALUES (?)', [('APP' * 50,)] * 300);"
+    + " c.commit(); c.close()",
+}
+WAYS = {"in-place": "", "copy": "transactional = False\n"}
+
+
+def indented(code: str) -> str:
+    """Return lines as the body of a function."""
+    return "".join(f"    {line}\n" for line in code.splitlines())
+
+
+def migration(drop: str, then: str = "", *, way: str = "in-place", after: str = "") -> str:
+    """Return a migration that changes something, takes the locks away, and goes on."""
+    more = 'conn.execute("INSERT INTO made VALUES (1)")'
+    body = f"change(conn)\n{drop}\nother({then!r})\n{more}"
+    return f"{HEAD}{WAYS[way]}\ndef up(conn):\n{indented(body)}{after}"
+
+
+def scene_of(tmp_path: Path, text: str, *, mode: str = "delete") -> Scene:
+    """Make a database of some hundred pages with one migration."""
+    scene = Scene.make(tmp_path, {"001_does.py": text}, wal=mode == "wal")
+    with opened(scene.database) as conn:
+        conn.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 4 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
+            " INSERT INTO items (name) SELECT 'name ' || i || hex(zeroblob(50)) FROM n"
+        )
+    scene.before = logical_digest(scene.database)
+    return scene
+
+
+def start(scene: Scene, *args: str) -> Result:
+    """Start the entrypoint with an application that would leave a file."""
+    started = ("--", "touch", str(scene.directory / "started"))
+    return scene.run(*args, *started, env={"DATABASE": str(scene.database)})
+
+
+def assert_lost(scene: Scene, result: Result, then: str, *, in_use: str = "wait") -> None:
+    """Assert what a run without its locks comes to, by what another process did meanwhile."""
+    assert not (scene.directory / "started").exists(), result.stderr
+    assert rows(scene.database, "PRAGMA integrity_check") == [("ok",)]
+    written = then == "writes"
+    if written:
+        query = "SELECT count(*) FROM items WHERE name LIKE 'APPAPP%'"
+        assert rows(scene.database, query) == [(300,)]
+        with opened(scene.database) as conn:
+            conn.execute("DELETE FROM items WHERE name LIKE 'APPAPP%'")
+    if written and in_use == "wait":
+        end = result.finished
+        assert (result.code, end["reason"]) == (82, "lock.lost"), result.stderr
+        assert "001_does.py" in end["error"]
+        assert "holds what another process has written" in end["error"]
+        (saved,) = aside.backups(scene.database)
+        assert saved["path"] in end["error"]
+        assert saved["name"] in end["hint"]
+        scene.assert_as_before("001")
+        return
+    end = scene.assert_failed(result, 80, "001")
+    assert (end["reason"], end["outcome"]) == ("lock.lost", "failed_restored")
+    assert "001_does.py" in end["error"]
+    assert "another process could write in the middle" in end["error"]
+    assert result.one("migration.failed")["version"] == "001"
+    identical = True if in_use == "wait" else None
+    assert result.one("restore.finished")["identical"] is identical
+
+
+@pytest.mark.parametrize("then", OTHERS)
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_lost_lock_is_a_failed_run(tmp_path, way, mode, then):
+    """Nothing of the run stays, and nothing that another process has written is overwritten."""
+    code = migration(DROPS["libc"], OTHERS[then], way=way)
+    scene = scene_of(tmp_path, code, mode=mode)
+    assert_lost(scene, start(scene), then)
+
+
+@pytest.mark.parametrize("then", OTHERS)
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_a_lost_lock_beside_others(tmp_path, mode, then):
+    """With `--in-use allow` as well; what others have written is nobody's business there."""
+    scene = scene_of(tmp_path, migration(DROPS["libc"], OTHERS[then]), mode=mode)
+    assert_lost(scene, start(scene, "--in-use", "allow"), then, in_use="allow")
+
+
+@pytest.mark.parametrize("then", ["does nothing", "writes"])
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize("drop", [kind for kind in DROPS if kind != "libc"])
+def test_in_whatever_way_the_locks_were_lost(tmp_path, drop, mode, then):
+    """What decides is whether they are held, not how a descriptor was opened and closed."""
+    scene = scene_of(tmp_path, migration(DROPS[drop], OTHERS[then]), mode=mode)
+    assert_lost(scene, start(scene), then)
