@@ -32,6 +32,7 @@ from migrator.model import Applied, Problem
 from migrator.report.failures import of_system
 from migrator.report.hints import command
 from migrator.running.host import Host
+from migrator.storage import state
 from migrator.system.access import denied
 from migrator.tables import aligned, size
 from migrator.terminal import printable
@@ -191,6 +192,11 @@ def _problems(host: Host, found: Survey) -> list[Problem]:
         problems.append(Problem("needs_recovery", "", message))
     if found.sight.unfinished and not found.sight.running:
         message = "A run was interrupted; the next start settles it."
+        if found.sight.unfinished.phase in state.RESTORING:
+            message = (
+                "A restore was interrupted; the next start finishes it, if nobody has written to"
+                " the database since, and is refused otherwise."
+            )
         problems.append(Problem("interrupted", "", message))
     return problems
 

@@ -372,6 +372,28 @@ def test_after_an_interrupted_restore_that_cannot_be_finished(one_place):
     assert_succeeded(one_place.start(), "migrated", 2)
 
 
+@pytest.mark.parametrize("which", [0, 1], ids=["keep", "restore"])
+def test_after_an_interrupted_restore_that_somebody_has_written_over(place, which):
+    """Both commands that are named work as they were printed, and the next start goes on from there."""
+    newest = max((place.root / "kept here").glob("*.db"))
+    note = {
+        "run_id": "0123456789abcdef",
+        "phase": "restore",
+        "since": "2026-01-01T00:00:00Z",
+        "reason": "restore",
+        "database": str(place.database),
+        "backup": newest.name,
+        "format": 1,
+    }
+    (Path(f"{place.database}.migrator") / "state.json").write_text(json.dumps(note))
+    end = assert_failed(place.start(), 82, "restore.superseded", "restore_failed")
+    said = place.type(commands(end["hint"])[which])
+    assert_succeeded(said, *(("up_to_date",), ("migrated", 1))[which])
+    assert history(place.database) == (["001", "002"], ["001"])[which]
+    assert place.start().code == 0
+    assert history(place.database) == ["001", "002"]
+
+
 @contextmanager
 def planted(directory: Path) -> Iterator[dict[str, str]]:
     """Return variables with which the check after the commit fails."""
