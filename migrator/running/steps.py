@@ -145,7 +145,6 @@ def _perform(
             if not batch.down:
                 _check(desk, script, script.check_after, "check_after", conn)
             _end_if_forked(pid, None)
-            # Before anything more is written: taking the connection back may roll back.
             require_locks(ctx, script)
         _raise_hidden(desk)
     except BaseException as error:

@@ -99,19 +99,32 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         if _watch.pid == os.getpid() and not _watch.allowing and _is_watched(arguments[0]):
             raise RefusedOpenError(_OPENED.format(arguments[0]))
     elif event in _MOVING:
-        for path in arguments[:2] if _watch.foreign else ():
-            if _is_watched(path):
+        for path, beside in _moved(arguments) if _watch.foreign else ():
+            if _is_watched(path, beside):
                 raise RefusedOpenError(_MOVED.format(path))
     elif event == "sqlite3.connect" and _leads_to(arguments[0], _watch.unconnectable):
         _watch.tried_to_connect = True
         raise RefusedOpenError(_CONNECTED.format(arguments[0]))
 
 
-def _is_watched(path: Any) -> bool:
-    if not isinstance(path, str | bytes):
+def _moved(arguments: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
+    """Yield each path of such an event, with the directory's descriptor that it is relative to."""
+    numbers = [each if isinstance(each, int) else -1 for each in arguments[1:]]
+    if len(arguments) > 1 and not isinstance(arguments[1], int):
+        yield arguments[0], numbers[1] if len(numbers) > 1 else -1
+        yield arguments[1], numbers[-1]
+    else:
+        yield arguments[0], numbers[-1] if numbers else -1
+
+
+def _is_watched(path: Any, beside: int = -1) -> bool:
+    """Tell whether a path, perhaps relative to a directory's descriptor, is a file of SQLite's."""
+    if not isinstance(path, str | bytes | os.PathLike):
         return False
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, TypeError):
         text = os.fsdecode(path)
+        if beside >= 0 and not os.path.isabs(text):
+            text = os.path.join(f"/proc/self/fd/{beside}", text)
         if os.path.basename(text) in _watch.names or os.path.islink(text):
             return os.path.realpath(text) in _watch.files
     return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from tests.support import aside
 from tests.support.digest import logical_digest
 from tests.support.files import opened, rows
-from tests.support.processes import Result
+from tests.support.processes import Result, clean_environment
 from tests.support.scene import Scene
 
 HEAD = """
@@ -159,3 +161,102 @@ def test_in_whatever_way_the_locks_were_lost(tmp_path, drop, mode, then):
     """What decides is whether they are held, not how a descriptor was opened and closed."""
     scene = scene_of(tmp_path, migration(DROPS[drop], OTHERS[then]), mode=mode)
     assert_lost(scene, start(scene), then)
+
+
+JOURNALS = {
+    "removed": "libc.unlink((path + suffix).encode())",
+    "renamed": "libc.rename((path + suffix).encode(), (path + '.mine').encode())",
+}
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("delete", "-journal"), ("wal", "-wal")])
+@pytest.mark.parametrize("how", JOURNALS)
+def test_a_lost_journal_is_a_failed_run(tmp_path, how, mode, suffix):
+    """SQLite rolls back while it can; after a crash nobody could."""
+    scene = scene_of(tmp_path, migration(f"suffix = {suffix!r}\n{JOURNALS[how]}"), mode=mode)
+    end = scene.assert_failed(start(scene), 80, "001")
+    assert end["reason"] == "journal.lost"
+    assert f"app.db{suffix}" in end["error"]
+    assert rows(scene.database, "PRAGMA integrity_check") == [("ok",)]
+    assert not (scene.directory / "started").exists()
+
+
+@pytest.mark.parametrize("then", ["", "libc.rename((path + '.mine').encode(), path.encode())"])
+def test_a_replaced_database_is_put_back(tmp_path, then):
+    """What a migration puts in the database's place under SQLite never stays there."""
+    code = f"open(path + '.mine', 'w').write('no database')\nlibc.unlink(path.encode())\n{then}"
+    scene = scene_of(tmp_path, migration(code))
+    result = start(scene)
+    end = scene.assert_failed(result, 80, "001")
+    assert end["reason"] == "database.replaced"
+    put_back = result.one("restore.finished")
+    assert (put_back["method"], put_back["identical"]) == ("backup", True)
+
+
+API = """
+import os, sqlite3, sys
+import migrator
+from migrator.errors import MigratorError
+
+runner = migrator.MigrationRunner(sys.argv[1], sys.argv[2], in_use=sys.argv[3], wait_timeout=3)
+try:
+    runner.run_pending_migrations(verbose=False)
+except MigratorError as error:
+    print(error.exit_code, error.reason)
+conn = sqlite3.connect(sys.argv[1], timeout=1)
+conn.execute("INSERT INTO items (name) VALUES ('after')")
+conn.rollback()
+print(conn.execute("SELECT count(*) FROM items WHERE name LIKE 'APPAPP%'").fetchone()[0])
+"""
+
+
+@pytest.mark.parametrize("then", OTHERS)
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_a_lost_lock_in_the_process_of_the_caller(tmp_path, mode, then):
+    """The API takes the locks back before SQLite rolls back, and the caller goes on with it."""
+    scene = scene_of(tmp_path, migration(DROPS["libc"], OTHERS[then]), mode=mode)
+    words = [sys.executable, "-c", API, scene.database, scene.migrations, "allow"]
+    env = clean_environment({"DATABASE": str(scene.database)})
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+    written = 300 if then == "writes" else 0
+    if mode == "wal" and then in ("reads", "writes"):
+        # That one has removed the `-wal` at its end: SQLite here has none that counts.
+        assert done.stdout == "82 lock.lost\n", done.stderr
+        assert "Restart the application" in done.stderr
+    else:
+        assert done.stdout == f"80 lock.lost\n{written}\n", done.stderr
+    query = "SELECT count(*) FROM items WHERE name LIKE 'APPAPP%'"
+    assert rows(scene.database, query) == [(written,)]
+    assert rows(scene.database, "PRAGMA integrity_check") == [("ok",)]
+    with opened(scene.database) as conn:
+        conn.execute("DELETE FROM items WHERE name LIKE 'APPAPP%'")
+    scene.assert_as_before("001")
+
+
+REFUSED = {
+    "a path object": "import io, pathlib; io.FileIO(pathlib.Path(path)).close()",
+    "bytes": "os.close(os.open(os.fsencode(path), os.O_RDONLY))",
+    "unlink in a directory": "os.unlink(name, dir_fd=os.open(folder, os.O_RDONLY))",
+    "rename in a directory": (
+        "there = os.open(folder, os.O_RDONLY)\n"
+        "os.rename(name, 'mine', src_dir_fd=there, dst_dir_fd=there)"
+    ),
+    "the journal in a directory": (
+        "os.unlink(name + '-journal', dir_fd=os.open(folder, os.O_RDONLY))"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", REFUSED)
+def test_what_python_does_to_the_file_is_refused_before_it_is_done(tmp_path, how):
+    """By whatever kind of name; the run fails with the database as before."""
+    scene = scene_of(tmp_path, migration(REFUSED[how]))
+    end = scene.assert_failed(start(scene), 80, "001")
+    assert "is open in SQLite here" in end["error"]
+
+
+def test_what_is_opened_by_a_descriptor_of_its_directory_is_looked_at(tmp_path):
+    """Python does not tell of the directory, so that only the look finds it."""
+    drop = "os.close(os.open(name, os.O_RDONLY, dir_fd=os.open(folder, os.O_RDONLY)))"
+    scene = scene_of(tmp_path, migration(drop, OTHERS["writes"]))
+    assert_lost(scene, start(scene), "writes")
