@@ -13,14 +13,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from migrator.errors import NoPermissionError
+from migrator.backups.entries import Entry, named
+from migrator.errors import MigratorError, NoPermissionError
+from migrator.storage.layout import Layout
 from migrator.system.files import open_directory, realpath, sidecars
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -67,15 +68,58 @@ def hand_over(
 def _give_backups(database: Path, backup_dir: Path, heir: _Heir) -> None:
     """Give what is ours in the backup directory; other databases' backups stay whose they are."""
     inside = backup_dir / "x"
-    ours = re.compile(rf"\.?{re.escape(database.name)}-\d+.*")
     with _opened(inside, None, heir) as directory:
         if directory is None:
             return
         resolved = realpath(backup_dir)
         _give_directory(directory, resolved, heir)
-        for name in sorted(os.listdir(directory)):
-            if ours.fullmatch(name):
+        strange = [
+            each
+            for each in named(database.name, os.listdir(directory))
+            if _owner(directory, each.name) not in (None, heir.uid)
+        ]
+        if strange:
+            for name in _ours(Layout(database, resolved), directory, strange):
                 _give_file(directory, name, resolved, heir)
+
+
+def _ours(layout: Layout, directory: int, found: Sequence[Entry]) -> list[str]:
+    """
+    Return those of the names in a backup directory that are this database's.
+
+    Of a finished backup its facts say so, of one that is being made its reservation;
+    nothing is given where nobody can tell, as where the database's own id is unreadable.
+    """
+    from migrator.backups.catalog import read_facts
+    from migrator.backups.catalog import read_id as read_noted
+    from migrator.backups.identity import read as read_id
+    from migrator.backups.whose import is_beside, of_this
+
+    pairs = {each.backup for each in found if each.finished}
+    read = (read_facts(Path(f"{name}.json"), strict=False, directory=directory) for name in pairs)
+    backups = [each for each in read if each is not None]
+    try:
+        ours = {each.name for each in of_this(layout, backups)}
+        own, beside = read_id(layout), is_beside(layout)
+    except MigratorError:
+        return []
+
+    def is_begun_by_us(entry: Entry) -> bool:
+        noted = read_noted(Path(f".{entry.backup}.json.partial"), directory)
+        return noted == own if noted is not None else beside
+
+    return [
+        each.name
+        for each in found
+        if (each.backup in ours if each.finished else is_begun_by_us(each))
+    ]
+
+
+def _owner(directory: int, name: str) -> int | None:
+    """Return whose a file is, None where there is none any more."""
+    with contextlib.suppress(OSError):
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_uid
+    return None
 
 
 def _give_tree(parent: int, name: str, path: Path, heir: _Heir, depth: int) -> None:

@@ -112,13 +112,20 @@ def backups(host: Host, *, as_json: bool) -> Answer:
     facts = [_backup(each) for each in found]
     if as_json:
         return _json(facts), 0
+    beside = _others(host, len(found))
     if not facts:
-        return f"There is no backup in {printable(str(host.layout.backup_dir))}.", 0
+        return f"There is no backup in {printable(str(host.layout.backup_dir))}.{beside}", 0
     rows = [
         (each.name, each.created_at, size(each.bytes), each.version or "-", each.reason)
         for each in found
     ]
-    return aligned(("BACKUP", "CREATED", "SIZE", "VERSION", "REASON"), rows), 0
+    return aligned(("BACKUP", "CREATED", "SIZE", "VERSION", "REASON"), rows) + beside, 0
+
+
+def _others(host: Host, ours: int) -> str:
+    """Say how many backups of other databases of this file name lie in the same directory."""
+    count = len(backup.readable_backups(host.layout)) - ours
+    return f"\n{count} more there are of other databases of this name." if count else ""
 
 
 def verify_(host: Host) -> Answer:
@@ -309,6 +316,8 @@ def _backup(each: Backup) -> dict[str, Any]:
         "sha256": each.sha256,
         "version": each.version,
         "reason": each.reason,
+        "app_version": each.app_version,
+        "id": each.id,
     }
 
 

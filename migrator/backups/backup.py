@@ -19,17 +19,17 @@ from migrator._version import __version__
 from migrator.backups.catalog import (
     MADE_BY_RUNS,
     Backup,
-    find,
     highest_counter,
     known_backups,
     list_backups,
-    newest,
-    relative_path,
+    readable_backups,
     verify_backup,
 )
+from migrator.backups.finding import find, newest
 from migrator.backups.retention import clean, drop_oldest, make_room, prune, remove_backup
 from migrator.backups.slot import Slot, cannot_write, writing
 from migrator.backups.space import check_space, demand_room, space_needed
+from migrator.backups.whose import relative_path, take
 from migrator.errors import BackupError, DamagedError, MigratorError
 from migrator.report.failures import of_sqlite, of_system, primary_code
 from migrator.storage.copying import (
@@ -41,6 +41,7 @@ from migrator.storage.copying import (
     same_pages,
 )
 from migrator.storage.layout import like_database, make_backup_dir
+from migrator.storage.volume import place_of
 from migrator.system.files import open_regular, write_atomic
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ __all__ = [
     "make_room",
     "newest",
     "prune",
+    "readable_backups",
     "remove_backup",
     "reuse",
     "same_state",
@@ -150,7 +152,9 @@ class _Job:
         with writing(self.layout.backup_dir):
             ownership = like_database(self.layout)
             make_backup_dir(self.layout, ownership)
-            slot = Slot.reserve(self.layout, ownership)
+        own = _identified(self.layout)
+        with writing(self.layout.backup_dir):
+            slot = Slot.reserve(self.layout, ownership, own)
         try:
             return self._fill(slot, ownership)
         except sqlite3.Error as error:
@@ -243,6 +247,8 @@ class _Job:
             database=str(self.layout.database),
             relative=relative_path(self.layout),
             program=__version__,
+            id=slot.database,
+            volume=place_of(self.layout.database.parent),
         )
 
 
@@ -274,6 +280,20 @@ class _Report:
     def _send(self, event: str, message: str, size: int, **more: Any) -> None:
         seconds = round(time.monotonic() - self.began, 3)
         self.emit(event, message, path=str(self.path), bytes=size, seconds=seconds, **more)
+
+
+def _identified(layout: Layout) -> str:
+    """
+    Return the database's id, which it gets with its first backup.
+
+    Raises:
+        MigratorError: It cannot be read.
+        BackupError: It cannot be written.
+    """
+    try:
+        return take(layout, like_database(layout), readable_backups(layout))
+    except OSError as error:
+        raise cannot_write(error.errno, layout.identity, "id of the database") from error
 
 
 # -- backups of the same state --------------------------------------------------------
@@ -330,6 +350,7 @@ def reuse(layout: Layout, backup: Backup, facts: Facts, emit: Emit) -> Backup:
     """
     newest_of_all = known_backups(layout)[:1] == [backup]
     in_place = newest_of_all and backup.reason in MADE_BY_RUNS
+    _identified(layout)
     if facts.reason in MADE_BY_RUNS and not in_place:
         counter = highest_counter(layout) + 1
         backup = replace(backup, counter=counter, reason=facts.reason)

@@ -10,31 +10,50 @@ The order in which these become the pair makes every crash tell what it left
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import re
 import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from migrator.errors import MisfitError, UsageError
+from migrator.backups import whose
+from migrator.backups.entries import entries, facts_path, is_regular, names, partial_path
+from migrator.backups.identity import is_id
+from migrator.backups.identity import read as id_of
+from migrator.errors import MigratorError, MisfitError
 from migrator.model import Applied
 from migrator.storage.copying import UncheckableError, check_structure, digest_file
 from migrator.storage.state import JOURNAL_MODES
-from migrator.system.files import open_regular, realpath, refusal
+from migrator.system.files import open_regular, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from pathlib import Path
 
     from migrator.storage.layout import Layout
+
+__all__ = [
+    "FORMAT",
+    "MADE_BY_RUNS",
+    "Backup",
+    "all_backups",
+    "facts_path",
+    "highest_counter",
+    "known_backups",
+    "list_backups",
+    "names",
+    "partial_path",
+    "read_backups",
+    "read_facts",
+    "read_id",
+    "readable_backups",
+    "removable_backups",
+    "verify_backup",
+]
 
 FORMAT: Final = 1
 MADE_BY_RUNS: Final = ("up", "down")
 _LARGEST = 16 << 20
-_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +67,12 @@ class Backup:
             a later run found the database in this very state again.
         created_at: ISO 8601 in UTC, for people only.
         version: The highest version applied in it, None where there is none.
-        reason: What made it: `up`, `down` or `restore`.
+        reason: What made it: `up`, `down` or `restore`; `manual` and `start` are known.
         journal_mode: The database's own, which a restore gives back.
         relative: The database's path as seen from the backup directory.
+        id: The database's id; None where it was made before there was one.
+        volume: Where the database's directory lay (`migrator.storage.volume`).
+        app_version: The application's version, where it was told.
     """
 
     path: Path
@@ -66,6 +88,9 @@ class Backup:
     database: str
     relative: str
     program: str
+    id: str | None = None
+    volume: str | None = None
+    app_version: str | None = None
 
     @property
     def name(self) -> str:
@@ -106,26 +131,14 @@ class Backup:
             "database": self.database,
             "relative": self.relative,
             "program": self.program,
+            "id": self.id,
+            "volume": self.volume,
+            "app_version": self.app_version,
         }
 
     def encoded(self) -> bytearray:
         """Return the facts as they stand in the file."""
         return bytearray(json.dumps(self.facts(), indent=1) + "\n", "ascii")
-
-
-def facts_path(path: Path) -> Path:
-    """Name the file that holds the facts of a backup."""
-    return path.with_name(path.name + ".json")
-
-
-def partial_path(path: Path) -> Path:
-    """Name a file while it is unfinished."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def relative_path(layout: Layout) -> str:
-    """Say where the database lies as seen from the backup directory."""
-    return os.path.relpath(layout.database, layout.backup_dir)
 
 
 # -- reading --------------------------------------------------------------------------
@@ -139,79 +152,109 @@ def list_backups(layout: Layout) -> list[Backup]:
         MisfitError: A later version of this program wrote one.
         MigratorError: The directory cannot be read, and why.
     """
-    try:
-        return [backup for backup in _all(layout, strict=True) if belongs(layout, backup)]
-    except OSError as error:
-        raise refusal(error, layout.backup_dir, "listing the backups in") from error
+    return whose.of_this(layout, all_backups(layout))
 
 
 def known_backups(layout: Layout) -> list[Backup]:
     """List the same for housekeeping: what cannot be read or understood is passed over."""
-    with suppress(OSError):
-        return [backup for backup in _all(layout, strict=False) if belongs(layout, backup)]
+    with suppress(MigratorError):
+        return whose.of_this(layout, readable_backups(layout))
     return []
 
 
-def belongs(layout: Layout, backup: Backup) -> bool:
+def removable_backups(layout: Layout) -> list[Backup]:
+    """List those of them that may be removed to keep their number, or to make space."""
+    with suppress(MigratorError):
+        return whose.may_go(layout, readable_backups(layout))
+    return []
+
+
+def readable_backups(layout: Layout) -> list[Backup]:
+    """List those of every database that has this one's file name, as far as they can be read."""
+    with suppress(OSError):
+        return read_backups(layout, strict=False)
+    return []
+
+
+def all_backups(layout: Layout) -> list[Backup]:
     """
-    Say whether a backup is of this database.
+    List the finished backups of every database that has this one's file name, newest first.
 
-    The volume may be mounted elsewhere than when the backup was made, and two
-    databases of one file name may share the directory.
+    Raises:
+        MisfitError: A later version of this program wrote one, of this database perhaps.
+        MigratorError: The directory cannot be read, and why.
     """
-    return backup.database == str(layout.database) or backup.relative == relative_path(layout)
+    try:
+        return read_backups(layout, strict=True)
+    except OSError as error:
+        raise refusal(error, layout.backup_dir, "listing the backups in") from error
 
 
-def _all(layout: Layout, *, strict: bool) -> list[Backup]:
+def read_backups(layout: Layout, *, strict: bool) -> list[Backup]:
+    """
+    List the same, and leave what the system says as it is.
+
+    Raises:
+        MisfitError: A later version of this program wrote one, and `strict`.
+        OSError: The directory cannot be read.
+    """
     found = []
-    for name in names(layout):
-        if (path := layout.backup_dir / name).suffix == ".json" and not name.startswith("."):
-            backup = read_facts(path, strict=strict)
-            if backup is not None and backup.path.exists():
+    own = id_of(layout) if strict else None
+    for entry in entries(layout):
+        if entry.facts and entry.finished:
+            backup = read_facts(layout.backup_dir / entry.name, strict=strict, own=own)
+            if backup is not None and is_regular(backup.path):
                 found.append(backup)
     return sorted(found, key=lambda backup: (backup.counter, backup.name), reverse=True)
 
 
-def names(layout: Layout) -> list[str]:
-    """
-    Name everything in the backup directory that is called like ours, finished or not.
-
-    Raises:
-        OSError: The directory cannot be read; a missing one has nothing in it.
-    """
-    pattern = _pattern(layout)
-    try:
-        return sorted(filter(pattern.fullmatch, os.listdir(layout.backup_dir)))
-    except FileNotFoundError:
-        return []
-
-
-def _pattern(layout: Layout) -> re.Pattern[str]:
-    base = re.escape(layout.database.name)
-    return re.compile(rf"\.?({base}-(\d{{6,}})-\w+\.db)(\.json)?(\.partial)?")
-
-
 def highest_counter(layout: Layout) -> int:
-    """Return the highest counter in the directory, whoever's it is; 0 where there is none."""
-    pattern = _pattern(layout)
-    matches = [match for name in names(layout) if (match := pattern.fullmatch(name))]
-    written = [backup.counter for backup in _all(layout, strict=False)]
-    return max([0, *written, *(int(match[2]) for match in matches)])
+    """
+    Return the highest counter in the directory, whose ever it is; 0 where there is none.
+
+    What only looks like a backup does not count: somebody's file must not drive the number up.
+    """
+    finished = [
+        (entry.counter, backup.counter)
+        for entry in entries(layout)
+        if entry.facts and entry.finished
+        if (backup := read_facts(layout.backup_dir / entry.name, strict=False)) is not None
+    ]
+    begun = [entry.counter for entry in entries(layout) if not entry.finished]
+    return max([0, *begun, *(counter for pair in finished for counter in pair)])
 
 
-def read_facts(path: Path, *, strict: bool = True) -> Backup | None:
+def read_facts(
+    path: Path, *, strict: bool = True, own: str | None = None, directory: int | None = None
+) -> Backup | None:
     """
     Read what is noted beside a backup; None where it cannot be understood.
+
+    Args:
+        path: The file with the facts.
+        strict: Whether to raise for what a later version wrote.
+        own: The id of the database in question: what another's later version wrote is nothing.
+        directory: The descriptor of the directory that `path` is relative to, if it is.
 
     Raises:
         MisfitError: A later version of this program wrote it, and `strict`.
     """
     try:
-        with os.fdopen(open_regular(path), "rb") as file:
+        with os.fdopen(open_regular(path, directory), "rb") as file:
             fields = json.loads(file.read(_LARGEST))
-        if strict and fields["format"] > FORMAT:
-            raise _newer(path, fields["format"])
-        return _parse(path, fields) if fields["format"] <= FORMAT else None
+        number = _number(fields["format"])
+        if strict and number > FORMAT and not (own and fields.get("id") not in (None, own)):
+            raise _newer(path, number)
+        return _parse(path, fields) if number <= FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def read_id(path: Path, directory: int | None = None) -> str | None:
+    """Read only whose a file of facts is, be it unfinished; None where it does not say so."""
+    try:
+        with os.fdopen(open_regular(path, directory), "rb") as file:
+            return _id(json.loads(file.read(_LARGEST))["id"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -240,6 +283,9 @@ def _parse(path: Path, fields: dict[str, Any]) -> Backup:
         database=_text(fields["database"]),
         relative=_text(fields["relative"]),
         program=_text(fields["program"]),
+        id=_id(fields.get("id")),
+        volume=_perhaps(fields.get("volume")),
+        app_version=_perhaps(fields.get("app_version")),
     )
 
 
@@ -269,75 +315,16 @@ def _number(value: Any) -> int:
     return value
 
 
-def _journal_mode(value: Any) -> str | None:
-    if value not in JOURNAL_MODES:
+def _id(value: Any) -> str | None:
+    if value is not None and not is_id(_text(value)):
         raise ValueError
     return _perhaps(value)
 
 
-def newest(layout: Layout, reasons: Collection[str] = MADE_BY_RUNS) -> Backup | None:
-    """
-    Return the newest backup that was made for one of these reasons.
-
-    Raises:
-        MisfitError: A later version of this program wrote one.
-        MigratorError: The directory cannot be read, and why.
-    """
-    return next((backup for backup in list_backups(layout) if backup.reason in reasons), None)
-
-
-def find(layout: Layout, wanted: str) -> Backup:
-    """
-    Find a backup by its name, with or without `.db`, or by its path.
-
-    A path may lead to a backup that lies elsewhere, as long as it is of a
-    database of the same file name.
-
-    Raises:
-        UsageError: There is none, or it is another database's.
-        MisfitError: A later version of this program wrote it.
-        MigratorError: The directory cannot be read.
-    """
-    backups = list_backups(layout)
-    for backup in backups:
-        if wanted in (backup.name, backup.path.stem):
-            return backup
-    path = _path_of(wanted)
-    if path is not None and (os.sep in wanted or path.is_file()):
-        return _find_path(layout, path)
-    known = f"{str(layout.backup_dir)!r} has no backup"
-    msg = f"{known} {wanted[:_LONGEST_NAME]!r} of {str(layout.database)!r}."
-    raise _unknown(msg, f"The newest is {backups[0].name}." if backups else "")
-
-
-def _path_of(wanted: str) -> Path | None:
-    """Return the path that was meant, None for what can be none: a NUL, too long, no such home."""
-    try:
-        path = realpath(Path(wanted).expanduser())
-    except (ValueError, RuntimeError):
-        return None
-    try:
-        os.lstat(facts_path(path))
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return None
-    return path
-
-
-def _find_path(layout: Layout, path: Path) -> Backup:
-    backup = read_facts(facts_path(path))
-    if backup is None or not path.is_file():
-        msg = f"{str(path)!r} is no finished backup: a file and its '.json' belong together."
-        raise _unknown(msg)
-    if not belongs(layout, backup) and Path(backup.database).name != layout.database.name:
-        msg = f"{str(path)!r} is a backup of {backup.database!r}, not of {str(layout.database)!r}."
-        raise _unknown(msg, "To restore it there, name that database with --database.")
-    return backup
-
-
-def _unknown(message: str, more: str = "") -> UsageError:
-    hint = f"`migrator backups` lists what there is. {more}".rstrip()
-    return UsageError(message, hint=hint, reason="backup.unknown")
+def _journal_mode(value: Any) -> str | None:
+    if value not in JOURNAL_MODES:
+        raise ValueError
+    return _perhaps(value)
 
 
 # -- checking -------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from migrator.backups.catalog import facts_path, partial_path
+from migrator.backups.entries import facts_path, partial_path
 from migrator.backups.space import existing
 from migrator.errors import NotReadyError
 

@@ -13,17 +13,20 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from migrator.backups import identity
 from migrator.backups.catalog import (
     MADE_BY_RUNS,
     Backup,
-    belongs,
     facts_path,
-    known_backups,
     names,
     partial_path,
     read_facts,
+    read_id,
+    removable_backups,
     verify_backup,
 )
+from migrator.backups.whose import belongs, by_trust
+from migrator.errors import MigratorError
 from migrator.system.files import fsync_directory, remove, rename
 
 if TYPE_CHECKING:
@@ -56,14 +59,15 @@ def prune(
         own: The name of this run's backup.
         emit: Gets `backup.pruned` for each that went.
     """
-    backups = known_backups(layout)
+    backups = removable_backups(layout)
     if keep == 0:
         for backup in [each for each in backups if each.name == own and own not in protect]:
             _prune_one(layout, backup, "keep", emit)
         backups = [each for each in backups if each.name != own]
     surplus = _surplus(backups, max(keep, 1))
     last = _last_good(backups, own) if surplus else None
-    latest = next((each for each in backups if each.reason in MADE_BY_RUNS), None)
+    runs = (each for each in by_trust(layout, backups) if each.reason in MADE_BY_RUNS)
+    latest = next(runs, None)
     for backup in surplus:
         if backup.name not in protect and backup not in (last, latest):
             _prune_one(layout, backup, "keep", emit)
@@ -98,7 +102,7 @@ def make_room(layout: Layout, needed: int, protect: Collection[str], emit: Emit)
     Returns:
         Whether there is room now.
     """
-    backups = known_backups(layout)
+    backups = removable_backups(layout)
     removable = _removable(backups, protect)
     if _free(layout) + sum(backup.bytes for backup in removable) < needed:
         return False
@@ -111,7 +115,7 @@ def make_room(layout: Layout, needed: int, protect: Collection[str], emit: Emit)
 
 def drop_oldest(layout: Layout, protect: Collection[str], emit: Emit) -> bool:
     """Remove the oldest backup but the last good one, for a quota; say whether one went."""
-    removable = _removable(known_backups(layout), protect)
+    removable = _removable(removable_backups(layout), protect)
     return bool(removable) and _prune_one(layout, removable[0], "space", emit)
 
 
@@ -161,30 +165,34 @@ def clean(layout: Layout) -> None:
     """
     Finish or remove what interrupted makers and prunings left; only under the run's lock.
 
-    - unfinished files that no living process holds: removed,
+    - unfinished files that no living process holds, and no other database's: removed,
     - a database in place whose facts were about to follow: these are put in place,
     - facts of ours whose database is gone: removed.
 
     A `.db` without facts may be somebody's copy, and stays.
     """
-    with suppress(OSError):
+    with suppress(OSError, MigratorError):
         before = names(layout)
         for name in before:
             if name.endswith(".json.partial"):
-                _settle(layout.backup_dir / name[1 : -len(".json.partial")])
+                _settle(layout, layout.backup_dir / name[1 : -len(".json.partial")])
         for name in names(layout):
             path = layout.backup_dir / name
             if name.endswith(".db.partial"):
                 _remove_unreserved(path)
             elif name.endswith(".db.json"):
                 _remove_orphan(layout, path)
+            elif name.endswith(".db.json.tmp"):
+                _remove_replacement(layout, path)
         if before != names(layout):
             fsync_directory(layout.backup_dir)
 
 
-def _settle(path: Path) -> None:
-    """Finish or remove one unfinished backup, unless its maker lives."""
+def _settle(layout: Layout, path: Path) -> None:
+    """Finish or remove one unfinished backup, unless its maker lives or is another database's."""
     facts = partial_path(facts_path(path))
+    if read_id(facts) not in (None, identity.read(layout)):
+        return
     with _claimed(facts) as free:
         if not free:
             return
@@ -212,6 +220,14 @@ def _remove_orphan(layout: Layout, facts: Path) -> None:
     backup = read_facts(facts, strict=False)
     if backup is not None and belongs(layout, backup):
         remove(facts)
+
+
+def _remove_replacement(layout: Layout, temporary: Path) -> None:
+    """Remove what was to replace the facts of one of our backups, and did not."""
+    facts = temporary.with_name(temporary.name[1 : -len(".tmp")])
+    backup = read_facts(facts, strict=False)
+    if backup is not None and belongs(layout, backup):
+        remove(temporary)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrator.backups.catalog import facts_path, highest_counter, partial_path
+from migrator.backups.catalog import highest_counter
+from migrator.backups.entries import facts_path, partial_path
 from migrator.backups.naming import backup_path, reservation
 from migrator.backups.retention import try_lock
 from migrator.errors import BackupError, MigratorError
@@ -31,15 +32,17 @@ class Slot:
 
     The reservation is the file of the facts under its unfinished name. Its
     maker holds a lock on it, so that a neighbour (a database of the same file
-    name may share the directory) can tell a backup under way from litter.
+    name may share the directory) can tell a backup under way from litter; until
+    the facts are known it says whose it is, the id of the `database`.
     """
 
     path: Path
     counter: int
     descriptor: int
+    database: str
 
     @classmethod
-    def reserve(cls, layout: Layout, ownership: Ownership) -> Self:
+    def reserve(cls, layout: Layout, ownership: Ownership, database: str) -> Self:
         """
         Take the next counter in the directory, whoever had the ones before.
 
@@ -52,9 +55,14 @@ class Slot:
             path = backup_path(layout, counter)
             with suppress(FileExistsError):
                 descriptor = create_file(reservation(path), ownership)
-                slot = cls(path, counter, descriptor)
-                if slot.is_ours():
-                    return slot
+                slot = cls(path, counter, descriptor, database)
+                try:
+                    if slot.is_ours():
+                        write_all(descriptor, b'{"id": "%s"}\n' % database.encode("ascii"))
+                        return slot
+                except BaseException:
+                    slot.close()
+                    raise
                 slot.close()
 
     def is_ours(self) -> bool:
@@ -81,6 +89,8 @@ class Slot:
         they have until then, and get theirs last, so that a crash in between is
         finished by `clean`.
         """
+        # Longer than what stands there: nothing of that is left behind it.
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
         write_all(self.descriptor, bytes(backup.encoded()))
         os.fsync(self.descriptor)
         fsync_directory(self.path.parent)
@@ -116,10 +126,10 @@ def writing(path: Path) -> Iterator[None]:
         raise BackupError(error.message, hint=error.hint, reason="backup.permission") from error
 
 
-def cannot_write(number: int | None, path: Path) -> BackupError:
+def cannot_write(number: int | None, path: Path, what: str = "backup") -> BackupError:
     """Say why a file in the backup directory cannot be written, from the system's number."""
     said = os.strerror(number) if number else "unknown error"
-    msg = f"The backup {str(path)!r} cannot be written: {said}."
+    msg = f"The {what} {str(path)!r} cannot be written: {said}."
     if number in FULL:
         return BackupError(msg, hint=_ROOM, reason="backup.no_space")
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -12,16 +12,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from migrator.errors import DamagedError, DiskError, MigratorError, NotReadyError
+from migrator.errors import DamagedError, DiskError, MigratorError, NotReadyError, UsageError
 from migrator.system import access
-from migrator.system.files import kind_of, open_regular, realpath, sidecars, unsafe_entry
+from migrator.system.files import kind_of, realpath, sidecars, unsafe_entry
 from migrator.system.wait import NotYetError, wait_until_ready
 
 if TYPE_CHECKING:
@@ -30,9 +29,10 @@ if TYPE_CHECKING:
     from migrator.system.deadline import Deadline
 
 _GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENODEV})
+_OTHER_REASONS = ("restore", "manual", "start")
+"""Of what made a backup that `latest` does not mean."""
 _NAMED = 3
 """How many of what a database has left behind are named."""
-_LARGEST = 16 << 20
 _NAME_MAX = 255
 """Bytes of a name on any file system of Linux (path_resolution(7))."""
 
@@ -167,43 +167,74 @@ def check_missing(database: Path, backup_dir: Path, create: str) -> None:
             " `--create` (MIGRATOR_CREATE) at `auto`."
         )
         raise NotYetError(NotReadyError(msg, hint=hint, reason="database.missing"))
-    found = strays(database, backup_dir)
-    if found:
-        msg = (
-            f"{str(database)!r} does not exist, but {str(found[0])!r} does: a database was here,"
-            " so this is no first install."
-        )
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        named = ", ".join(repr(str(path)) for path in found[:_NAMED])
-        how = (
-            " (`migrator backups`, `migrator restore latest`)" if found[-1].suffix == ".db" else ""
-        )
-        hint = f"Bring the database back{how}, or move {named}{more} away to begin anew."
-        raise NotYetError(
-            NotReadyError(
-                msg, hint=hint, reason="database.missing", data={"found": [str(p) for p in found]}
-            )
-        )
+    found = strays(database, backup_dir, create)
+    if not found:
+        return
+    msg = (
+        f"{str(database)!r} does not exist, but {str(found[0])!r} does: a database was here,"
+        " so this is no first install."
+    )
+    hint = _bring_back(database, backup_dir, found)
+    data = {"found": [str(path) for path in found]}
+    raise NotYetError(NotReadyError(msg, hint=hint, reason="database.missing", data=data))
 
 
-def strays(database: Path, backup_dir: Path) -> tuple[Path, ...]:
+def strays(database: Path, backup_dir: Path, create: str = "auto") -> tuple[Path, ...]:
     """
     Return what a database leaves behind: `-wal`, `-journal` and its finished backups.
 
-    In a backup directory that several databases share, a backup that says it is
-    another path's is not counted; beside the database the name alone decides,
-    since a volume may be mounted elsewhere each time.
+    With `create` as `new`, backups that are taken for its own by their path alone do
+    not count: whoever says so knows that they are another's.
+
+    Raises:
+        MigratorError: Whose the backups are cannot be read.
     """
     beside = (Path(f"{database}{suffix}") for suffix in ("-wal", "-journal"))
-    shared = realpath(backup_dir).parent != database.parent
-    pattern = re.compile(rf"{re.escape(database.name)}-\d+.*\.db")
+    left = tuple(path for path in beside if os.path.lexists(path))
+    return (*left, *(_backups_left(database, backup_dir, certain=create == "new")))
+
+
+def _backups_left(database: Path, backup_dir: Path, *, certain: bool) -> list[Path]:
+    """Return the finished backups that are, or by their path may be, a missing database's."""
+    from migrator.backups import whose
+    from migrator.backups.catalog import read_backups
+    from migrator.storage.layout import Layout
+
+    layout = Layout(database, realpath(backup_dir))
     try:
-        names = sorted(os.listdir(backup_dir))
+        backups = whose.of_this(layout, read_backups(layout, strict=True))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        names = []
-    backups = [Path(backup_dir, name) for name in names if pattern.fullmatch(name)]
-    ours = [path for path in backups if not shared or _backup_of(path) in (None, str(database))]
-    return (*(path for path in beside if os.path.lexists(path)), *ours)
+        return []
+    if certain:
+        backups = [each for each in backups if whose.is_certain(layout, each)]
+    return [each.path for each in reversed(backups)]
+
+
+def _bring_back(database: Path, backup_dir: Path, found: tuple[Path, ...]) -> str:
+    """Say how to get a missing database back, or past what it seems to have left behind."""
+    how = _how_to_restore(database, backup_dir) if found[-1].suffix == ".db" else ""
+    if found and not strays(database, backup_dir, "new"):
+        # Never to be moved: another database may be in use whose backups they are.
+        return (
+            f"Bring the database back{how}. Or, if this is another database than the one of those"
+            " backups, which has the same path, say so once: `migrator up --create new`."
+        )
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    named = ", ".join(repr(str(path)) for path in found[:_NAMED])
+    return f"Bring the database back{how}, or move {named}{more} away to begin anew."
+
+
+def _how_to_restore(database: Path, backup_dir: Path) -> str:
+    from migrator.backups.finding import newest
+    from migrator.storage.layout import Layout
+
+    layout, which = Layout(database, realpath(backup_dir)), "latest"
+    try:
+        if newest(layout) is None and (other := newest(layout, _OTHER_REASONS)) is not None:
+            which = other.name
+    except UsageError as error:
+        return f" ({error.hint.rstrip('.')})"
+    return f" (`migrator backups`, `migrator restore {which}`)"
 
 
 def _type(mode: int) -> str:
@@ -225,20 +256,6 @@ def _own_links(database: Path, found: os.stat_result) -> int:
     with contextlib.suppress(OSError), os.scandir(ours) as entries:
         return sum(entry.inode() == found.st_ino for entry in entries)
     return 0
-
-
-def _backup_of(path: Path) -> str | None:
-    """Return the database that a backup says it is of, None where it does not say."""
-    import json
-
-    from migrator.backups.catalog import facts_path
-
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        with open(open_regular(facts_path(path)), "rb") as file:
-            description = json.loads(file.read(_LARGEST))
-        if isinstance(description, dict) and isinstance(description.get("database"), str):
-            return str(description["database"])
-    return None
 
 
 def _no_directory(directory: Path) -> NotReadyError:

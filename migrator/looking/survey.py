@@ -169,6 +169,7 @@ def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> 
     Where nothing is known here, the migrations are missing, and not the image's age is at fault.
     """
     from migrator.backups.catalog import list_backups
+    from migrator.backups.whose import by_trust
 
     if not entries:
         where = f" in {settings.migrations!r}" if settings.migrations else ""
@@ -181,7 +182,7 @@ def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> 
     names = {entry.key for entry in entries if isinstance(entry.key, str)}
     backups: list[Backup] = []
     with contextlib.suppress(DiskError, NoPermissionError, NotReadyError):
-        backups = list_backups(layout)
+        backups = by_trust(layout, list_backups(layout))
     for backup in backups:
         rows = backup.applied
         if all((row.version, row.name) in known or row.name in names for row in rows):

@@ -12,6 +12,8 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from migrator.backups.catalog import readable_backups
+from migrator.backups.whose import has_path
 from migrator.connection.guard import open_guard
 from migrator.definitions import header
 from migrator.errors import DiskError, NotReadyError, OutcomeUnknownError
@@ -36,6 +38,7 @@ def create(ctx: Context, batch: Batch) -> Report:
         NotReadyError: A file appeared at its path meanwhile.
     """
     ctx.way = "create"
+    _say_others(ctx)
     noted = note(ctx, batch, "up", None)
     enter(ctx, "prepare", noted)
     with _nothing_on_failure(ctx):
@@ -65,6 +68,20 @@ def _set_header(path: Path, wanted: Mapping[str, str]) -> None:
         conn.execute("CREATE TABLE t (a)")
         conn.execute("DROP TABLE t")
         conn.execute("VACUUM")
+
+
+def _say_others(ctx: Context) -> None:
+    """Warn where a database of this path has backups here, and this is taken for another one."""
+    backups = [each for each in readable_backups(ctx.layout) if has_path(ctx.layout, each)]
+    if backups:
+        ctx.emit(
+            "backup.others",
+            f"Backups of another database of this path lie in {str(ctx.layout.backup_dir)!r}; the"
+            " one here begins anew.",
+            level="warning",
+            path=str(ctx.layout.backup_dir),
+            count=len(backups),
+        )
 
 
 def _in_one_transaction(ctx: Context, batch: Batch) -> None:

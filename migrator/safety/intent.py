@@ -12,6 +12,7 @@ from typing import Any
 
 from migrator.backups import backup
 from migrator.backups.catalog import Backup
+from migrator.backups.finding import reference
 from migrator.errors import MigratorError, RestoreError, UsageError
 from migrator.report.hints import command
 from migrator.safety.context import Context
@@ -83,9 +84,8 @@ def pages_of(ctx: Context, live: Live) -> Iterator[int]:
 
 
 def restoring(ctx: Context, chosen: Backup) -> str:
-    """Return the command that restores a backup: by its path where it lies somewhere else."""
-    here = chosen.path.parent == ctx.layout.backup_dir
-    return command(ctx.settings, "restore", chosen.name if here else str(chosen.path))
+    """Return the command that restores a backup: by its path where it is not one of ours."""
+    return command(ctx.settings, "restore", reference(ctx.layout, chosen))
 
 
 def noted(ctx: Context, chosen: Backup, found: dict[str, Any], reason: str = "restore") -> RunState:

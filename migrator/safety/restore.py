@@ -9,6 +9,7 @@ from typing import Any
 
 from migrator.backups import backup
 from migrator.backups.catalog import Backup
+from migrator.backups.whose import by_trust, refuse_several
 from migrator.errors import (
     DamagedError,
     MigratorError,
@@ -18,6 +19,7 @@ from migrator.errors import (
 from migrator.report.hints import command
 from migrator.safety.context import Context
 from migrator.safety.intent import fingerprint_of, found_now, noted
+from migrator.safety.lineage import say_whose
 from migrator.safety.live import STOP_IT, Live, open_live
 from migrator.safety.on_failure import (
     cleared_on_failure,
@@ -63,6 +65,7 @@ def restore(
             give_way(ctx, "It is abandoned.")
             return report("up_to_date")
         chosen = _chosen(ctx, wanted, before)
+        say_whose(ctx, chosen, wanted)
         if not ctx.layout.database.exists():
             return _place(ctx, chosen, {"found": "nothing"})
         try:
@@ -129,9 +132,12 @@ def _choose_before(ctx: Context, version: str) -> Backup:
             message,
             hint=f"`{command(ctx.settings, 'status')}` lists the versions.",
         )
-    for each in backups:
-        if key not in {_key(row, by_name=by_name) for row in each.applied}:
-            return each
+    earlier = [
+        each for each in backups if key not in {_key(row, by_name=by_name) for row in each.applied}
+    ]
+    refuse_several(earlier, f"--before {version}")
+    if earlier:
+        return by_trust(ctx.layout, earlier)[0]
     raise _no_backup(ctx, f"There is no backup from before {version!r}")
 
 

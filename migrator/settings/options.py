@@ -81,10 +81,11 @@ ENGINE_OPTIONS: tuple[Option, ...] = (
     Option(
         "--create",
         "create",
-        "whether a missing database is a first install",
+        "whether a missing database is a first install; `new`, to be said once: also where backups"
+        " lie that only by their path may be its own",
         variable="MIGRATOR_CREATE",
         default="auto",
-        choices=("auto", "never"),
+        choices=("auto", "never", "new"),
     ),
     Option(
         "--wait-timeout",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from migrator.errors import UsageError
 from migrator.system.files import (
     Ownership,
     create_file,
@@ -58,11 +59,18 @@ class Layout:
         A `backups` beside the database may be a symbolic link to a directory.
         One that leads nowhere stays unresolved, so that creating it is refused
         instead of making a directory at a place that a link names.
+
+        Raises:
+            UsageError: The backups would lie in our own directory, where work files are deleted.
         """
         database = realpath(settings.database)
         wanted = settings.backup_dir or database.parent / "backups"
         dangling = os.path.islink(wanted) and not os.path.isdir(wanted)
-        return cls(database, wanted.absolute() if dangling else realpath(wanted))
+        resolved = realpath(wanted)
+        layout = cls(database, wanted.absolute() if dangling else resolved)
+        if _is_within(resolved, layout.home):
+            raise _in_our_own(wanted, layout)
+        return layout
 
     @property
     def home(self) -> Path:
@@ -78,6 +86,11 @@ class Layout:
     def state(self) -> Path:
         """What a run notes about itself, for the start after a crash."""
         return self.home / "state.json"
+
+    @property
+    def identity(self) -> Path:
+        """The database's id; `migrator.backups.identity` says why it has a directory."""
+        return self.home / "identity" / "id"
 
     @property
     def work(self) -> Path:
@@ -98,6 +111,34 @@ class Layout:
     def temporary(self) -> Path:
         """Where SQLite may put its temporary files."""
         return self.home
+
+
+def _is_within(directory: Path, home: Path) -> bool:
+    """Tell whether a directory, which need not exist, is or would be inside of another."""
+    above = (directory, *directory.parents)
+    if realpath(home) in above:
+        return True
+    with suppress(OSError):
+        ours = os.stat(home)
+        # By another name it is the same: of a bind mount, or where capitals do not count.
+        for path in above:
+            with suppress(OSError):
+                if os.path.samestat(os.stat(path), ours):
+                    return True
+    return False
+
+
+def _in_our_own(wanted: Path, layout: Layout) -> UsageError:
+    msg = (
+        f"The backup directory {str(wanted)!r} lies in {str(layout.home)!r}, where this program"
+        " keeps its work files and deletes what a run has left."
+    )
+    better = layout.database.parent / "backups"
+    hint = (
+        "Name another one in `--backup-dir` (MIGRATOR_BACKUP_DIR), such as"
+        f" {str(better)!r}, and move there what backups it has."
+    )
+    return UsageError(msg, hint=hint)
 
 
 def like_database(layout: Layout) -> Ownership:
@@ -197,7 +238,7 @@ def clean_home(layout: Layout) -> None:
     """
     Delete what an interrupted run left in our directory; only under the lock.
 
-    The lock, the state and the directory of failed databases stay. It is made
+    The lock, the state and the directories (of failed databases, of the id) stay. It is made
     durable, since a state whose end is would not let the next start look again.
     """
     try:

@@ -252,14 +252,17 @@ def kind_of(path: Path) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def open_regular(path: Path) -> int:
+def open_regular(path: Path, directory: int | None = None) -> int:
     """
     Open a file for reading: what stands in its place is neither followed nor waited for.
+
+    `directory` is a descriptor that the path is relative to.
 
     Raises:
         OSError: It cannot be opened, is a symbolic link (`ELOOP`) or no regular file (`EINVAL`).
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, dir_fd=directory)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, f"it is {kind_of(path)}", str(path))

@@ -8,10 +8,13 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
 from typing import Any
+
+from migrator.backups.catalog import Backup
 
 SEEDS = Path(__file__).parent / "seeds"
 
@@ -164,3 +167,13 @@ def seed_by_version(database: Path, migrations: Path, *, applied: int) -> Path:
     runner.get_available_migrations = lambda: available
     assert runner.run_pending_migrations(verbose=False) == applied
     return database
+
+
+def describe(backup: Path, database: Path, **facts: Any) -> Backup:
+    """Note beside a file that it is a backup; without more, as versions did that knew no ids."""
+    made = Backup(
+        backup, 1, "2025-01-01T00:00:00Z", 0, "", None, (), "up", None, "01J", str(database), "", ""
+    )
+    made = replace(made, **facts)
+    made.json_path.write_bytes(bytes(made.encoded()))
+    return made

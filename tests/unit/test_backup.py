@@ -62,6 +62,7 @@ UP = Facts(
     applied=(Applied("001", "001", "users", "t1"), Applied("002", "002", "notes", "t2")),
     journal_mode="wal",
 )
+ID = "0123456789abcdef0123456789abcdef"
 RESTORE = Facts(reason="restore", run_id="01K", journal_mode="wal")
 
 
@@ -599,7 +600,7 @@ def test_a_neighbours_backup_under_way_is_no_litter(layout: Layout, tmp_path: Pa
     other = make_database(tmp_path / "other" / "app.db", "CREATE TABLE theirs (x)")
     shared = Layout.of(Settings(other, backup_dir=layout.backup_dir))
     layout.backup_dir.mkdir()
-    theirs = slot.Slot.reserve(shared, like_database(shared))
+    theirs = slot.Slot.reserve(shared, like_database(shared), ID)
     theirs.partial.touch()
     clean(layout)
     assert theirs.partial.exists()
@@ -618,8 +619,8 @@ def test_neighbours_never_take_the_same_name(
     monkeypatch.setattr(slot, "highest_counter", lambda _: 0)
     monkeypatch.setattr(time, "strftime", lambda *_: "20260131T000000Z")
     (layout.backup_dir / "app.db-000001-20260131T000000Z.db").touch()
-    second = slot.Slot.reserve(layout, own)
-    third = slot.Slot.reserve(layout, own)
+    second = slot.Slot.reserve(layout, own, ID)
+    third = slot.Slot.reserve(layout, own, ID)
     assert (second.counter, third.counter) == (2, 3)
     second.close()
     third.close()
@@ -640,7 +641,7 @@ def test_a_reservation_taken_for_litter_is_given_up(
         return real(descriptor)
 
     monkeypatch.setattr(slot, "try_lock", cleaned)
-    reserved = slot.Slot.reserve(layout, like_database(layout))
+    reserved = slot.Slot.reserve(layout, like_database(layout), ID)
     assert (reserved.counter, len(calls)) == (2, 2)
     assert reserved.facts.exists()
     reserved.close()
@@ -1000,6 +1001,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     class Found:
         f_frsize = 1
         f_blocks = 100 << 20
+        f_fsid = 0
 
         @property
         def f_bavail(self) -> int:
@@ -1100,7 +1102,7 @@ def test_room_is_asked_for_where_a_directory_will_be(tmp_path: Path) -> None:
 def test_a_reservation_is_as_private_as_the_database(layout: Layout) -> None:
     """Also what is unfinished gives nobody more than the database does."""
     layout.backup_dir.mkdir()
-    reserved = slot.Slot.reserve(layout, Ownership(os.getuid(), os.getgid(), 0o640, 0o750))
+    reserved = slot.Slot.reserve(layout, Ownership(os.getuid(), os.getgid(), 0o640, 0o750), ID)
     assert reserved.facts.stat().st_mode & 0o777 == 0o640
     assert catalog.names(layout) == [reserved.facts.name]
     reserved.close()

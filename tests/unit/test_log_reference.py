@@ -20,7 +20,7 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 CODE = Path(migrator.errors.__file__).parents[1]
 
 SLUG = re.compile(
-    r"(app|backup|command|database|disk|history|lock|migrations?|plan|privileges|recovery"
+    r"(app|backup|command|database|disk|history|identity|lock|migrations?|plan|privileges|recovery"
     r"|restore|rows|run|settings|sqlite|state|verify|volume|worker)\.[a-z_-]+"
 )
 # What looks like a slug and is none: names of files.
@@ -67,6 +67,8 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "backup.reused", "path": "/b.db", "bytes": 4096},
     {"event": "backup.check_incomplete", "path": "/b.db", "error": "no such module: x"},
     {"event": "backup.pruned", "path": "/b.db", "reason": "keep"},
+    {"event": "backup.by_path", "path": "/b.db"},
+    {"event": "backup.others", "path": "/backups", "count": 2},
     {"event": "rows.counted", "seconds": 0.1},
     {"event": "rows.uncounted", "table": "notes", "error": "no such module: x"},
     {"event": "migration.started", **WHO},

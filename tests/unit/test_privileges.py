@@ -14,6 +14,7 @@ import pytest
 
 from entrypoint import handover, privileges
 from migrator.errors import NoPermissionError
+from tests.support.files import describe
 from tests.support.processes import clean_environment
 
 UID, GID = 12345, 12346
@@ -66,11 +67,13 @@ def place(open_path: Path, as_root: None) -> Path:
         "app.db.migrator/lock",
         "app.db.migrator/failed/app.db",
         "backups/app.db-000001-20250101T000000Z.db",
-        "backups/app.db-000001-20250101T000000Z.json",
+        "backups/app.db-000002-of_somebody.db",
+        "backups/app.db-1-notes-of-somebody.txt",
         "backups/other.db-000001-20250101T000000Z.db",
         "private.txt",
     ):
         (directory / name).touch()
+    describe(directory / "backups/app.db-000001-20250101T000000Z.db", directory / "app.db")
     return directory
 
 
@@ -95,7 +98,7 @@ def test_what_is_handed_over(place: Path) -> None:
         "app.db.migrator/failed/app.db",
         "backups",
         "backups/app.db-000001-20250101T000000Z.db",
-        "backups/app.db-000001-20250101T000000Z.json",
+        "backups/app.db-000001-20250101T000000Z.db.json",
     }
     assert owner(place / "app.db") == (UID, GID)
 

@@ -29,6 +29,7 @@ from migrator.looking.place import strays
 from migrator.storage import locktest
 from migrator.system import access
 from migrator.system.wait import NotYetError
+from tests.support.files import describe
 from tests.support.processes import clean_environment
 
 ANONYMOUS = "/var/lib/docker/volumes/" + "ab" * 32 + "/_data"
@@ -407,6 +408,7 @@ def test_what_a_database_leaves_behind_is_no_first_install(
     """A sidecar or a backup without its database is waited for, then 69."""
     (volume / "backups").mkdir()
     (volume / name).touch()
+    describe(volume / name, volume / "app.db")
 
     with pytest.raises(NotYetError, match="no first install") as caught:
         look(volume / "app.db", log, "ignore")
@@ -444,16 +446,16 @@ def test_an_unfinished_run_explains_a_missing_database(volume: Path, log: Log) -
 
 
 @pytest.mark.parametrize(
-    ("named", "counts"), [("/data/a/app.db", True), ("/data/b/app.db", False), (None, True)]
+    ("named", "counts"), [("/data/a/app.db", True), ("/data/b/app.db", False), (None, False)]
 )
 def test_in_a_shared_backup_directory_the_path_decides(
     tmp_path: Path, named: str | None, counts: bool
 ) -> None:
-    """Two databases of one name may share a backup directory; each backup names its own."""
+    """Of two databases of one name each backup names its own; a file alone is no backup."""
     backup = tmp_path / "app.db-000001-x.db"
     backup.touch()
     if named is not None:
-        backup.with_name(backup.name + ".json").write_text(json.dumps({"database": named}))
+        describe(backup, Path(named))
 
     found = strays(Path("/data/a/app.db"), tmp_path)
 
@@ -465,7 +467,7 @@ def test_beside_the_database_the_name_decides(volume: Path) -> None:
     backup = volume / "backups" / "app.db-000001-x.db"
     backup.parent.mkdir()
     backup.touch()
-    backup.with_name(backup.name + ".json").write_text('{"database": "/elsewhere/app.db"}')
+    describe(backup, Path("/elsewhere/app.db"))
 
     assert strays(volume / "app.db", volume / "backups") == (backup,)
 
