@@ -21,6 +21,7 @@ from typing import Any, Literal, TypedDict
 from migrator.definitions import registry
 from migrator.definitions.sources import CodeSource, DirectorySource, Source
 from migrator.errors import InterruptedRunError, MigratorError
+from migrator.looking import place
 from migrator.looking.survey import judge, say_plan, survey
 from migrator.model import Settings
 from migrator.report.hints import in_python
@@ -30,6 +31,7 @@ from migrator.safety.context import Context
 from migrator.settings.options import read_given
 from migrator.storage.layout import Layout
 from migrator.storage.lock import RunLock
+from migrator.system import access
 from migrator.system.deadline import Deadline
 from migrator.terminal import printable
 
@@ -212,6 +214,7 @@ class MigrationRunner:
         emit("run.started", f"`{command}` begins.", command=command)
         try:
             with in_python(self._settings):
+                self._wait_for_place(emit)
                 result = work(emit)
         except MigratorError as error:
             say_failed(emit, error, time.monotonic() - began)
@@ -224,12 +227,20 @@ class MigrationRunner:
         say_finished(emit, result, time.monotonic() - began)
         return result
 
+    def _wait_for_place(self, emit: Forward) -> None:
+        """Refuse, as the command does, a place in which no database is safe; nothing is opened."""
+        layout = Layout.of(self._settings)
+        if self.migrations and not os.path.lexists(layout.database.parent):
+            return  # the application has still to make it
+        place.wait_for(layout, self._settings, Deadline(self._settings.wait_timeout), emit)
+
     def _under_lock(
         self, emit: Forward, source: Source, action: Callable[[Context], dict[str, Any]]
     ) -> Result:
         layout = Layout.of(self._settings)
         deadline = Deadline(self._settings.wait_timeout)
-        lock = RunLock.acquire(layout, self._settings.lock_timeout, emit)
+        access.require_mounted_writable(layout.database)
+        lock = RunLock.acquire(layout, self._settings.lock_timeout, emit, alone=True)
         deadline.extend(lock.waited)
         try:
             ctx = Context(

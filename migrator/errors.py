@@ -218,3 +218,19 @@ def said(say: Callable[[], object]) -> str:
         return str.__str__(say())
     except BaseException:  # noqa: BLE001 - even an error within the error must not hide it
         return "(its text cannot be read)"
+
+
+WITHIN_A_RUN = "lock.within_a_run"
+"""The reason of a run that one of its own migrations has started."""
+
+
+def within_a_run(error: BaseException) -> LockedError | None:
+    """Find, behind an exception, the refusal of a run that a migration has started."""
+    link: BaseException | None = error
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen:
+        if isinstance(link, LockedError) and link.reason == WITHIN_A_RUN:
+            return link
+        seen.add(id(link))
+        link = link.__cause__ or link.__context__
+    return None

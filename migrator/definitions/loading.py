@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
-from migrator.errors import InterruptedRunError, MisfitError, describe
+from migrator.errors import LockedError, MisfitError, describe, within_a_run
 
 _TREE = "/opt/sqlite-entrypoint"
 """Where the image's own Python lies, into which nothing can be installed (docs/image.md)."""
@@ -83,11 +83,12 @@ def is_stop(error: BaseException) -> bool:
     Tell whether an exception is a signal's, and not the file's own.
 
     In a worker SIGINT ends the process without Python, so there a
-    `KeyboardInterrupt` was raised by the file itself.
+    `KeyboardInterrupt` was raised by the file itself. Where migrations are
+    imported nothing raises an `InterruptedRunError` for a signal.
     """
     if isinstance(error, KeyboardInterrupt):
         return signal.getsignal(signal.SIGINT) is not signal.SIG_DFL
-    return isinstance(error, InterruptedRunError)
+    return False
 
 
 def failure(path: Path, error: BaseException, *, doing: str, **data: Any) -> MisfitError:
@@ -101,6 +102,8 @@ def failure(path: Path, error: BaseException, *, doing: str, **data: Any) -> Mis
         data: Further facts, such as the version.
     """
     line = line_in(path, error)
+    # The application may have turned it into the end of its process.
+    error = within_a_run(error) or error
     place = path.name if line is None else f"{path.name}, line {line}"
     return MisfitError(
         f"{place}: {doing}: {describe(error).rstrip('.')}.",
@@ -156,6 +159,8 @@ def _module_name(path: Path) -> str:
 
 
 def _hint(error: BaseException) -> str:
+    if isinstance(error, LockedError) and error is within_a_run(error):
+        return error.hint
     if isinstance(error, SystemExit):
         return "A migration must not end its process: put the code into `up`, and raise instead."
     if isinstance(error, ModuleNotFoundError):

@@ -1,4 +1,4 @@
-"""Whether a migration does anything: what its file holds, and what its function returned."""
+"""What became of calling a migration: whether it did anything, and whether its checks passed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from migrator.definitions import sql
+from migrator.errors import VerificationError
 from migrator.model import Section
 
 TRANSACTION = ("BEGIN", "COMMIT", "END")
@@ -28,6 +29,14 @@ class NotRunError(Exception):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class CheckFailedError(Exception):
+    """A migration's own check has failed, not the migration, whatever that itself may raise."""
+
+    def __init__(self, failure: VerificationError) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 def is_empty(section: Section) -> bool:

@@ -29,8 +29,9 @@ from migrator.errors import (
     VerificationError,
     describe,
     said,
+    within_a_run,
 )
-from migrator.model import Entry, Script, Section
+from migrator.model import Script, Section
 from migrator.report.failures import (
     is_damage,
     is_disk_failure,
@@ -150,9 +151,9 @@ def _perform(
     except BaseException as error:
         _end_if_forked(pid, error)
         raise_loss(ctx, script, error)
-        if isinstance(error, VerificationError) or (
-            ctx.inline and isinstance(error, KeyboardInterrupt)
-        ):
+        if isinstance(error, effect.CheckFailedError):
+            raise error.failure from error.__cause__
+        if ctx.inline and isinstance(error, KeyboardInterrupt):
             raise
         failure = _failure(ctx, desk, script, error, batch)
         if not ctx.inline:
@@ -272,7 +273,8 @@ def _check(
         }
         hint = f"Mend the data, or the check in {script.entry.label}."
         hint = _own_hint(found.error if found is not None else error) or hint
-        raise VerificationError(message, hint=hint, reason=f"verify.{name}", data=data) from error
+        failure = VerificationError(message, hint=hint, reason=f"verify.{name}", data=data)
+        raise effect.CheckFailedError(failure) from error
 
 
 def _note(ctx: Context, batch: Batch, desk: Desk, script: Script, seconds: float) -> None:
@@ -333,10 +335,10 @@ def _failure(
 ) -> MigratorError:
     """Turn what a migration raised into the error that ends the run."""
     found = desk.failure(error)
-    first = found.error if found is not None else error
+    first = within_a_run(error) or (found.error if found is not None else error)
     line = _line(script, error, found, down=batch.down)
     text = _text(first)
-    where = _where(script.entry, line)
+    where = script.entry.label + ("" if line is None else f", line {line}")
     data = {
         "version": script.entry.version,
         "name": script.entry.name,
@@ -394,8 +396,3 @@ def _text(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it called sys.exit({said(lambda: repr(error.code))})"[:_CUT]
     return describe(error)
-
-
-def _where(entry: Entry, line: int | None) -> str:
-    at = f", line {line}" if line is not None else ""
-    return f"{entry.label}{at}"

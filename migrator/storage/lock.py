@@ -13,11 +13,20 @@ import fcntl
 import os
 import stat
 import time
+from _thread import get_ident
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrator.errors import InterruptedRunError, LockedError, MigratorError, NotReadyError
+from migrator.errors import (
+    WITHIN_A_RUN,
+    InterruptedRunError,
+    LockedError,
+    MigratorError,
+    NotReadyError,
+)
 from migrator.storage.layout import like_database, make_home
+from migrator.system import descendants
+from migrator.system.descriptors import close, open_for_itself
 from migrator.system.files import (
     create_file,
     kind_of,
@@ -57,6 +66,8 @@ class RunLock:
         layout: Layout,
         timeout: float,
         emit: Emit,
+        *,
+        alone: bool = False,
     ) -> RunLock:
         """
         Take the lock, creating our directory and the file where they are missing.
@@ -65,9 +76,12 @@ class RunLock:
             layout: The database's paths.
             timeout: Seconds to wait for another run to finish; 0 looks once.
             emit: Gets `lock.waiting` when it has to wait, and `lock.acquired`.
+            alone: Whether no child of this process shares it: one that is
+                forked, by whatever thread, closes it (the Python API).
 
         Raises:
-            LockedError: Another run still had it at the end of that time.
+            LockedError: Another run still had it at the end of that time, or
+                the run that has it is waiting for this one.
             NotReadyError: The file system has no working locks, or what is in
                 the lock's place is no regular file.
             NoPermissionError: Directory or file cannot be opened for writing.
@@ -76,19 +90,23 @@ class RunLock:
         began = time.monotonic()
         waiter = _Waiter(layout, began, timeout, emit)
         while True:
-            descriptor = _open_lock(layout)
+            descriptor = _open_lock(layout, alone=alone)
             try:
                 held = _try(descriptor, layout.lock)
                 if held and _still_named(descriptor, layout.lock):
+                    if alone:
+                        _held_here[descriptor] = get_ident(), _identity(os.fstat(descriptor))
                     waited = time.monotonic() - began
                     emit("lock.acquired", "The lock is held.", seconds=round(waited, 3))
                     return cls(descriptor, waited)
                 if not held:
+                    if not waiter.attempt:
+                        _refuse_own_run(descriptor, layout)
                     waiter.pause()
             except BaseException:
-                os.close(descriptor)
+                close(descriptor)
                 raise
-            os.close(descriptor)
+            close(descriptor)
 
     def release(self) -> None:
         """
@@ -97,7 +115,8 @@ class RunLock:
         `LOCK_UN` would take it from the worker as well.
         """
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            _held_here.pop(self.descriptor, None)
+            close(self.descriptor)
             self.descriptor = -1
 
 
@@ -132,8 +151,10 @@ def _open_existing(path: Path) -> int | None:
     return None
 
 
-def _open_lock(layout: Layout) -> int:
+def _open_lock(layout: Layout, *, alone: bool) -> int:
     try:
+        if alone:
+            return open_for_itself(lambda: _open_or_create(layout))
         return _open_or_create(layout)
     except OSError as error:
         raise refusal(error, layout.lock, "opening the lock") from error
@@ -187,12 +208,63 @@ def _no_locks(error: OSError, path: Path) -> MigratorError:
 
 def _still_named(descriptor: int, path: Path) -> bool:
     """Look whether the path still leads to what was locked: somebody may have cleaned up."""
-    held = os.fstat(descriptor)
     try:
         named = os.lstat(path)
     except FileNotFoundError:
         return False
-    return (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)
+    return _identity(os.fstat(descriptor)) == _identity(named)
+
+
+_held_here: dict[int, tuple[int, tuple[int, int]]] = {}
+"""The locks that runs of the Python API hold in this process: the thread and the file of each."""
+
+
+def _refuse_own_run(descriptor: int, layout: Layout) -> None:
+    """
+    Refuse to wait for a run that waits for this one: its migration has started this.
+
+    In the Python API that is the same thread; in a worker, and in whatever a
+    migration has started there, it is an ancestor that holds the lock.
+
+    Raises:
+        LockedError: It does.
+    """
+    wanted = _identity(os.fstat(descriptor))
+    if (get_ident(), wanted) not in _held_here.values() and not (
+        descendants.is_marked() and _holders(wanted[1]) & descendants.ancestors()
+    ):
+        return
+    msg = (
+        f"A migration of the run on {str(layout.database)!r} that is under way has started another"
+        " run on the same database, which would wait for the first for ever: a run within a run."
+    )
+    raise LockedError(
+        msg,
+        hint="A migration must not start what runs migrations. Where it imports the application,"
+        ' have that start its run under `if __name__ == "__main__":`, or in a function that the'
+        " migration does not call.",
+        reason=WITHIN_A_RUN,
+        retryable=False,
+    )
+
+
+def _holders(inode: int) -> set[int]:
+    """Return the processes that hold a lock on a file of that number, as far as they show."""
+    try:
+        with open("/proc/locks", encoding="ascii", errors="replace") as lines:
+            rows = [line.split() for line in lines]
+    except OSError:
+        return set()
+    # proc_locks(5): "1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF"; one that waits has a "->".
+    return {
+        int(row[4])
+        for row in rows
+        if len(row) == 8 and row[4].isdigit() and row[5].rpartition(":")[2] == str(inode)
+    }
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 @dataclass(slots=True)

@@ -33,6 +33,27 @@ def mark() -> None:
         resource.setrlimit(_RLIMIT_LOCKS, (_mark_below(hard), hard))
 
 
+def is_marked() -> bool:
+    """Tell whether this process is a worker, or descends from one."""
+    import resource
+
+    try:
+        soft, hard = resource.getrlimit(_RLIMIT_LOCKS)
+    except (OSError, ValueError):
+        return False
+    return hard != 0 and soft == _mark_below(hard)
+
+
+def ancestors() -> set[int]:
+    """Return the process numbers of those that this process descends from, as far as they show."""
+    found: set[int] = set()
+    parent = _parent_of(str(os.getpid()))
+    while parent and parent not in found:
+        found.add(parent)
+        parent = _parent_of(str(parent))
+    return found
+
+
 def subreaper(*, on: bool) -> None:
     """Become, or cease to be, the parent of descendants that lose theirs (prctl(2))."""
     import ctypes

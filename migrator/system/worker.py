@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from migrator.errors import MigratorError
 from migrator.model import Emit
 from migrator.system import descendants, reports
+from migrator.system.descriptors import keep_from_children
 from migrator.system.signals import Signals
 
 DRAIN = 0.5
@@ -64,7 +65,7 @@ def become_worker(
         for number in (*Signals.HANDLED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         emit = _Pipe(report, output, mark)
-        os.register_at_fork(after_in_child=lambda: _forget((report, output, *private)))
+        keep_from_children(report, output, *private)
         emit.send(_attempt(task, emit, prepare, parent))
         code = 0
     finally:
@@ -139,13 +140,6 @@ def _detach(output: int) -> None:
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the life of the process
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-
-
-def _forget(numbers: tuple[int, ...]) -> None:
-    """Close what a child of a migration must not keep: the lock and the report."""
-    for number in numbers:
-        with contextlib.suppress(OSError):
-            os.close(number)
 
 
 def _die_with(parent: int) -> None:

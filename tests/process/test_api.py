@@ -376,8 +376,9 @@ def test_a_failed_run_ends_in_the_log_as_the_commands_do(database, migrations):
     runner.run_pending_migrations(verbose=False)
     with capture_logs() as events:
         runner.run_pending_migrations(verbose=False)
-    assert ["run.started", "plan.ready", "run.finished"] == [each["event"] for each in events]
-    assert ("run_pending_migrations", 0) == (events[0]["command"], events[1]["pending"])
+    expected = ["run.started", "volume.ready", "plan.ready", "run.finished"]
+    assert expected == [each["event"] for each in events]
+    assert ("run_pending_migrations", 0) == (events[0]["command"], events[2]["pending"])
     assert "up_to_date" == finished(events)["outcome"]
 
 
