@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import sqlite3
-from collections.abc import Iterable
+import weakref
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeGuard
 
 from migrator.connection.recording import quoted
 
@@ -118,16 +118,36 @@ def close_cursors(conn: sqlite3.Connection, but: sqlite3.Cursor | None = None) -
     """
     Close the cursors that somebody has kept open.
 
-    An unfinished query makes `DROP TABLE` fail with "database table is
-    locked". Cursors are looked for in memory, once, since a list of them
-    would cost something with every statement.
+    An unfinished query makes `DROP TABLE` fail with "database table is locked".
     """
-    for cursor in _cursors(gc.get_objects()):
-        if cursor is not but and getattr(cursor, "connection", None) is conn:
+    for cursor in _cursors(conn):
+        if cursor is not but:
             with suppress(sqlite3.Error):
                 sqlite3.Cursor.close(cursor)
 
 
-def _cursors(objects: Iterable[Any]) -> list[sqlite3.Cursor]:
+def _cursors(conn: sqlite3.Connection) -> list[sqlite3.Cursor]:
+    """
+    Return a connection's cursors, those made by `sqlite3.Cursor(conn)` among them.
+
+    A connection refers to each weakly, in a list that the garbage collector is told
+    of. To look for them among all objects in memory would cost more the more there
+    are, after each migration anew; it is done only where that list is not found.
+    """
+    probe = sqlite3.Cursor(conn)
+    lists = [found for found in gc.get_referents(conn) if type(found) is list]
+    references = [each for found in lists for each in found if type(each) is weakref.ref]
+    known = [found for each in references if (found := each()) is not None]
+    if not any(each is probe for each in known):
+        everything = gc.get_objects()
+        known = [each for each in everything if _is_cursor(each) and _is_of(each, conn)]
+    return [each for each in known if _is_cursor(each) and each is not probe]
+
+
+def _is_cursor(found: object) -> TypeGuard[sqlite3.Cursor]:
     # `isinstance` would ask proxies for their class, which runs their code.
-    return [found for found in objects if issubclass(type(found), sqlite3.Cursor)]
+    return issubclass(type(found), sqlite3.Cursor)
+
+
+def _is_of(cursor: sqlite3.Cursor, conn: sqlite3.Connection) -> bool:
+    return getattr(cursor, "connection", None) is conn

@@ -85,7 +85,7 @@ class RowGuard:
         """Count every table before the first migration; returns the seconds that it took."""
         started = time.monotonic()
         if self._mode != "off":
-            self._recount(())
+            self._recount((), ())
         return time.monotonic() - started
 
     def check(self, record: Record, entry: Entry, allowed: Collection[str]) -> dict[str, int]:
@@ -108,11 +108,11 @@ class RowGuard:
         if self._mode == "off":
             return {}
         self._all |= record.schema_written
-        touched = _touched(record)
-        keys = self._names.keys() if self._all else touched
+        written, defined = _written(record), _defined(record)
+        keys = self._names.keys() if self._all else written | defined
         names = {key: self._names[key] for key in keys if key in self._counts}
         before = {key: self._counts[key] for key in names}
-        self._recount(touched)
+        self._recount(written, defined)
         free = {fold(name) for name in allowed}
         found = Whereabouts(record.ledger)
         losses = [
@@ -147,23 +147,24 @@ class RowGuard:
                 said |= bool(upon if self._mode == "on" else upon & free)
         return _Loss(name, before, after, None if now is None else self._names[now], said)
 
-    def _recount(self, touched: Collection[str]) -> None:
-        """Count the tables that are new, or touched."""
-        listed = self._list(None if self._all else touched)
-        gone = (self._names.keys() if self._all else touched) - listed.keys()
-        for key in gone:
-            self._counts.pop(key, None)
-            self.uncounted.pop(self._names.pop(key, ""), None)
-        self._virtual = (self._virtual - gone) - listed.keys()
+    def _recount(self, written: Collection[str], defined: Collection[str]) -> None:
+        """Look at the tables that were defined, and count those and the ones written to."""
+        listed = self._list(None if self._all else defined)
+        stale = {*written, *defined, *(listed.keys() - self._counts.keys())}
+        for key in set(self._names) if self._all else defined:
+            name = self._names.pop(key, "")
+            if key not in listed:
+                self._counts.pop(key, None)
+                self.uncounted.pop(name, None)
+        self._virtual &= self._names.keys()
         for key, (name, virtual) in listed.items():
-            known = key in self._counts and key not in touched
             self._names[key] = name
             if virtual:
                 self._virtual.add(key)
-            count = self._counts[key] if known else self._count(name, virtual=virtual)
-            if count is None:
-                self._counts.pop(key, None)
-            else:
+        for key in stale & self._names.keys():
+            count = self._count(self._names[key], virtual=key in self._virtual)
+            self._counts.pop(key, None)
+            if count is not None:
                 self._counts[key] = count
         self._all = False
 
@@ -198,10 +199,15 @@ class RowGuard:
         return any(shows_another(str(row[0])) for row in rows)
 
 
-def _touched(record: Record) -> frozenset[str]:
+def _written(record: Record) -> set[str]:
     """Return the folded names of the tables whose rows may not be what they were."""
+    return {fold(name) for name in record.written}
+
+
+def _defined(record: Record) -> set[str]:
+    """Return the folded names that may stand for other tables than before, or for none."""
     renamed = (name for pair in record.renames for name in pair)
-    return frozenset(fold(name) for name in (*record.written, *record.defined, *renamed))
+    return {fold(name) for name in (*record.defined, *renamed)}
 
 
 def _rows(count: int) -> str:
