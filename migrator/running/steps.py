@@ -45,6 +45,7 @@ from migrator.safety.context import Batch, Context
 from migrator.safety.lost_locks import raise_loss, require_locks
 
 _CUT = 500
+_WITH_HINT = (RefusedError, MigratorError, effect.NotRunError)
 
 
 class Desk(Protocol):
@@ -355,9 +356,8 @@ def _failure(
         return DiskError(message, hint=hint, reason=reason, data=data)
     doing = "could not be undone" if batch.down else "failed"
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
-    hint = _own_hint(first) or (
-        f"Mend {script.entry.label} and start again; the database is as it was before this run."
-    )
+    usual = f"Mend {script.entry.label} and start again; the database is as it was before this run."
+    hint = _own_hint(first) or usual
     if found is not None and is_unopened(first):
         hint = (
             "Where the statement opens no file itself, SQLite could not open one of its own beside"
@@ -368,9 +368,8 @@ def _failure(
 
 def _own_hint(error: BaseException) -> str:
     """Return what an error itself says to do, nothing for most."""
-    if isinstance(error, RefusedError | MigratorError | effect.NotRunError):
-        return error.hint
-    return registered_elsewhere(error) or ""
+    own: str = getattr(error, "hint", "") if isinstance(error, _WITH_HINT) else ""
+    return own or registered_elsewhere(error) or ""
 
 
 def _line(
