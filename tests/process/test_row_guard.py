@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.digest import logical_digest
 from tests.support.files import history, make_database, rows, tables, write_migrations
-from tests.support.processes import Result, run_entrypoint
+from tests.support.processes import Result, run_entrypoint, run_migrator
 
 SHRINK = """
     CREATE TABLE slim (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
@@ -272,3 +272,92 @@ def test_a_delete_on_one_table_says_nothing_about_another(shop):
     before = logical_digest(shop)
     sql = "DELETE FROM orders WHERE id = 1;\nREPLACE INTO users (id, name) VALUES (1, 'Grace');"
     refused(run(shop, sql), shop, before, table="users", before=3, after=2)
+
+
+FTS = """
+    CREATE TABLE msg (id INTEGER PRIMARY KEY, body TEXT);
+    CREATE VIRTUAL TABLE msg_fts USING fts5(body);
+    CREATE TRIGGER msg_ai AFTER INSERT ON msg BEGIN
+        INSERT INTO msg_fts (rowid, body) VALUES (new.id, new.body); END;
+    CREATE TRIGGER msg_ad AFTER DELETE ON msg BEGIN
+        DELETE FROM msg_fts WHERE rowid = old.id; END;
+    INSERT INTO msg (body) VALUES ('a'), ('b'), ('c');
+"""
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("ALTER TABLE users RENAME TO users_2024; CREATE TABLE users (id, name);", {}),
+        (
+            (
+                "ALTER TABLE users RENAME TO x; ALTER TABLE orders RENAME TO users;"
+                " ALTER TABLE x RENAME TO orders;"
+            ),
+            {},
+        ),
+        ("DELETE FROM msg WHERE id = 2;", {"msg": 1, "msg_fts": 1}),
+        (
+            (
+                "CREATE VIEW v AS SELECT * FROM msg; CREATE TRIGGER v_d INSTEAD OF DELETE ON v BEGIN"
+                " DELETE FROM msg WHERE id = old.id; END; DELETE FROM v WHERE id = 1;"
+            ),
+            {"msg": 1, "msg_fts": 1},
+        ),
+    ],
+)
+def test_what_lives_on_or_was_said_to_go_passes(shop, way, sql, expected):
+    """Archived, swapped, kept by an index's triggers or deleted through a view: nothing is refused."""
+    make_database(shop, FTS)
+    result = run(shop, sql, way=way)
+    assert 0 == result.code, result.stderr
+    assert expected == result.one("migration.finished")["rows_removed"]
+    assert ["001"] == history(shop)
+
+
+@BOTH
+def test_a_delete_that_was_taken_back_is_refused_as_none_is(shop, tmp_path, way):
+    """After a failed `with conn:` the rebuild that drops rows has nothing said for it."""
+    before = logical_digest(shop)
+    statements = [each.strip() for each in SHRINK.split(";") if each.strip()]
+    text = f"""
+transactional = {way == "in-place"}
+def up(conn):
+    try:
+        with conn:
+            conn.execute("DELETE FROM users WHERE id = 3")
+            raise ValueError
+    except ValueError:
+        pass
+    for each in {statements!r}:
+        conn.execute(each)
+"""
+    directory = write_migrations(tmp_path / "m", {"001_step.py": text})
+    result = run_entrypoint("--database", shop, "--migrations", directory)
+    refused(result, shop, before, table="users", before=3, after=2, file="001_step.py")
+
+
+def test_a_table_is_followed_through_several_migrations_of_a_run(shop):
+    """What the first one renamed the second cannot lose, and the first says nothing for it."""
+    before = logical_digest(shop)
+    result = run(
+        shop,
+        "ALTER TABLE users RENAME TO people; CREATE TABLE users (id, name);",
+        **{"002_empty.sql": "DROP TABLE people; CREATE TABLE people (id);"},
+    )
+    assert 81 == result.code
+    assert "002_empty.sql left 0 of the 3 rows of table 'people'" in result.finished["error"]
+    assert before == logical_digest(shop)
+
+
+def test_down_is_guarded_as_up_is(shop):
+    """A `down` that comes back smaller is undone, and its migration is still applied."""
+    sql = f"CREATE TABLE made (x);\n-- migrate:down\n{SHRINK}"
+    assert 0 == run(shop, sql).code
+    before = logical_digest(shop)
+    directory = shop.parent.parent / "migrations"
+    result = run_migrator("down", "--database", shop, "--migrations", directory)
+    assert (81, "rows.lost") == (result.code, result.finished["reason"]), result.stderr
+    assert before == logical_digest(shop)
+    assert ["001"] == history(shop)
