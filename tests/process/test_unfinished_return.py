@@ -315,6 +315,7 @@ PLANTED: dict[str, tuple[Bug, Callable[[Path, Path, Path], None]]] = {
 }
 
 
+@pytest.mark.usefixtures("from_the_start")
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found(name, database, migrations, tmp_path, monkeypatch):
     """What these tests ask tells the right program from one with this bug."""
