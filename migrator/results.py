@@ -192,8 +192,7 @@ def _problems(host: Host, found: Survey) -> list[Problem]:
     problems = [*found.problems, *_in_texts(host, found)]
     if found.sight.foreign is not None and found.pending:
         other = found.sight.foreign
-        message = f"The database has a history of {other.tool} (table {other.table!r})."
-        problems.append(Problem("foreign", other.version or "", message))
+        problems.append(Problem("foreign", other.version or "", plan.told_foreign(other)))
     if found.sight.needs_recovery and not found.sight.running:
         message = f"The database needs a recovery: {found.sight.needs_recovery}."
         problems.append(Problem("needs_recovery", "", message))

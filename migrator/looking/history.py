@@ -67,7 +67,7 @@ class History:
         kind = self._kind(conn)
         if kind is None:
             return False
-        style = self._style(conn) if kind == "table" else None
+        style = style_of(conn, self.table) if kind == "table" else None
         if style is None:
             raise self._not_ours(kind)
         if style != self.by_name:
@@ -134,19 +134,6 @@ class History:
         rows = conn.execute(f"PRAGMA table_info({quoted(self.table)})").fetchall()
         return [str(row[1]).lower() for row in rows]
 
-    def _style(self, conn: sqlite3.Connection) -> bool | None:
-        """Return whether the table is by name, None where it has neither shape."""
-        rows = conn.execute(f"PRAGMA table_xinfo({quoted(self.table)})").fetchall()
-        if any(row[6] and str(row[1]).lower() in (*_BY_VERSION, *_BY_NAME) for row in rows):
-            # A generated column cannot be written to.
-            return None
-        rows = [row for row in rows if not row[6]]
-        columns = [(str(r[1]).lower(), str(r[2]).upper(), r[3], r[4], r[5]) for r in rows]
-        for by_name, shape in ((False, _BY_VERSION), (True, _BY_NAME)):
-            if _fits(columns, shape):
-                return by_name
-        return None
-
     def _read_by_version(self, conn: sqlite3.Connection) -> tuple[Applied, ...]:
         rows = self._rows(conn, ("version", "name", "applied_at", "checksum", "run_id"))
         found = [
@@ -207,9 +194,23 @@ class History:
         )
         hint = (
             "Point `--migrations` (MIGRATOR_MIGRATIONS) at the source that wrote it,"
-            " or keep a second history with `--history-table`."
+            " or keep a second history with `--history-table` and `--accept foreign`."
         )
         return MisfitError(message, hint=hint, reason="history.other_source")
+
+
+def style_of(conn: sqlite3.Connection, table: str) -> bool | None:
+    """Return whether a table is a history by name, None where it is no history of ours."""
+    rows = conn.execute(f"PRAGMA table_xinfo({quoted(table)})").fetchall()
+    if any(row[6] and str(row[1]).lower() in (*_BY_VERSION, *_BY_NAME) for row in rows):
+        # A generated column cannot be written to.
+        return None
+    rows = [row for row in rows if not row[6]]
+    columns = [(str(r[1]).lower(), str(r[2]).upper(), r[3], r[4], r[5]) for r in rows]
+    for by_name, shape in ((False, _BY_VERSION), (True, _BY_NAME)):
+        if _fits(columns, shape):
+            return by_name
+    return None
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ migrations are compared, which is only done when something is pending.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from migrator.errors import MisfitError
 from migrator.looking.foreign import ForeignHistory
 from migrator.model import Applied, Entry, Problem, Script
 
-_ORDER = ("newer", "missing", "changed", "out-of-order")
+_ORDER = ("newer", "missing", "changed", "out-of-order", "foreign")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,9 @@ def refuse_misfits(
     raise MisfitError(message, hint=hint, reason=f"history.{first.kind}", data=data)
 
 
-def refuse_foreign(found: ForeignHistory | None, entries: Sequence[Entry], command: str) -> None:
+def refuse_foreign(found: ForeignHistory, entries: Sequence[Entry], command: str) -> None:
     """
-    Raise when the database has another tool's history and none of ours.
+    Raise for a database that has another tool's history and none of ours.
 
     Args:
         found: The other history.
@@ -103,22 +104,43 @@ def refuse_foreign(found: ForeignHistory | None, entries: Sequence[Entry], comma
     Raises:
         MisfitError: Nothing may be applied twice.
     """
-    if found is None:
-        return
-    at = f" at version {found.version}" if found.version is not None else ""
-    message = (
-        f"The database has a migration history of {found.tool}"
-        f" (table {found.table!r}){at} and none of ours: nothing may be applied twice."
-    )
+    accept = "accept it with `--accept foreign` (MIGRATOR_ACCEPT=foreign)"
     version = _same_version(found.version, entries)
-    last = "the last migration whose changes the database has"
-    hint = (
-        f"Take it over with `{command.format(version)}`,"
-        f" where {version} is {last}; then start again."
-    )
+    if found.ours:
+        hint = (
+            f"Set `--history-table {found.table}` (MIGRATOR_HISTORY_TABLE={found.table});"
+            f" to begin a second history, {accept}."
+        )
+    else:
+        hint = (
+            f"Take it over with `{command.format(version)}`, where {version} is the last migration"
+            " whose changes the database has; then start again. Where it says nothing of these"
+            f" migrations, {accept}."
+        )
     raise MisfitError(
-        message, hint=hint, reason="history.foreign", data={"version": found.version or ""}
+        told_foreign(found),
+        hint=hint,
+        reason="history.foreign",
+        data={"version": found.version or ""},
     )
+
+
+def told_foreign(found: ForeignHistory) -> str:
+    """Say what another history is, and how far it has come."""
+    at = f" at version {found.version}" if found.version is not None else ""
+    end = "nothing may be applied twice."
+    if found.ours:
+        return (
+            f"The database has a history of ours in the table {found.table!r}{at},"
+            f" which is not the table given: {end}"
+        )
+    if found.table is None:
+        return (
+            f"The database has tables and the `user_version` {found.version}, by which other tools"
+            f" and applications count migrations, and no history of ours: {end}"
+        )
+    of = f"a migration history of {found.tool}" if found.tool else "what looks like a history"
+    return f"The database has {of} (table {found.table!r}){at} and none of ours: {end}"
 
 
 _HINTS = {
@@ -202,7 +224,8 @@ def _same_version(version: str | None, entries: Sequence[Entry]) -> str:
     """Return our version that equals another tool's, a placeholder where none does."""
     from migrator.definitions.source import version_key
 
-    wanted = version_key(version or "")
+    number = re.match(r"[Vv]?([0-9]+(?:\.[0-9]+)*)(?=_|\Z)", version or "")
+    wanted = version_key(number[1]) if number is not None else None
     for entry in entries:
         if wanted is not None and entry.key == wanted:
             return entry.version

@@ -132,9 +132,13 @@ def judge(settings: Settings, layout: Layout, found: Survey, emit: Emit) -> None
         something_pending=bool(found.pending),
         newer_hint=lambda: way_back(settings, layout, found.entries),
     )
-    if found.pending:
-        line = command(settings, "baseline", "{}").replace("'{}'", "{}")
-        plan.refuse_foreign(found.sight.foreign, found.entries, line)
+    if found.pending and found.sight.foreign is not None:
+        foreign = found.sight.foreign
+        if "foreign" not in settings.accept:
+            line = command(settings, "baseline", "{}").replace("'{}'", "{}")
+            plan.refuse_foreign(foreign, found.entries, line)
+        told = plan.told_foreign(foreign)
+        problems = (*problems, Problem("foreign", foreign.version or "", told))
     for problem in problems:
         emit(
             "history.misfit",

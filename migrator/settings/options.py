@@ -121,7 +121,7 @@ ENGINE_OPTIONS: tuple[Option, ...] = (
         "--accept",
         "accept",
         "misfits between files and history to warn about instead of refusing: changed, "
-        "missing, newer, out-of-order",
+        "missing, newer, out-of-order, foreign (what looks like the history of another tool)",
         metavar="KIND[,KIND...]",
         variable="MIGRATOR_ACCEPT",
         default=frozenset(),

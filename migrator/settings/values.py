@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-ACCEPTED = ("changed", "missing", "newer", "out-of-order")
+ACCEPTED = ("changed", "missing", "newer", "out-of-order", "foreign")
 """The misfits between files and history that `--accept` may name."""
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -262,10 +263,12 @@ def test_a_registry_is_refused_beside_another_tools_history_too(volume, tmp_path
 
 
 @pytest.mark.parametrize(
-    "ddl", [LARAVEL, TYPEORM, VIEW, BIRDS, NO_KEY], ids=["laravel", "typeorm", "view", "birds", "k"]
+    ("ddl", "theirs"),
+    [(LARAVEL, True), (TYPEORM, True), (VIEW, False), (BIRDS, False), (NO_KEY, False)],
+    ids=["laravel", "typeorm", "view", "birds", "k"],
 )
-def test_a_table_of_that_name_that_is_the_applications_own_is_never_touched(volume, files, ddl):
-    """78 names `--history-table`, which then works, and the application's table stays as it is."""
+def test_a_table_of_that_name_that_is_not_ours_is_never_touched(volume, files, ddl, theirs):
+    """78 names `--history-table`, which then works; a history in it still has to be taken over."""
     database = make_database(volume / "app.db", ddl)
     before, own = listing(volume), rows(database, "SELECT * FROM migrations")
     shape = rows(database, "SELECT sql FROM sqlite_schema WHERE name = 'migrations'")
@@ -275,6 +278,16 @@ def test_a_table_of_that_name_that_is_the_applications_own_is_never_touched(volu
     assert "MIGRATOR_HISTORY_TABLE" in result.finished["hint"]
     assert before == listing(volume)
     again = start(database, files, "--history-table", "schema_history")
+    if theirs:
+        assert (78, "history.foreign", "") == (
+            again.code,
+            again.finished["reason"],
+            again.stdout,
+        )
+        assert before == listing(volume)
+        words = shlex.split(again.finished["hint"].split("`")[1])
+        assert 0 == run_migrator(*words[1:2], "001", *words[3:]).code
+        again = start(database, files, "--history-table", "schema_history")
     assert (0, "app\n") == (again.code, again.stdout)
     assert ["001", "002", "003"] == history(database, "schema_history")
     assert own == rows(database, "SELECT * FROM migrations")
@@ -298,3 +311,70 @@ def test_every_command_leaves_an_applications_table_alone(volume, files, command
     assert (0 if command == "status" else 78) == result.code
     assert "migrations" in (result.stdout + result.stderr)
     assert seen == logical_digest(database)
+
+
+APPLICATIONS = {
+    "a tool that is not on the list": "CREATE TABLE acme_schema_changelog (step INTEGER PRIMARY KEY,"
+    " done_at TEXT); INSERT INTO acme_schema_changelog VALUES (2, 'x');",
+    "user_version": "PRAGMA user_version = 2;",
+    "a setting": "CREATE TABLE settings (key TEXT, value TEXT);"
+    " INSERT INTO settings VALUES ('schema_version', '2');",
+    "kysely": "CREATE TABLE kysely_migration (name varchar(255) primary key, timestamp text);"
+    " INSERT INTO kysely_migration VALUES ('002_notes', '2024');",
+}
+
+
+@pytest.mark.parametrize("kind", APPLICATIONS)
+def test_nothing_is_applied_twice_to_what_somebody_else_has_migrated(volume, files, kind):
+    """78 in every command, nothing written; the `baseline` of the hint takes it over as typed."""
+    database = foreign(volume, APPLICATIONS[kind])
+    before = listing(volume)
+    options = ("--database", database, "--migrations", files)
+    result = start(database, files)
+    assert (78, "history.foreign", "") == (result.code, result.finished["reason"], result.stdout)
+    assert [78, 78] == [run_migrator(each, *options).code for each in ("plan", "check")]
+    status = json.loads(run_migrator("status", "--json", *options).stdout)
+    assert ["foreign"] == [each["kind"] for each in status["problems"]]
+    assert before == listing(volume)
+    words = shlex.split(result.finished["hint"].split("`")[1])
+    assert ["migrator", "baseline", "002"] == words[:3]
+    assert 0 == run_migrator(*words[1:]).code
+    again = start(database, files)
+    assert (0, "app\n") == (again.code, again.stdout)
+    assert ["003"] == [event["version"] for event in again.named("migration.finished")]
+
+
+def test_accepted_it_is_a_warning(volume, tmp_path):
+    """`--accept foreign`, by flag or variable, goes on and says so."""
+    files = write_migrations(tmp_path / "migrations", {"001_tags.sql": "CREATE TABLE tags (id);"})
+    database = make_database(volume / "app.db", "PRAGMA user_version = 7; CREATE TABLE items (id);")
+    refused = start(database, files)
+    assert 78 == refused.code
+    assert "`--accept foreign` (MIGRATOR_ACCEPT=foreign)" in refused.finished["hint"]
+    result = start(database, files, "--accept", "foreign")
+    assert (0, "app\n") == (result.code, result.stdout)
+    assert {("foreign", "warning")} == {
+        (event["kind"], event["level"]) for event in result.named("history.misfit")
+    }
+    assert ["001"] == history(database)
+    assert [(7,)] == rows(database, "PRAGMA user_version")
+
+
+def test_another_history_table_does_not_begin_anew(volume, tmp_path):
+    """A history of ours under another name: 78 names it, and set as told nothing is pending."""
+    files = write_migrations(
+        tmp_path / "migrations", {"001_price.sql": "UPDATE items SET price = price * 100;"}
+    )
+    database = make_database(
+        volume / "app.db", "CREATE TABLE items (price); INSERT INTO items VALUES (12);"
+    )
+    assert 0 == start(database, files).code
+    before = logical_digest(database)
+    result = start(database, files, "--history-table", "schema_history")
+    assert (78, "") == (result.code, result.stdout)
+    assert before == logical_digest(database)
+    assert [(1200,)] == rows(database, "SELECT price FROM items")
+    words = shlex.split(result.finished["hint"].split("`")[1])
+    assert ["--history-table", "migrations"] == words
+    again = start(database, files, *words)
+    assert (0, "up_to_date") == (again.code, again.finished["outcome"])
