@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from migrator.definitions import registry
-from migrator.errors import InterruptedRunError, MisfitError, UsageError
+from migrator.errors import MisfitError, UsageError
 
 CLASSES = '''
 from dataclasses import dataclass
@@ -253,11 +253,18 @@ def test_a_missing_file_is_refused(tmp_path):
 
 def test_a_signal_in_the_factory_passes_through(load):
     """What ends the run is no fault of the file."""
-    with pytest.raises(InterruptedRunError):
-        load(
-            "from migrator.errors import InterruptedRunError\n"
-            "def create_migration_runner(p): raise InterruptedRunError(15, 'ended')\n"
-        )
+    with pytest.raises(KeyboardInterrupt):
+        load("def create_migration_runner(p): raise KeyboardInterrupt\n")
+
+
+def test_an_error_of_ours_that_the_factory_raises_is_the_files_own(load):
+    """Nothing raises it for a signal where a registry is read."""
+    error = refused(
+        load,
+        "from migrator.errors import InterruptedRunError\n"
+        "def create_migration_runner(p): raise InterruptedRunError(15, 'ended')\n",
+    )
+    assert error.message.endswith("`create_migration_runner` failed: InterruptedRunError: ended.")
 
 
 def test_an_item_registered_through_the_api_has_no_file(load):
