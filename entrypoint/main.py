@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from entrypoint import neighbours, options, privileges, program, termination
 from entrypoint.options import ContainerSettings
@@ -76,7 +75,9 @@ def _attempt(
         if parsed.help or parsed.version:
             return _inform(parsed)
         if parsed.rest[:1] == (MIGRATOR,):
-            return _run_migrator(parsed, environ, log)
+            from entrypoint import migrator_command
+
+            return migrator_command.run(parsed, environ)
         settings = options.container_settings(parsed, environ)
         deadline = Deadline(settings.engine.wait_timeout)
         root = privileges.is_root()
@@ -301,37 +302,6 @@ def _nothing() -> None:
 
 
 # --- what is no start --------------------------------------------------------
-
-
-def _run_migrator(parsed: Parsed, environ: Mapping[str, str], log: Log) -> int:
-    """
-    Be the `migrator` command at once, so that it works while a start is refused.
-
-    The flags of the image's ENTRYPOINT are handed on; what the user adds
-    comes after them and decides.
-    """
-    from migrator import cli
-
-    run_as = options.read_run_as(parsed.values, environ)
-    if run_as is not None and privileges.is_root():
-        uid, gid = run_as.uid, run_as.gid
-        if uid is None or gid is None:
-            texts = options.container_settings(parsed, environ).engine
-            uid, gid = privileges.owner_of(Layout.of(texts).database)
-        privileges.drop(uid, gid)
-    del log
-
-    def database() -> Path:
-        return Layout.of(options.container_settings(parsed, environ).engine).database
-
-    def on_failure(error: MigratorError) -> None:
-        # Settings of the entrypoint's own that are wrong are no matter here.
-        with contextlib.suppress(MigratorError):
-            neighbours.point_out(error, database, environ)
-        termination.leave_message(error)
-
-    words = [*options.engine_flags(parsed), *parsed.rest[1:]]
-    return cli.main(words, on_failure=on_failure)
 
 
 def _inform(parsed: Parsed) -> int:

@@ -1,0 +1,83 @@
+"""
+The command `migrator`, given to the entrypoint: executed at once, with nothing prepared.
+
+It works while a start is refused. What is the container's own is no matter to it, save
+whose files it makes: as root it becomes the user of the runs first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from entrypoint import neighbours, options, privileges, termination
+from migrator import cli
+from migrator.errors import MigratorError, UsageError
+from migrator.settings import menu
+from migrator.settings.arguments import Parsed
+from migrator.settings.options import ENGINE_OPTIONS, option_value
+from migrator.system.files import realpath
+
+_DATABASE = next(each for each in ENGINE_OPTIONS if each.field == "database")
+
+
+def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
+    """
+    Be `migrator` with the entrypoint's flags, then the user's own, which decide.
+
+    Raises:
+        UsageError: Who is to run it is said in a wrong way, and this process is root.
+        NoPermissionError: Root may not become that user here.
+    """
+    words = [*options.engine_flags(parsed), *parsed.rest[1:]]
+    if privileges.is_root():
+        _become_user(parsed, words, environ)
+
+    def on_failure(error: MigratorError) -> None:
+        # A wrong setting has been said already.
+        with contextlib.suppress(MigratorError):
+            database = _database(words, environ)
+            if database is not None:
+                neighbours.point_out(error, lambda: database, environ)
+        termination.leave_message(error)
+
+    return cli.main(words, on_failure=on_failure)
+
+
+def _become_user(parsed: Parsed, words: Sequence[str], environ: Mapping[str, str]) -> None:
+    """
+    Become the user that the runs are done as, unless the command only prints.
+
+    With `keep` that is the database's owner; where no database is given, as `new`
+    needs none, the command stays who started it.
+    """
+    if _only_prints(words):
+        return
+    run_as = options.read_run_as(parsed.values, environ)
+    if run_as is None:
+        return
+    if run_as.uid is not None and run_as.gid is not None:
+        privileges.drop(run_as.uid, run_as.gid)
+        return
+    database = _database(words, environ)
+    if database is not None:
+        privileges.drop(*privileges.owner_of(database))
+
+
+def _only_prints(words: Sequence[str]) -> bool:
+    """Tell whether `migrator` prints its help or version, or what is wrong in its words."""
+    try:
+        read = menu.parse(words)
+    except UsageError:
+        return True
+    return read.help or read.version or read.command is None
+
+
+def _database(words: Sequence[str], environ: Mapping[str, str]) -> Path | None:
+    """Return the resolved path of the database that is given, None where it is none or no path."""
+    try:
+        given: Path | None = option_value(_DATABASE, menu.parse(words).values, environ)
+    except UsageError:
+        return None
+    return realpath(given) if given is not None else None

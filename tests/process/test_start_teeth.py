@@ -1,0 +1,47 @@
+"""Bugs planted where a start, or a run of the API, begins and ends: a test finds each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.teeth import Planted, assert_found, planted
+
+pytestmark = pytest.mark.timeout(0)
+
+AS_ROOT = (
+    planted(
+        "help asks who is to run it",
+        "entrypoint/migrator_command.py",
+        "    return read.help or read.version or read.command is None\n",
+        "    return False\n",
+        "process/test_migrator_command.py",
+        "tells_of_itself and nonsense",
+    ),
+    planted(
+        "a command that was given no database is nobody's",
+        "entrypoint/migrator_command.py",
+        "    if database is not None:\n        privileges.drop(",
+        "    if True:\n        privileges.drop(",
+        "process/test_migrator_command.py",
+        "new_makes_a_file and no",
+    ),
+    planted(
+        "the image's own database says whose the run is",
+        "entrypoint/migrator_command.py",
+        "option_value(_DATABASE, menu.parse(words).values, environ)",
+        "option_value(_DATABASE, menu.parse([*words, *words[:2]]).values, environ)",
+        "process/test_migrator_command.py",
+        "users_own_database_decides",
+    ),
+)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("bug", AS_ROOT, ids=[each.bug.name for each in AS_ROOT])
+def test_a_planted_bug_of_roots_is_found(
+    bug: Planted, other_user: tuple[int, int], open_path: Path
+) -> None:
+    """A test of what root does fails with it; others can reach the packages that it lies in."""
+    assert_found(bug, open_path)
