@@ -23,6 +23,7 @@ from migrator.errors import (
     NotReadyError,
 )
 from migrator.looking import plan
+from migrator.looking.beside import advice, beside_missing, take_over
 from migrator.looking.checks import check_database
 from migrator.looking.history import History
 from migrator.looking.look import look
@@ -71,6 +72,8 @@ def plan_(host: Host, *, as_json: bool) -> Answer:
         "pending": _pending(found),
         "database_bytes": found.sight.bytes,
         "space_needed_bytes": needed,
+        "beside": list(beside_missing(host.layout, found)),
+        "hint": take_over(host.settings, found),
     }
     return (_json(facts) if as_json else _plan_text(facts)), 0
 
@@ -255,6 +258,8 @@ def _status(
             {"kind": each.kind, "version": each.version, "message": each.message}
             for each in problems
         ],
+        "beside": list(beside_missing(host.layout, found)),
+        "hint": take_over(host.settings, found),
     }
 
 
@@ -333,6 +338,7 @@ def _status_text(facts: dict[str, Any]) -> str:
     if rows:
         lines += ["", aligned(("VERSION", "NAME", "APPLIED"), rows)]
     lines += ["", f"{len(facts['applied'])} applied, {len(facts['pending'])} pending."]
+    lines += advice(facts["beside"], facts["hint"])
     lines += [printable(f"Problem: {each['message']}") for each in facts["problems"]]
     return "\n".join(lines)
 
@@ -353,6 +359,7 @@ def _plan_text(facts: dict[str, Any]) -> str:
             f"Way: {ways[facts['way']]}.",
             f"Database: {size(facts['database_bytes'])}.",
             f"Free space needed: {size(facts['space_needed_bytes'])}.",
+            *advice(facts["beside"], facts["hint"]),
         )
     )
 

@@ -161,6 +161,15 @@ def find(conn: sqlite3.Connection, own_table: str) -> ForeignHistory | None:
     return ForeignHistory(None, None, str(noted)) if noted else None
 
 
+def has_tables(conn: sqlite3.Connection) -> bool:
+    """Tell whether there is any table but SQLite's own."""
+    query = (
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%'"
+        " ESCAPE '\\' LIMIT 1"
+    )
+    return conn.execute(query).fetchone() is not None
+
+
 def _by_shape(conn: sqlite3.Connection, table: str) -> ForeignHistory | None:
     """Return a table as a history where its name, its columns and its rows look like one."""
     plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", table).lower().strip("_")

@@ -51,6 +51,8 @@ class Sight:
     history: tuple[Applied, ...] | None = None
     has_history: bool = False
     foreign: ForeignHistory | None = None
+    has_tables: bool = False
+    """Whether there are tables although there is no history of ours."""
     unfinished: RunState | None = None
     running: bool = False
     needs_recovery: str | None = None
@@ -146,6 +148,7 @@ def _read(conn: sqlite3.Connection, history: History, sight: Sight) -> Sight:
         has_history=has_history,
         history=history.read(conn) if has_history else (),
         foreign=None if has_history else foreign.find(conn, history.table),
+        has_tables=not has_history and foreign.has_tables(conn),
     )
 
 

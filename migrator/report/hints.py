@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from migrator.errors import DamagedError, MigratorError
-from migrator.model import Settings
+from migrator.model import Entry, Settings
 
 _NEEDED = ("--database", "--migrations", "--backup-dir", "--history-table")
 _COMMAND = re.compile(r"`(migrator [^`]+)`")
@@ -58,6 +58,16 @@ def damaged(settings: Settings, problems: Sequence[str]) -> DamagedError:
     message = f"The database is damaged: {'; '.join(problems)[:500]}."
     return DamagedError(
         message, hint=f"`{command(settings, 'backups')}` lists what can be restored."
+    )
+
+
+def perhaps_there(settings: Settings, entry: Entry) -> str:
+    """Say how a database is taken over that may have already what a migration makes."""
+    line = command(settings, "baseline", entry.identity)
+    return (
+        "Nothing is noted as applied here. If the database has already what"
+        f" {entry.label} makes, take it over: `{line}` notes all up to it as applied"
+        " (name a later one if it has more), then start again."
     )
 
 

@@ -17,6 +17,7 @@ from migrator.backups.whose import has_path
 from migrator.connection.guard import open_guard
 from migrator.definitions import header
 from migrator.errors import DiskError, NotReadyError, OutcomeUnknownError
+from migrator.looking.beside import databases_beside, told_beside
 from migrator.running import proof
 from migrator.running.inplace import GuardDesk
 from migrator.running.oncopy import CopyDesk
@@ -38,6 +39,7 @@ def create(ctx: Context, batch: Batch) -> Report:
         NotReadyError: A file appeared at its path meanwhile.
     """
     ctx.way = "create"
+    _say_beside(ctx)
     _say_others(ctx)
     noted = note(ctx, batch, "up", None)
     enter(ctx, "prepare", noted)
@@ -81,6 +83,18 @@ def _say_others(ctx: Context) -> None:
             level="warning",
             path=str(ctx.layout.backup_dir),
             count=len(backups),
+        )
+
+
+def _say_beside(ctx: Context) -> None:
+    """Warn where other databases lie beside: the one that is meant may have another name."""
+    names = databases_beside(ctx.layout, open_them=not ctx.inline)
+    if names:
+        ctx.emit(
+            "database.missing",
+            f"{str(ctx.layout.database)!r} does not exist and is created; {told_beside(names)}.",
+            level="warning",
+            beside=list(names),
         )
 
 

@@ -40,6 +40,7 @@ from migrator.report.failures import (
     primary_code,
     registered_elsewhere,
 )
+from migrator.report.hints import perhaps_there
 from migrator.running import effect
 from migrator.safety.context import Batch, Context
 from migrator.safety.lost_locks import raise_loss, require_locks
@@ -358,6 +359,8 @@ def _failure(
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
     usual = f"Mend {script.entry.label} and start again; the database is as it was before this run."
     hint = _own_hint(first) or usual
+    if not (batch.applied or batch.down or ctx.way == "create") and "already exists" in text:
+        hint = f"{perhaps_there(ctx.settings, script.entry)} Otherwise: {hint}"
     if found is not None and is_unopened(first):
         hint = (
             "Where the statement opens no file itself, SQLite could not open one of its own beside"

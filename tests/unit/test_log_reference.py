@@ -72,6 +72,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "rows.counted", "seconds": 0.1},
     {"event": "rows.uncounted", "table": "notes", "error": "no such module: x"},
     {"event": "migration.started", **WHO},
+    {"event": "database.missing", "beside": ["library.sqlite3"]},
     {"event": "migration.empty", **WHO},
     {"event": "migration.progress", **WHO, "seconds": 10.0},
     {"event": "migration.output", **WHO, "text": "hello"},
