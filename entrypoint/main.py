@@ -174,6 +174,9 @@ def _ready(start: Start, layout: Layout) -> Iterator[Callable[[], None]]:
     Yields:
         What a worker calls first, to be that user for good.
     """
+    run_as = start.settings.run_as
+    if run_as is not None and run_as.uid is not None and privileges.is_root():
+        _require_python(run_as.uid, _ids(run_as.gid))
     _wait_for_volume(start, layout)
     user, keep = _run_user(start, layout)
     if user is None:
@@ -205,6 +208,14 @@ def _run_user(start: Start, layout: Layout) -> tuple[tuple[int, int] | None, boo
     return (run_as.uid, run_as.gid), run_as.keep
 
 
+def _require_python(uid: int, gid: int) -> None:
+    """Find out whether a user can run this program, before anything is given to that user."""
+    # Imported only here: most containers are not started as root.
+    from entrypoint import reach
+
+    reach.require_python(uid, gid)
+
+
 def _wait_for_volume(start: Start, layout: Layout) -> None:
     """Wait until the place of the database is one that the run's user can work in."""
     from entrypoint import mounts, volume
@@ -218,6 +229,7 @@ def _wait_for_volume(start: Start, layout: Layout) -> None:
         user, _keep = _run_user(start, layout)
         if user is None:
             return contextlib.nullcontext()
+        _require_python(*user)
         return privileges.admitting(layout.database, backup_dir, *user, given=engine.database)
 
     def look() -> object:

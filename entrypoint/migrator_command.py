@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from entrypoint import neighbours, options, privileges, termination
+from entrypoint import neighbours, options, privileges, reach, termination
 from migrator import cli
 from migrator.errors import MigratorError, UsageError
 from migrator.settings import menu
@@ -28,7 +28,7 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
 
     Raises:
         UsageError: Who is to run it is said in a wrong way, and this process is root.
-        NoPermissionError: Root may not become that user here.
+        NoPermissionError: Root may not become that user here, or that user not run Python.
     """
     words = [*options.engine_flags(parsed), *parsed.rest[1:]]
     if privileges.is_root():
@@ -58,11 +58,14 @@ def _become_user(parsed: Parsed, words: Sequence[str], environ: Mapping[str, str
     if run_as is None:
         return
     if run_as.uid is not None and run_as.gid is not None:
-        privileges.drop(run_as.uid, run_as.gid)
-        return
-    database = _database(words, environ)
-    if database is not None:
-        privileges.drop(*privileges.owner_of(database))
+        user = run_as.uid, run_as.gid
+    else:
+        database = _database(words, environ)
+        if database is None:
+            return
+        user = privileges.owner_of(database)
+    reach.require_python(*user)
+    privileges.drop(*user)
 
 
 def _only_prints(words: Sequence[str]) -> bool:

@@ -20,10 +20,10 @@ AS_ROOT = (
         "tells_of_itself and nonsense",
     ),
     planted(
-        "a command that was given no database is nobody's",
+        "a command that was given no database is root's and needs one",
         "entrypoint/migrator_command.py",
-        "    if database is not None:\n        privileges.drop(",
-        "    if True:\n        privileges.drop(",
+        "        if database is None:\n            return\n",
+        "",
         "process/test_migrator_command.py",
         "new_makes_a_file and no",
     ),
@@ -34,6 +34,23 @@ AS_ROOT = (
         "option_value(_DATABASE, menu.parse([*words, *words[:2]]).values, environ)",
         "process/test_migrator_command.py",
         "users_own_database_decides",
+    ),
+    planted(
+        "owners change before Python's reach is known",
+        "entrypoint/main.py",
+        "        _require_python(run_as.uid, _ids(run_as.gid))\n",
+        "        hand = privileges.admitting(layout.database, layout.backup_dir, run_as.uid, 0)\n"
+        "        hand.__enter__(), hand.__exit__(None, None, None)\n",
+        "process/test_unreachable_python.py",
+        "cannot_reach and PUID and home",
+    ),
+    planted(
+        "the owner's reach is not asked for",
+        "entrypoint/main.py",
+        "        _require_python(*user)\n",
+        "",
+        "process/test_unreachable_python.py",
+        "owner_that_a_run",
     ),
 )
 

@@ -1,0 +1,90 @@
+"""
+Whether another user can reach the Python that this process runs on.
+
+What a program imports late, it opens as the user that it is by then. In a home
+directory that only root may enter, nothing is found any more.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from pathlib import Path
+from shlex import quote
+
+from entrypoint import privileges
+from migrator.errors import NoPermissionError
+
+_NEEDED = ("entrypoint", "migrator", "os", "sqlite3", "_sqlite3", "structlog", "tenacity")
+
+
+def require_python(uid: int, gid: int) -> None:
+    """
+    Refuse a user that may not read what the run still has to import.
+
+    Raises:
+        NoPermissionError: Python, or one of the packages, lies out of that user's
+            reach; or root may not become that user here.
+    """
+    files = list(_files())
+    with privileges.acting_as(uid, gid):
+        closed = [path for path in files if not os.access(path, os.R_OK, effective_ids=True)]
+        way = _first_closed(closed[0]) if closed else None
+    if way is not None:
+        raise _refused(way, closed, f"{uid}:{gid}")
+
+
+def _files() -> Iterator[Path]:
+    """Yield a file of each package that is needed; of what lies in an archive, the archive."""
+    for name in _NEEDED:
+        origin = getattr(sys.modules.get(name), "__file__", None)
+        if origin is None:
+            spec = PathFinder.find_spec(name)
+            origin = spec.origin if spec is not None else None
+        if origin is None or not os.path.isabs(origin):
+            continue  # built in
+        path = Path(origin)
+        while not path.exists():
+            path = path.parent
+        yield path
+
+
+def _first_closed(path: Path) -> Path:
+    """Return what is in this user's way to a file: a directory, or the file itself."""
+    for part in reversed(path.parents):
+        if not os.access(part, os.X_OK, effective_ids=True):
+            return part
+    return path
+
+
+def _refused(way: Path, closed: list[Path], user: str) -> NoPermissionError:
+    verb = "enter" if way.is_dir() else "read"
+    message = (
+        f"{user} may not {verb} {str(way)!r}, and Python needs {str(closed[0])!r}: nothing can be"
+        " run as that user."
+    )
+    hint = (
+        f"Install Python and its packages where everybody can read them, or run"
+        f" `{_opening(closed)}` in the image's build."
+    )
+    return NoPermissionError(message, hint=hint, reason="privileges.python_unreachable")
+
+
+def _opening(closed: list[Path]) -> str:
+    """Return the commands after which everybody can read these files."""
+    directories = {part for path in closed for part in path.parents if not _has(part, stat.S_IXOTH)}
+    packages = {path.parent for path in closed if not _has(path, stat.S_IROTH)}
+    commands = []
+    if directories:
+        commands.append(f"chmod a+x {' '.join(quote(str(each)) for each in sorted(directories))}")
+    if packages or not commands:
+        places = packages or {path.parent for path in closed}
+        commands.append(f"chmod -R a+rX {' '.join(quote(str(each)) for each in sorted(places))}")
+    return " && ".join(commands)
+
+
+def _has(path: Path, bit: int) -> bool:
+    return bool(path.stat().st_mode & bit)
