@@ -12,6 +12,7 @@ it is; way A's guarded connection (`migrator.connection.guard`) is built on it.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -144,8 +145,28 @@ class RecordingConnection(RegisteringConnection):
         self._names: dict[int, str] = {}
         self.asked: dict[str, Setting] = {}
         self._looking = False
+        self._lent = False
+        self._lending = threading.RLock()
         super().__init__(*args, **kwargs)
         self._install_authorizer()
+
+    @contextmanager
+    def lent(self) -> Iterator[Self]:
+        """Within, a migration has the connection, and its threads may interrupt it."""
+        with self._lending:
+            self._lent = True
+        try:
+            yield self
+        finally:
+            with self._lending:
+                self._lent = False
+
+    def interrupt(self) -> None:
+        """Interrupt the statement that runs, where it can be one of a migration's."""
+        # A thread may call it for ever: once the migration has returned, what runs is the engine's.
+        with self._lending:
+            if self._lent:
+                super().interrupt()
 
     def cursor(self, factory: Any = RecordingCursor) -> Any:
         """Return a cursor; a factory of one's own must be a subclass of `sqlite3.Cursor`."""

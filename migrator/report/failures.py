@@ -19,6 +19,7 @@ from migrator.errors import (
 from migrator.system.files import A_LITTLE, has_room, kind_of, unsafe_entry
 
 _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL = 5, 6, 8, 10, 11, 13
+_INTERRUPT = 9
 _PERM, _CANTOPEN, _AUTH, _NOTADB = 3, 14, 23, 26
 _DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DENIED = (errno.EACCES, errno.EPERM)
@@ -31,6 +32,8 @@ _LACKING = re.compile(
 )
 _DAMAGE = ("unsupported file format", "Could not decode", "must use the same text encoding")
 """What SQLite and Python say of damage without a code of its own."""
+LEFT_BEHIND = "A thread that a migration has left behind interrupts the connection."
+END_IT = "End what a migration starts before it returns; the database is as it was before this run."
 
 
 def primary_code(error: BaseException) -> int | None:
@@ -53,6 +56,11 @@ def is_damage(error: BaseException) -> bool:
 def is_disk_failure(error: BaseException) -> bool:
     """Tell whether SQLite says "disk I/O error" or "database or disk is full"."""
     return primary_code(error) in (_IOERR, _FULL)
+
+
+def is_interrupted(error: BaseException) -> bool:
+    """Tell whether somebody ended a statement, as only a migration's own thread can."""
+    return primary_code(error) == _INTERRUPT
 
 
 def is_unopened(error: BaseException) -> bool:

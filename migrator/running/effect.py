@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Generator
-from contextlib import suppress
+import sqlite3
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from migrator.definitions import sql
-from migrator.errors import VerificationError
-from migrator.model import Section
+from migrator.errors import MigrationFailedError, VerificationError
+from migrator.model import Script, Section
+from migrator.report.failures import END_IT, LEFT_BEHIND, is_interrupted
 
 TRANSACTION = ("BEGIN", "COMMIT", "END")
 """How statements begin that change nothing within the run's own transaction."""
@@ -81,3 +90,16 @@ def _kind(result: Any) -> tuple[str, str] | None:
     if isinstance(result, _LAZY):
         return f"a `{type(result).__name__}`", "Write a loop in its place."
     return None
+
+
+@contextmanager
+def interrupted_by(script: Script) -> Iterator[None]:
+    """Within, a statement of the engine's that is interrupted is a failure of the migration."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if not is_interrupted(error):
+            raise
+        message = f"Migration {script.entry.label} failed: {error}. {LEFT_BEHIND}"
+        data = {"file": script.entry.file, "error": str(error)}
+        raise MigrationFailedError(message, hint=END_IT, data=data) from error

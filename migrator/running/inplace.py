@@ -41,7 +41,8 @@ class GuardDesk:
         """Give a migration the connection; afterwards every setting is put back."""
         factory = None if script.wants_cursor else sqlite3.Row
         self._guard.start_migration(row_factory=factory)
-        yield self._guard.conn
+        with self._guard.conn.lent() as conn:
+            yield conn
         self._guard.finish_migration()
 
     def failure(self, error: BaseException | None) -> FailedStatement | None:

@@ -84,7 +84,8 @@ class CopyDesk:
                 conn.isolation_level = None
                 if section.transactional:
                     conn.execute("BEGIN")
-            yield conn
+            with conn.lent():
+                yield conn
             # With a query unfinished, SQLite would keep its lock on the copy.
             close_cursors(conn)
             if real_in_transaction(conn):

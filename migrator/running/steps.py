@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -42,6 +41,7 @@ from migrator.report.failures import (
 )
 from migrator.report.hints import perhaps_there
 from migrator.running import effect
+from migrator.running.forked import end_if_forked
 from migrator.safety.context import Batch, Context
 from migrator.safety.lost_locks import raise_loss, require_locks
 
@@ -118,8 +118,9 @@ def _step(ctx: Context, batch: Batch, desk: Desk, guard: RowGuard, script: Scrip
         ctx.emit("migration.empty", message, level="warning", **facts, file=script.entry.file)
     started = time.monotonic()
     try:
-        removed = _perform(ctx, batch, desk, guard, script)
-        _note(ctx, batch, desk, script, time.monotonic() - started)
+        with effect.interrupted_by(script):
+            removed = _perform(ctx, batch, desk, guard, script)
+            _note(ctx, batch, desk, script, time.monotonic() - started)
     except MigratorError as error:
         seconds = round(time.monotonic() - started, 3)
         if isinstance(error, MigrationFailedError | DiskError | VerificationError):
@@ -147,11 +148,11 @@ def _perform(
             _call(script, conn, down=batch.down)
             if not batch.down:
                 _check(desk, script, script.check_after, "check_after", conn)
-            _end_if_forked(pid, None)
+            end_if_forked(pid, None)
             require_locks(ctx, script)
         _raise_hidden(desk)
     except BaseException as error:
-        _end_if_forked(pid, error)
+        end_if_forked(pid, error)
         raise_loss(ctx, script, error)
         if isinstance(error, effect.CheckFailedError):
             raise error.failure from error.__cause__
@@ -200,20 +201,6 @@ def _raise_hidden(desk: Desk) -> None:
         raise hidden.error
 
 
-def _end_if_forked(pid: int, error: BaseException | None) -> None:
-    """
-    End a process that a migration has forked and that has come out of the migration.
-
-    It must not go on with the run: neither undo it nor tidy up after it.
-    """
-    if os.getpid() == pid:
-        return
-    if error is not None and not isinstance(error, SystemExit):
-        sys.excepthook(type(error), error, error.__traceback__)
-    code = error.code if isinstance(error, SystemExit) else error is not None
-    os._exit(code if isinstance(code, int) else 1)
-
-
 def _call(script: Script, conn: sqlite3.Connection, *, down: bool) -> None:
     section = script.sql_down if down else script.sql_up
     function = script.down if down else script.up
@@ -258,11 +245,12 @@ def _check(
         return
     try:
         effect.refuse_unrun(name, check(conn))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         found = desk.record.blame(error)
         if found is not None and is_disk_failure(found.error):
             raise
-        text = str(error) if isinstance(error, effect.NotRunError) else describe(error)
+        said_so = isinstance(error, effect.NotRunError | SystemExit)
+        text = _text(error) if said_so else describe(error)
         message = f"`{name}` of {script.entry.label} failed: {text.rstrip('.')}."
         data = {
             "version": script.entry.version,

@@ -9,8 +9,21 @@ from collections.abc import Iterator
 
 from migrator.backups import backup
 from migrator.backups.catalog import Backup
-from migrator.errors import DiskError, MigratorError, OutcomeUnknownError, RestoreError
-from migrator.report.failures import is_out_of_room, of_sqlite, of_system
+from migrator.errors import (
+    DiskError,
+    MigrationFailedError,
+    MigratorError,
+    OutcomeUnknownError,
+    RestoreError,
+)
+from migrator.report.failures import (
+    END_IT,
+    LEFT_BEHIND,
+    is_interrupted,
+    is_out_of_room,
+    of_sqlite,
+    of_system,
+)
 from migrator.report.hints import command
 from migrator.report.outcome import as_bug
 from migrator.safety.context import Context
@@ -282,6 +295,10 @@ def _translated(ctx: Context, error: BaseException) -> MigratorError:
     if isinstance(error, MigratorError):
         return error
     doing = doing_in(ctx.phase)
+    if is_interrupted(error):
+        return MigrationFailedError(
+            f"SQLite says {str(error)!r} {doing}. {LEFT_BEHIND}", hint=END_IT
+        )
     if isinstance(error, sqlite3.Error | UnicodeDecodeError):
         return of_sqlite(error, ctx.layout.database, doing)
     if isinstance(error, OSError):

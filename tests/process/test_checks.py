@@ -231,6 +231,59 @@ def test_a_failing_check_of_the_migration_is_81(database, files, name, way):
     undone(result, database, before)
 
 
+@pytest.mark.parametrize("name", ["check_before", "check_after"])
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "sys.exit('no')", "raise SystemExit", "exit()"])
+@BOTH
+def test_a_check_that_calls_exit_is_81(database, files, ending, name, way):
+    """A check that wants to end the process has failed, whatever its code says."""
+    write_migrations(
+        files,
+        {
+            "001_a.py": f"""
+                import sys
+                transactional = {way == "in-place"}
+
+                def up(conn):
+                    conn.execute("CREATE TABLE a (id INTEGER)")
+
+                def {name}(conn):
+                    {ending}
+                """
+        },
+    )
+    before = logical_digest(database)
+    result = start(database, files)
+    assert (81, f"verify.{name}") == (result.code, result.finished["reason"])
+    assert "sys.exit(" in result.finished["error"]
+    assert ("001_a.py", 8) == (result.finished["file"], result.finished["line"])
+    undone(result, database, before)
+
+
+def test_a_forked_child_that_exits_in_a_check_ends_alone(database, files):
+    """Its exit is its own: the run goes on, and is applied once."""
+    write_migrations(
+        files,
+        {
+            "001_a.py": """
+                import os, sys
+
+                def up(conn):
+                    conn.execute("CREATE TABLE a (code INTEGER)")
+
+                def check_after(conn):
+                    child = os.fork()
+                    if not child:
+                        sys.exit(7)
+                    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                    conn.execute("INSERT INTO a VALUES (?)", (code,))
+                """
+        },
+    )
+    assert start(database, files).code == 0
+    assert rows(database, "SELECT code FROM a") == [(7,)]
+    assert history(database) == ["001"]
+
+
 def test_what_is_refused_in_a_check_is_told_with_the_way_out(database, files):
     """The hint is that of the refusal, and the sentence ends once."""
     write_migrations(

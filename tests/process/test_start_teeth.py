@@ -62,3 +62,29 @@ def test_a_planted_bug_of_roots_is_found(
 ) -> None:
     """A test of what root does fails with it; others can reach the packages that it lies in."""
     assert_found(bug, open_path)
+
+
+BUGS = (
+    planted(
+        "a connection is interrupted for ever",
+        "migrator/connection/recording.py",
+        "            if self._lent:\n",
+        "            if True:\n",
+        "process/test_interrupts.py",
+        "goes_on_interrupting and copy and command and nothing",
+    ),
+    planted(
+        "only exceptions fail a check",
+        "migrator/running/steps.py",
+        "    except (Exception, SystemExit) as error:\n",
+        "    except Exception as error:\n",
+        "process/test_checks.py",
+        "calls_exit and copy and before",
+    ),
+)
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=[each.bug.name for each in BUGS])
+def test_a_planted_bug_is_found(bug: Planted, tmp_path: Path) -> None:
+    """A test of the rule fails with it."""
+    assert_found(bug, tmp_path)
