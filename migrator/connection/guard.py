@@ -106,6 +106,11 @@ class Guard:
         locks = self.conn._locks
         return locks.look(decisive=decisive) if locks is not None else None
 
+    def holds(self) -> bool:
+        """Tell whether SQLite may still write: its locks are there, or nobody has looked at any."""
+        locks = self.conn._locks
+        return locks is None or locks.held()
+
     def regain(self) -> bool:
         """Take the locks again, where a rollback then harms nobody."""
         locks = self.conn._locks
@@ -180,7 +185,7 @@ class Guard:
 
     def close(self) -> None:
         """Close the connection, in the process that opened it only, and with SQLite's locks."""
-        if os.getpid() != self._pid or self.conn not in _guarded or self.conn._given_up:
+        if os.getpid() != self._pid or self.conn not in _guarded or not self.holds():
             return
         # With a query unfinished, SQLite would keep the file, and its lock.
         self.conn._close_handles()

@@ -145,10 +145,13 @@ class Host:
         """Turn the end of a worker into a result or the error that ends the run."""
         if ending.crash is not None:
             raise _bug(ending.crash)
-        if isinstance(ending.error, LocksLostError) and ending.signum is None:
+        if isinstance(ending.error, LocksLostError):
             from migrator.running.loss import conclude_loss
 
-            raise conclude_loss(self.emit, ending.error, lambda action: self._work(action, lock))
+            lost = conclude_loss(self.emit, ending.error, lambda action: self._again(action, lock))
+            if ending.signum is None or isinstance(lost, RestoreError):
+                raise lost
+            raise self._interrupted(ending, lost)
         if ending.error is not None and ending.signum is None:
             raise ending.error
         if ending.result is not None:
@@ -214,13 +217,18 @@ class Host:
         from migrator.safety.settling import settle_and_prove
 
         prove = ending.signum is None
-        self.signals.received, noted = None, self.signals.received
-        again = self._work(lambda ctx: settle_and_prove(ctx, prove=prove, full=full), lock)
-        if self.signals.received is None:
-            self.signals.received = noted
+        again = self._again(lambda ctx: settle_and_prove(ctx, prove=prove, full=full), lock)
         if again.error is not None and prove:
             raise again.error
         return again.result or {}
+
+    def _again(self, action: Action, lock: RunLock) -> Ending:
+        """Have another worker settle something; a stop that has come already is no stop of it."""
+        self.signals.received, noted = None, self.signals.received
+        again = self._work(action, lock)
+        if self.signals.received is None:
+            self.signals.received = noted
+        return again
 
     def _was_done(self, ending: Ending, left: state.RunState | None, outcome: str) -> bool:
         """Tell whether a run that was settled had done, or has now done, what it was for."""

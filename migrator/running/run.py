@@ -29,7 +29,7 @@ from migrator.running.inplace import GuardDesk, begin, commit
 from migrator.running.steps import run_batch
 from migrator.safety.context import Batch, Context
 from migrator.safety.live import STOP_IT, Live, open_live, open_plain
-from migrator.safety.lost_locks import require_locks, watch
+from migrator.safety.lost_locks import require_held, require_locks, watch
 from migrator.safety.on_failure import explained, restored_on_failure, undone_on_failure
 from migrator.safety.phases import Report, enter, note, report, uninterrupted
 from migrator.safety.recovery import settle
@@ -225,6 +225,7 @@ def _on_copy(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
     with restored_on_failure(ctx, live, saved):
         with live.guard.engine():
             proof.read_back(ctx, batch, live.conn)
+        require_held(live)
         live.checkpoint()
         if live.same_as(ctx.layout.work) is False:
             message = f"{str(ctx.layout.database)!r} does not hold the pages that were published."

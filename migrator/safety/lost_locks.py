@@ -38,7 +38,13 @@ def watch(ctx: Context, live: Live) -> None:
     """Have SQLite's locks looked at from now on, while other people's code runs."""
     ignore = () if live.raw is None else (live.raw.descriptor,)
     alone = ctx.settings.in_use == "wait"
-    ctx.locks = SqliteLocks.note(live.path, alone=alone, ignore=ignore, forking=not ctx.inline)
+    ctx.locks = SqliteLocks.note(
+        live.path,
+        lambda: live.guard.in_transaction,
+        alone=alone,
+        ignore=ignore,
+        forking=not ctx.inline,
+    )
     live.guard.watch(ctx.locks)
 
 
@@ -57,6 +63,17 @@ def require_locks(ctx: Context, script: Script | None = None, *, decisive: bool 
     loss = ctx.locks.look(decisive=decisive) if ctx.locks is not None else None
     if loss is not None:
         raise _lost(loss, script)
+
+
+def require_held(live: Live) -> None:
+    """
+    Look whether SQLite still has its locks, where it is to write once more after the run's end.
+
+    Raises:
+        LocksLostError: It has not: another process may have written since.
+    """
+    if not live.guard.holds():
+        raise _lost(live.guard.lost() or Loss("lock", live.path), None)
 
 
 def raise_loss(ctx: Context, script: Script, error: BaseException) -> None:

@@ -30,7 +30,7 @@ from migrator.safety.context import Context
 from migrator.safety.intent import found_now, noted
 from migrator.safety.litter import remove_litter, remove_work_files
 from migrator.safety.live import Live
-from migrator.safety.lost_locks import undoable
+from migrator.safety.lost_locks import require_held, undoable
 from migrator.safety.phases import doing_in
 from migrator.safety.writeback import keep_failed, write_back
 from migrator.storage import state
@@ -219,8 +219,8 @@ def restored_on_failure(ctx: Context, live: Live, saved: Backup) -> Iterator[Non
         raise
     except BaseException as error:
         failure = as_failure(ctx, error)
-        if not live.alone:
-            raise _released(ctx, failure, saved) from error
+        if not live.alone or not live.guard.holds():
+            raise _released(ctx, live, failure, saved) from error
         if isinstance(failure, DiskError):
             raise _unverified(ctx, failure) from error
         put_back(ctx, live, saved)
@@ -249,12 +249,14 @@ def _unverified(ctx: Context, failure: MigratorError) -> OutcomeUnknownError:
 
 def put_back(ctx: Context, live: Live, saved: Backup) -> None:
     """Write a backup's pages back while the database has not been released."""
+    require_held(live)
     keep_failed(ctx, live)
     write_back(ctx, live, saved, noted(ctx, saved, found_now(ctx, live), "undo"))
 
 
-def _released(ctx: Context, failure: MigratorError, saved: Backup) -> RestoreError:
-    message = f"A check failed after the commit, with others using the database: {failure.message}"
+def _released(ctx: Context, live: Live, failure: MigratorError, saved: Backup) -> RestoreError:
+    how = "without SQLite's locks" if live.alone else "with others using the database"
+    message = f"A check failed after the commit, {how}: {failure.message}"
     hint = (
         "Nothing is overwritten any more by itself. To go back:"
         f" `{command(ctx.settings, 'restore', saved.name)}`."

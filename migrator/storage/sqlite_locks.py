@@ -16,7 +16,7 @@ import fcntl
 import os
 import struct
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,9 +80,17 @@ class SqliteLocks:
     """
 
     def __init__(
-        self, database: _File, sidecar: _File | None, ask: Ask, *, wal: bool, forking: bool
+        self,
+        database: _File,
+        sidecar: _File | None,
+        ask: Ask,
+        in_transaction: Callable[[], bool],
+        *,
+        wal: bool,
+        forking: bool,
     ) -> None:
         self.loss: Loss | None = None
+        self._in_transaction = in_transaction
         self._database = database
         self._sidecar = sidecar
         self._wal = wal
@@ -96,13 +104,21 @@ class SqliteLocks:
 
     @classmethod
     def note(
-        cls, path: Path, *, alone: bool, ignore: Collection[int] = (), forking: bool = False
+        cls,
+        path: Path,
+        in_transaction: Callable[[], bool],
+        *,
+        alone: bool,
+        ignore: Collection[int] = (),
+        forking: bool = False,
     ) -> SqliteLocks | None:
         """
         Note what SQLite holds now, in a transaction that writes, or alone.
 
         Args:
             path: The database.
+            in_transaction: Whether SQLite's transaction is open: with its end, which an
+                error may bring about, SQLite gives the locks back itself, unless it is alone.
             alone: Whether SQLite has it to itself (`locking_mode=EXCLUSIVE`).
             ignore: Descriptors of it that are not SQLite's.
             forking: Whether a child may look where the kernel answers no query of
@@ -123,9 +139,14 @@ class SqliteLocks:
             ask = (shm.descriptor, _WAL_WRITE, 1)
         else:
             ask = (database.descriptor, _RESERVED, 1)
-        return cls(database, wal or journal, ask, wal=wal is not None, forking=forking)
+        sidecar = wal or journal
+        return cls(database, sidecar, ask, in_transaction, wal=wal is not None, forking=forking)
 
     # --- looking ------------------------------------------------------------
+
+    def _has_ended(self) -> bool:
+        """Tell whether SQLite has given its lock back; alone it keeps that until it closes."""
+        return self._ask[1] != _SHARED and not self._in_transaction()
 
     @property
     def gone(self) -> bool:
@@ -134,9 +155,18 @@ class SqliteLocks:
 
     def held(self) -> bool:
         """Tell, in a microsecond or two, whether no lock is lost; for each statement."""
-        if self.loss is None and not self._blind and not self._forking and not self._is_visible():
+        if self.loss is None and not self._seems_held():
             self.loss = Loss("lock", self._database.path)
         return not self.gone
+
+    def _seems_held(self) -> bool:
+        if self._has_ended():
+            return True
+        if self._forking:
+            # A child for each statement would be too much; who reads then removes the journal.
+            in_place = self._sidecar is None or self._sidecar.is_in_place()
+            return in_place or self._is_locked(decisive=True)
+        return self._blind or self._is_visible()
 
     def look(self, *, decisive: bool = False) -> Loss | None:
         """
@@ -146,7 +176,7 @@ class SqliteLocks:
             decisive: Whether something is published upon the answer: only then is
                 a child forked for it, where that is the one way to know.
         """
-        if self.loss is None:
+        if self.loss is None and not self._has_ended():
             self.loss = self._look(decisive=decisive)
         return self.loss
 
@@ -160,7 +190,9 @@ class SqliteLocks:
             if not self._sidecar.is_open():
                 return Loss("lock", path)
             if not self._sidecar.is_in_place():
-                return Loss("journal", self._sidecar.path)
+                # Another process removes it once the locks are lost: they decide what it is.
+                held = self._is_locked(decisive=True)
+                return Loss("journal", self._sidecar.path) if held else Loss("lock", path)
         return None
 
     def _is_locked(self, *, decisive: bool) -> bool:

@@ -409,6 +409,7 @@ class Stage:
             for name in names:
                 found.add(os.path.relpath(os.path.join(base, name), self.volume))
         own = {"app.db.migrator/lock", "app.db.migrator/.gitignore", "backups/.gitignore"}
+        own.add("app.db.migrator/identity/id")
         journal = self.volume / "app.db-journal"
         if journal.exists() and journal.read_bytes()[:1] in (b"", b"\0"):
             # Ended, so that nothing is rolled back; the next one to write removes it.

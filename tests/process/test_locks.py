@@ -15,7 +15,7 @@ from tests.support.processes import Result, clean_environment
 from tests.support.scene import Scene
 
 HEAD = """
-import ctypes, os, sqlite3, subprocess, sys
+import ctypes, importlib, os, signal, sqlite3, subprocess, sys
 
 path = os.environ["DATABASE"]
 folder, name = os.path.split(path)
@@ -46,6 +46,19 @@ def change(conn):
     conn.execute("PRAGMA cache_size = 1")
     conn.execute("CREATE TABLE made (id INTEGER)")
     conn.execute("UPDATE items SET name = upper(name)")
+
+def at(module, name, when, do):
+    # As a thread that the migration has left would do it, but always at the same point.
+    module = importlib.import_module(module)
+    inner = getattr(module, name)
+    def outer(*args, **more):
+        if when == "before":
+            do()
+        result = inner(*args, **more)
+        if when == "after":
+            do()
+        return result
+    setattr(module, name, outer)
 """
 
 DROPS = {
@@ -53,6 +66,7 @@ DROPS = {
         "for each in (path, path + '-shm'):\n"
         "    if os.path.exists(each): libc.close(libc.open(each.encode(), 0))"
     ),
+    "the database alone": "libc.close(libc.open(path.encode(), 0))",
     "another SQLite library": (
         "second = second_library(path)\n"
         "handle = ctypes.c_void_p()\n"
@@ -84,7 +98,7 @@ def indented(code: str) -> str:
 
 def migration(drop: str, then: str = "", *, way: str = "in-place", after: str = "") -> str:
     """Return a migration that changes something, takes the locks away, and goes on."""
-    more = 'conn.execute("INSERT INTO made VALUES (1)")'
+    more = 'conn.execute("UPDATE items SET name = lower(name)")'
     body = f"change(conn)\n{drop}\nother({then!r})\n{more}"
     return f"{HEAD}{WAYS[way]}\ndef up(conn):\n{indented(body)}{after}"
 
@@ -152,6 +166,14 @@ def test_a_lost_lock_beside_others(tmp_path, mode, then):
     """With `--in-use allow` as well; what others have written is nobody's business there."""
     scene = scene_of(tmp_path, migration(DROPS["libc"], OTHERS[then]), mode=mode)
     assert_lost(scene, start(scene, "--in-use", "allow"), then, in_use="allow")
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_the_shared_lock_alone_beside_others(tmp_path, mode):
+    """Where the write lock is another file's, the shared one on the database is looked at too."""
+    code = migration(DROPS["the database alone"], OTHERS["reads"])
+    scene = scene_of(tmp_path, code, mode=mode)
+    assert_lost(scene, start(scene, "--in-use", "allow"), "reads", in_use="allow")
 
 
 @pytest.mark.parametrize("then", ["does nothing", "writes"])
