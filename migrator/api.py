@@ -33,6 +33,7 @@ from migrator.storage.layout import Layout
 from migrator.storage.lock import RunLock
 from migrator.system import access
 from migrator.system.deadline import Deadline
+from migrator.system.own_sqlite import require_own_sqlite
 from migrator.terminal import printable
 
 InUse = Literal["wait", "allow"]
@@ -90,6 +91,7 @@ class MigrationRunner:
     Raises:
         TypeError: An unknown option.
         UsageError: A value that its flag would not take either, `:memory:` among them.
+        MisfitError: Another module stands in the place of `sqlite3`.
     """
 
     def __init__(
@@ -105,6 +107,8 @@ class MigrationRunner:
         self.migrations: list[Any] = []
         directory = "" if migrations_dir is None else os.fsdecode(migrations_dir)
         self._settings = _settings(os.fsdecode(db_path), directory, in_use, options)
+        with in_python(self._settings):
+            require_own_sqlite(sqlite3)
 
     def add_migration(self, migration: Any) -> None:
         """
@@ -147,6 +151,7 @@ class MigrationRunner:
     def get_status(self) -> Status:
         """Return how many migrations there are, are applied and are pending, and their versions."""
         with in_python(self._settings):
+            require_own_sqlite(sqlite3)
             found = survey(self._settings, Layout.of(self._settings), self._source())
         return Status(
             total_available=len(found.entries),
@@ -167,6 +172,8 @@ class MigrationRunner:
             MissingFileError: It has no file any more (also a `ValueError`).
             MissingDownError: It has no `down` (also a `ValueError`).
         """
+        with in_python(self._settings):
+            require_own_sqlite(sqlite3)
         from migrator.running.undo import down
 
         if not Layout.of(self._settings).database.exists():
@@ -214,6 +221,7 @@ class MigrationRunner:
         emit("run.started", f"`{command}` begins.", command=command)
         try:
             with in_python(self._settings):
+                require_own_sqlite(sqlite3)
                 self._wait_for_place(emit)
                 result = work(emit)
         except MigratorError as error:

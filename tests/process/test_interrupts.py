@@ -21,7 +21,7 @@ KEPT = """
 
     def up(conn):
         conn.execute("CREATE TABLE made (id)")
-        conn.executemany("INSERT INTO made VALUES (?)", [(i,) for i in range(1000)])
+        conn.executemany("INSERT INTO made VALUES (?)", [(i,) for i in range(100000)])
         OPEN
         threading.Thread(target=again_and_again, args=(CALLED,), daemon=True).start()
         threading.Event().wait(0.05)
@@ -67,7 +67,7 @@ def test_a_thread_that_goes_on_interrupting_interrupts_nothing_of_the_runs(
         result = run_migrator("up", "--database", database, "--migrations", directory)
         assert_succeeded(result, "migrated", 1)
     assert history(database) == ["001"]
-    assert rows(database, "SELECT count(*) FROM made") == [(1000,)]
+    assert rows(database, "SELECT count(*) FROM made") == [(100000,)]
     assert rows(database, "PRAGMA integrity_check") == [("ok",)]
 
 

@@ -71,7 +71,7 @@ BUGS = (
         "            if self._lent:\n",
         "            if True:\n",
         "process/test_interrupts.py",
-        "goes_on_interrupting and copy and command and nothing",
+        "goes_on_interrupting and command",
     ),
     planted(
         "only exceptions fail a check",
@@ -80,6 +80,14 @@ BUGS = (
         "    except Exception as error:\n",
         "process/test_checks.py",
         "calls_exit and copy and before",
+    ),
+    planted(
+        "any module is taken for Python's own",
+        "migrator/system/own_sqlite.py",
+        '        if getattr(found, "Connection", None) is not _own_connection():\n',
+        '        if not hasattr(found, "Connection"):\n',
+        "process/test_replaced_sqlite.py",
+        "refused and before",
     ),
 )
 
