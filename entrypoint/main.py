@@ -38,7 +38,7 @@ class Start:
     log: Log
     signals: Signals
     environ: Mapping[str, str]
-    environment: dict[bytes, bytes]
+    environment: list[bytes]
     """The environment as this process received it, for the application."""
     began: float
     deadline: Deadline
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _attempt(
     words: Sequence[str],
     environ: Mapping[str, str],
-    environment: dict[bytes, bytes],
+    environment: list[bytes],
     log: Log,
     began: float,
 ) -> int:
@@ -273,11 +273,12 @@ def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None])
 def _become(start: Start, path: str) -> int:
     """Replace this process by the application; comes back only where that fails after all."""
     command = start.settings.command
-    environment = dict(start.environment)
+    environment = start.environment
     try:
         user = _dropped_to(start)
         if user is not None:
-            environment[b"HOME"] = os.fsencode(privileges.home_of(user[0]))
+            home = os.fsencode(privileges.home_of(user[0]))
+            environment = program.with_home(environment, home)
         start.log(
             "app.exec",
             f"The application {path} takes over.",

@@ -57,29 +57,48 @@ def resolve(
         return _resolve(command, environ, 0)
 
 
-def original_environment() -> dict[bytes, bytes]:
+def original_environment() -> list[bytes]:
     """
-    Return the environment as this process received it.
+    Return the environment's entries as this process received them, doubled ones and all.
 
-    Python adds LC_CTYPE to its own where no locale is set (PEP 538). To be
-    called before another user is become, since the kernel then hides it. Of a
-    name given twice the first counts, as in getenv(3); an entry without a name
-    or `=` cannot be passed on by execve in Python, and is left out.
+    Python adds LC_CTYPE to its own where no locale is set (PEP 538), merges doubled
+    entries, and drops those without `=`. To be called before another user is become,
+    since the kernel then hides it.
     """
     try:
         with open("/proc/self/environ", "rb") as file:
-            entries = file.read().split(b"\0")
+            return [entry for entry in file.read().split(b"\0") if entry]
     except OSError:
-        return dict(os.environb)
-    found: dict[bytes, bytes] = {}
-    for entry in entries:
-        name, separator, value = entry.partition(b"=")
-        if name and separator:
-            found.setdefault(name, value)
-    return found
+        return _libc_environment()
 
 
-def become(path: str, argv: Sequence[str], env: Mapping[bytes, bytes]) -> NoReturn:
+def _libc_environment() -> list[bytes]:
+    """Return the C library's entries, without the LC_CTYPE that Python has put among them."""
+    import ctypes
+
+    pointers = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
+    found: list[tuple[int, bytes]] = []
+    while (address := pointers[len(found)]) is not None:
+        found.append((address, ctypes.string_at(address)))
+    # The kernel puts what a process receives into one piece, entry after entry.
+    places = [at for at, entry in found if not entry.startswith(b"LC_CTYPE=")]
+    ends = [at + len(entry) + 1 for at, entry in found if not entry.startswith(b"LC_CTYPE=")]
+
+    def is_received(at: int, entry: bytes) -> bool:
+        if not places or not entry.startswith(b"LC_CTYPE="):
+            return True
+        return min(places) <= at <= max(ends) or at + len(entry) + 1 == min(places)
+
+    return [entry for at, entry in found if is_received(at, entry)]
+
+
+def with_home(environment: Sequence[bytes], home: bytes) -> list[bytes]:
+    """Return the entries with another `HOME`, everything else as it was."""
+    others = [entry for entry in environment if not entry.startswith(b"HOME=")]
+    return [*others, b"HOME=" + home]
+
+
+def become(path: str, argv: Sequence[str], env: Sequence[bytes]) -> NoReturn:
     """
     Replace this process by the application.
 
@@ -89,7 +108,7 @@ def become(path: str, argv: Sequence[str], env: Mapping[bytes, bytes]) -> NoRetu
     Args:
         path: What `resolve` returned.
         argv: The command with its arguments, the first one as it was given.
-        env: The whole environment.
+        env: The whole environment, entry by entry.
 
     Raises:
         CommandNotFoundError: It has disappeared since.
@@ -102,13 +121,32 @@ def become(path: str, argv: Sequence[str], env: Mapping[bytes, bytes]) -> NoRetu
     _reset_signals()
     _let_through()
     try:
-        os.execve(path, list(argv), dict(env))  # noqa: S606 - the one place that executes
+        _execute(path, list(argv), env)
     except FileNotFoundError as error:
         raise _not_found(path, f"{path!r} does not exist, or its interpreter does not") from error
     except OSError as error:
         msg = f"{path!r} could not be executed: {error.strerror}."
         hint = "Shorten the arguments or the environment." if error.errno == errno.E2BIG else _CHECK
         raise NotExecutableError(msg, hint=hint) from error
+
+
+def _execute(path: str, argv: list[str], env: Sequence[bytes]) -> NoReturn:
+    """Execute with exactly these entries; Python itself passes on only distinct pairs."""
+    pairs = dict(entry.split(b"=", 1) for entry in env if entry.find(b"=") > 0)
+    if len(pairs) == len(env):
+        os.execve(path, argv, pairs)  # noqa: S606 - the one place that executes
+    # Imported only here: a start with a plain environment does without.
+    import ctypes
+
+    words = [os.fsencode(each) for each in argv]
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.execve(
+        os.fsencode(path),
+        (ctypes.c_char_p * (len(words) + 1))(*words, None),
+        (ctypes.c_char_p * (len(env) + 1))(*env, None),
+    )
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number), path)
 
 
 def _reset_signals() -> None:

@@ -66,6 +66,22 @@ def test_a_planted_bug_of_roots_is_found(
 
 BUGS = (
     planted(
+        "doubled entries of the environment are merged",
+        "entrypoint/program.py",
+        "    if len(pairs) == len(env):\n",
+        "    if pairs:\n",
+        "unit/test_program.py",
+        "every_entry_as_it_was_received",
+    ),
+    planted(
+        "without /proc, Python's LC_CTYPE is passed on",
+        "entrypoint/program.py",
+        '        if not places or not entry.startswith(b"LC_CTYPE="):\n',
+        "        if places:\n",
+        "unit/test_program.py",
+        "pythons_own_lc_ctype",
+    ),
+    planted(
         "a connection is interrupted for ever",
         "migrator/connection/recording.py",
         "            if self._lent:\n",

@@ -500,14 +500,15 @@ def test_the_environment_is_as_it_was_received() -> None:
     code = """
 import os, sys
 from entrypoint import program
-sys.stdout.write(repr((sorted(program.original_environment().items()), "LC_CTYPE" in os.environ)))
+sys.stdout.write(repr((sorted(program.original_environment()), "LC_CTYPE" in os.environ)))
 """
     given = {b"PATH": b"/bin", b"ODD": b"\xff=\n", b"EMPTY": b"", **_python_path()}
     done = subprocess.run(
         [sys.executable, "-c", code], env=given, check=True, capture_output=True, text=True
     )
 
-    assert done.stdout == repr((sorted(given.items()), True))
+    entries = sorted(name + b"=" + value for name, value in given.items())
+    assert done.stdout == repr((entries, True))
 
 
 def _python_path() -> dict[bytes, bytes]:
@@ -515,40 +516,67 @@ def _python_path() -> dict[bytes, bytes]:
     return {} if path is None else {b"PYTHONPATH": os.fsencode(path)}
 
 
-def test_of_a_name_given_twice_the_first_counts(tmp_path: Path) -> None:
-    """As in getenv(3); an entry without `=` cannot be passed on and is left out."""
+NO_PROC = """
+import builtins
+real = open
+
+def closed(path, *args, **options):
+    if path == "/proc/self/environ":
+        raise PermissionError
+    return real(path, *args, **options)
+
+builtins.open = closed
+"""
+
+
+@pytest.mark.parametrize("proc", ["", NO_PROC], ids=["with /proc", "without /proc"])
+def test_the_application_gets_every_entry_as_it_was_received(tmp_path: Path, proc: str) -> None:
+    """Doubled entries, one without `=` and one without a name arrive, in their order."""
     source = tmp_path / "run.c"
     source.write_text(
         "#include <unistd.h>\n"
-        'int main(int n, char **a) { char *e[] = {a[3], "A=1", "A=2", "junk", "=x", 0};\n'
+        'int main(int n, char **a) { char *e[] = {a[3], "A=1", "B=", "A=2", "junk", "=x", 0};\n'
         'execle(a[1], a[1], "-c", a[2], (char *)0, e); return 1; }\n'
     )
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler")
     subprocess.run([compiler, "-o", tmp_path / "run", source], check=True)
-    code = "from entrypoint import program; print(program.original_environment())"
+    code = (
+        f"{proc}\nfrom entrypoint import program\n"
+        'program.become("/bin/cat", ["cat", "/proc/self/environ"], program.original_environment())'
+    )
     path = "PYTHONPATH=" + clean_environment().get("PYTHONPATH", "")
 
     done = subprocess.run(
         [tmp_path / "run", sys.executable, code, path], check=True, capture_output=True, text=True
     )
 
-    assert "b'A': b'1'" in done.stdout
-    assert "junk" not in done.stdout
-    assert "b''" not in done.stdout.replace("b'PYTHONPATH': b''", "")
+    assert done.stdout.split("\0")[:-1] == [path, "A=1", "B=", "A=2", "junk", "=x"]
 
 
-def test_without_proc_pythons_own_environment_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where /proc cannot be read, what Python has is the next best."""
+@pytest.mark.parametrize("given", [None, "C.UTF-8"])
+@pytest.mark.parametrize("first", [True, False])
+def test_without_proc_pythons_own_lc_ctype_is_known(given: str | None, first: bool) -> None:
+    """LC_CTYPE is passed on only where it was received, wherever in the environment it stands."""
+    code = f"{NO_PROC}\nfrom entrypoint import program; print(program.original_environment())"
+    others = {"PATH": "/bin", "MARK": "1", **clean_environment({"LC_CTYPE": None})}
+    own = {} if given is None else {"LC_CTYPE": given}
+    env = {**own, **others} if first else {**others, **own}
+    env.pop("LC_ALL", None)
+    env.pop("LANG", None)
 
-    def fail(*_args: object, **_kwargs: object) -> None:
-        raise PermissionError
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True
+    )
 
-    monkeypatch.setenv("MARK", "1")
-    monkeypatch.setattr("builtins.open", fail)
+    assert done.stdout.strip() == repr([f"{n}={v}".encode() for n, v in env.items()])
 
-    assert program.original_environment()[b"MARK"] == b"1"
+
+def test_another_home_takes_the_place_of_every_one() -> None:
+    """Only `HOME` changes, and there is one of it."""
+    received = [b"HOME=/a", b"HOMES=x", b"HOME=/b", b"junk"]
+    assert program.with_home(received, b"/c") == [b"HOMES=x", b"junk", b"HOME=/c"]
 
 
 # --- Becoming ---
@@ -578,7 +606,7 @@ signal.signal(signal.SIGRTMIN, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
 signal.setitimer(signal.ITIMER_REAL, 0.05)
 os.chdir("/tmp"); os.umask(0o027)
-program.become(sys.argv[1], ["name", "a b", ""], {b"X": b"\\xff1", b"PATH": b"/usr/bin:/bin"})
+program.become(sys.argv[1], ["name", "a b", ""], [b"X=\\xff1", b"PATH=/usr/bin:/bin"])
 """
     done = subprocess.run(
         [sys.executable, "-c", code, app],
@@ -614,7 +642,7 @@ signals.note_only()
 signals.hold()
 os.kill(os.getpid(), signal.SIGTERM)
 try:
-    program.become("/bin/echo", ["echo", "started"], {})
+    program.become("/bin/echo", ["echo", "started"], [])
 except InterruptedRunError as error:
     print(error.exit_code)
 """
@@ -628,7 +656,7 @@ def test_the_first_argument_is_the_command_as_given(tmp_path: Path) -> None:
     """A program that looks at its own name sees what was asked for."""
     code = (
         "import sys; from entrypoint import program\n"
-        "program.become('/bin/sh', ['my-name', '-c', 'echo $0'], {})"
+        "program.become('/bin/sh', ['my-name', '-c', 'echo $0'], [])"
     )
 
     assert run_child(code) == "my-name\n"
@@ -639,7 +667,7 @@ def test_inherited_descriptors_stay(tmp_path: Path) -> None:
     read, write = os.pipe()
     code = (
         "import sys; from entrypoint import program\n"
-        f"program.become('/bin/sh', ['sh', '-c', 'echo hello > /proc/self/fd/{write}'], {{}})"
+        f"program.become('/bin/sh', ['sh', '-c', 'echo hello > /proc/self/fd/{write}'], [])"
     )
     subprocess.run(
         [sys.executable, "-c", code], env=clean_environment(), pass_fds=[write], check=True
@@ -667,7 +695,7 @@ import sys
 from entrypoint import program
 from migrator.errors import MigratorError
 try:
-    program.become(sys.argv[1], ["app", {argument!r}], {{}})
+    program.become(sys.argv[1], ["app", {argument!r}], [])
 except MigratorError as error:
     print(error.exit_code)
 """
