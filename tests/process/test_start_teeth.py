@@ -66,6 +66,22 @@ def test_a_planted_bug_of_roots_is_found(
 
 BUGS = (
     planted(
+        "a run within a run is told as the exit that it led to",
+        "migrator/definitions/loading.py",
+        "    error = within_a_run(error) or error\n",
+        "",
+        "process/test_within_a_run.py",
+        "refused_at_once and exits",
+    ),
+    planted(
+        "the API opens a file of two names",
+        "migrator/api.py",
+        "                self._wait_for_place(emit)\n",
+        "",
+        "process/test_within_a_run.py",
+        "two_names_of_one_file",
+    ),
+    planted(
         "doubled entries of the environment are merged",
         "entrypoint/program.py",
         "    if len(pairs) == len(env):\n",
