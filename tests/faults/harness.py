@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -27,6 +28,9 @@ from tests.faults.shim import Call, Fault, Shim
 from tests.faults.truth import early_unknown, wrong_code
 from tests.support.logs import Event
 from tests.support.processes import PACKAGES
+
+_ID = re.compile(rb"[0-9a-f]{32}\n")
+"""What stands in `identity/id`: the whole of it, or there is no such file."""
 
 # -- one scene -----------------------------------------------------------------------------
 
@@ -409,7 +413,9 @@ class Stage:
             for name in names:
                 found.add(os.path.relpath(os.path.join(base, name), self.volume))
         own = {"app.db.migrator/lock", "app.db.migrator/.gitignore", "backups/.gitignore"}
-        own.add("app.db.migrator/identity/id")
+        known = self.volume / "app.db.migrator" / "identity" / "id"
+        if known.exists() and _ID.fullmatch(known.read_bytes()):
+            own.add(os.path.relpath(known, self.volume))
         journal = self.volume / "app.db-journal"
         if journal.exists() and journal.read_bytes()[:1] in (b"", b"\0"):
             # Ended, so that nothing is rolled back; the next one to write removes it.

@@ -373,7 +373,7 @@ class Case:
             copy.unlink()
 
     def _litter(self) -> set[str]:
-        own = {"app.db", "app.db.migrator/lock"}
+        own = {"app.db", "app.db.migrator/lock", "app.db.migrator/identity/id"}
         wal = self.world.volume / "app.db-wal"
         if self.tally.kills or (wal.exists() and wal.stat().st_size):
             # What is committed stays there while nothing is pending, and a look makes its index.
