@@ -252,6 +252,7 @@ def test_looking_at_a_database_that_does_not_exist_creates_nothing(volume, migra
 def test_status_as_json(call, database):
     """The keys are those of the contract, before and after a run."""
     found = loaded(call("status", "--json"))
+    assert "`migrator baseline VERSION" in found.pop("hint")
     assert {
         "database": str(database),
         "exists": True,
@@ -263,6 +264,7 @@ def test_status_as_json(call, database):
             {"version": "001", "name": "add_email", "file": "001_add_email.py"},
             {"version": "002", "name": "create_tags", "file": "002_create_tags.sql"},
         ],
+        "beside": [],
     } == found
     call("up")
     found = loaded(call("status", "--json"))

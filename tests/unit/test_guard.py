@@ -687,9 +687,10 @@ def test_what_is_refused_keeps_sqlites_error_code(conn: sqlite3.Connection) -> N
 # --- SQLite ends the transaction by itself ------------------------------------
 
 
-def _interrupt(conn: sqlite3.Connection) -> None:
+def _interrupt(conn: RecordingConnection) -> None:
     conn.create_function("stop", 0, conn.interrupt)
-    conn.execute("INSERT INTO t SELECT stop() FROM t, t, t")
+    with conn.lent():
+        conn.execute("INSERT INTO t SELECT stop() FROM t, t, t")
 
 
 def _full(conn: sqlite3.Connection) -> None:
@@ -698,7 +699,7 @@ def _full(conn: sqlite3.Connection) -> None:
     conn.execute("INSERT INTO t VALUES (zeroblob(100000))")
 
 
-ENDINGS: dict[str, Callable[[sqlite3.Connection], Any]] = {
+ENDINGS: dict[str, Callable[[Any], Any]] = {
     "insert or rollback": lambda c: c.execute("INSERT OR ROLLBACK INTO t VALUES (1)"),
     "in a script": lambda c: c.executescript("INSERT OR ROLLBACK INTO t VALUES (1)"),
     "update or rollback": lambda c: c.execute("UPDATE OR ROLLBACK t SET a = 1"),
