@@ -16,7 +16,6 @@ from tests.support.files import history, make_database, opened, rows, tables, wr
 from tests.support.processes import run_entrypoint, run_migrator
 
 CONTENT = """
-    PRAGMA user_version = 7;
     PRAGMA application_id = 4711;
     CREATE TABLE users (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, photo BLOB);
     CREATE TABLE notes (
@@ -194,7 +193,7 @@ def up(database: Path, migrations: Path, *args: str):
 def assert_no_litter(database: Path) -> None:
     """Nothing of the run's own is left beside the database, and no hot journal."""
     home = database.with_name(database.name + ".migrator")
-    assert sorted(path.name for path in home.iterdir()) == [".gitignore", "lock"]
+    assert sorted(path.name for path in home.iterdir()) == [".gitignore", "identity", "lock"]
     assert not any(path.name.startswith(".app") for path in (database.parent / "backups").iterdir())
 
 
@@ -488,7 +487,7 @@ def test_page_size_changed(size, wal, volume, tmp_path):
     assert [(size,)] == rows(database, "PRAGMA page_size")
     assert ("wal" if wal else "delete") == _mode(database)
     assert content == rows(database, "SELECT * FROM users, notes")
-    assert [(7,)] == rows(database, "PRAGMA user_version")
+    assert [(0,)] == rows(database, "PRAGMA user_version")
     assert [(4711,)] == rows(database, "PRAGMA application_id")
     assert [("ok",)] == rows(database, "PRAGMA integrity_check")
 
@@ -596,7 +595,7 @@ def test_header_values_set(transaction, volume, tmp_path):
         {"001_version.sql": text, "002_fails.sql": "INSERT INTO nowhere VALUES (1);"},
     )
     assert 80 == up(database, migrations).code
-    assert [(7,)] == rows(database, "PRAGMA user_version")
+    assert [(0,)] == rows(database, "PRAGMA user_version")
     assert [(4711,)] == rows(database, "PRAGMA application_id")
 
     (migrations / "002_fails.sql").unlink()

@@ -336,7 +336,7 @@ def test_killed_on_a_full_disk(signal, fill, code, reason, disk, tmp_path):
         assert result.one("restore.finished")["identical"] is True
         assert before == logical_digest(database)
         assert ["001"] == pending(database, migrations)
-        assert [".gitignore", "lock"] == sorted(os.listdir(path / "app.db.migrator"))
+        assert [".gitignore", "identity", "lock"] == sorted(os.listdir(path / "app.db.migrator"))
         assert (code == 74) == (list((path / "backups").glob("*.db")) == [])
         assert_application_can_write(database)
 
@@ -641,7 +641,7 @@ def test_no_temporary_directory(wal, way, volume, tmp_path):
     assert (0, "application\n") == (result.code, result.stdout), result.stderr
     assert len(WAYS[way]) == len(history(database))
     assert [("ok",)] == rows(database, "PRAGMA integrity_check")
-    assert [".gitignore", "lock"] == sorted(os.listdir(volume / "app.db.migrator"))
+    assert [".gitignore", "identity", "lock"] == sorted(os.listdir(volume / "app.db.migrator"))
 
 
 @pytest.mark.parametrize("transactional", [True, False], ids=["in-place", "copy"])
