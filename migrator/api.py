@@ -252,7 +252,14 @@ class MigrationRunner:
         deadline.extend(lock.waited)
         try:
             ctx = Context(
-                self._settings, layout, source, emit, emit.run_id or "", deadline, inline=True
+                self._settings,
+                layout,
+                source,
+                emit,
+                emit.run_id or "",
+                deadline,
+                inline=True,
+                lock=lock,
             )
             report = action(ctx)
         finally:

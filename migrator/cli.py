@@ -139,7 +139,9 @@ def _run(host: Any, name: str, parsed: Parsed) -> Result:
         from migrator.running.upgrade import bring_up_to_date
 
         return bring_up_to_date(host)
-    result: Result = host.perform(_action(name, given))
+    result: Result = host.perform(
+        _action(name, given), plan=_plan(name, given), settled=name == "down"
+    )
     return result
 
 
@@ -162,6 +164,21 @@ def _action(name: str, given: Any) -> Any:
         return baseline(ctx, given["version"])
 
     return {"down": down, "restore": restore, "baseline": baseline}[name]
+
+
+def _plan(name: str, given: Any) -> Any:
+    """Return what says of a command, before its work, what the database is to hold after it."""
+    from migrator.running import aims
+
+    return {
+        "down": lambda host: aims.undone(host, given["to"], given["steps"]),
+        "restore": lambda host: (
+            aims.Aim(host)
+            if given["abandon"]
+            else aims.restored(host, given["backup"], given["before"])
+        ),
+        "baseline": lambda host: aims.noted(host, given["version"]),
+    }[name]
 
 
 def _sentence(name: str, result: Result, given: Mapping[str, Any]) -> str:

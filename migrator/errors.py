@@ -32,7 +32,7 @@ from typing import Any
 ERROR_LENGTH = 500
 """Exception texts are their authors' words and are cut at this many characters."""
 
-REPORT = "Please report it with the log of this run; the database is as before."
+REPORT = "Please report it with the log of this run."
 """The hint of what is a bug in this program."""
 
 

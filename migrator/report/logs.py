@@ -29,6 +29,23 @@ _IN_LINES = frozenset(("statement", "traceback", "error"))
 """Fields whose texts keep their line breaks for people, indented below the line."""
 
 
+class _Once:
+    """What a run finds twice, looking before the lock and under it, and says once."""
+
+    _EVENTS = ("history.misfit",)
+
+    def __init__(self) -> None:
+        self._said: set[tuple[str, str]] = set()
+
+    def again(self, event: str, message: str) -> bool:
+        """Tell whether an event has been said before, and note that it has."""
+        if event not in self._EVENTS:
+            return False
+        before = (event, message) in self._said
+        self._said.add((event, message))
+        return before
+
+
 class Log:
     """
     The log of a run: one line an event, JSON or for people.
@@ -68,6 +85,7 @@ class Log:
         self._colors = colors
         self._sink = Sink(fd)
         self._loggers: dict[bool, Any] = {}
+        self._once = _Once()
         self._thorough = False
 
     def give_up_when(self, stopping: Callable[[], bool]) -> None:
@@ -91,6 +109,8 @@ class Log:
 
     def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
         """Write one event; `fields` are better JSON values, and are made so where they are not."""
+        if self._once.again(event, message):
+            return
         level = level if level in LEVELS else "info"
         if self._bar and event.endswith(".progress"):
             if LEVELS[level] >= LEVELS[self.level]:
@@ -292,11 +312,14 @@ class Forward:
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
+        self._once = _Once()
         self.run_id: str | None = None
         self.database: str | os.PathLike[str] | None = None
 
     def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
         """Hand one event on."""
+        if self._once.again(event, message):
+            return
         common = {"message": message, "run_id": self.run_id, "database": clean(self.database)}
         try:
             # Only here structlog makes the logger, which may fail as well.

@@ -66,7 +66,7 @@ def as_bug(error: BaseException, doing: str = "") -> MigratorError:
         trace = describe(error)
     return MigratorError(
         f"This program failed{doing}: {describe(error).rstrip('.')}.",
-        hint="Please report it with the traceback in this line; the database is as before.",
+        hint="Please report it with the traceback in this line.",
         data={"traceback": trace},
     )
 

@@ -71,10 +71,12 @@ def commit(ctx: Context, guard: Guard) -> None:
     Commit the run's transaction; readers may hold it up within the budget.
 
     Raises:
+        LockedError: The run's lock was removed; the transaction is still open.
         LocksLostError: SQLite has lost its locks; nothing was written.
         NotReadyError: A reader kept its lock; the transaction is still open.
     """
     while True:
+        ctx.require_lock()
         require_locks(ctx, decisive=True)
         try:
             guard.commit()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from migrator.backups.catalog import readable_backups
@@ -27,15 +27,22 @@ from migrator.safety.on_failure import as_failure, forget
 from migrator.safety.phases import Report, enter, note, report, uninterrupted
 from migrator.safety.saving import housekeep
 from migrator.storage.layout import like_database
+from migrator.storage.lock import lost_lock
 from migrator.storage.uris import database_uri
 from migrator.system.files import create_file, fsync_directory, sidecars
+
+NO_DATABASE = "There is no database, as before this run."
 
 
 def create(ctx: Context, batch: Batch) -> Report:
     """
     Create the database by the same all-or-nothing run as any other.
 
+    What is built, verified and put in place is one file: a descriptor of it is held
+    from before SQLite opens it until it has its name.
+
     Raises:
+        LockedError: The run's lock was removed.
         NotReadyError: A file appeared at its path meanwhile.
     """
     ctx.way = "create"
@@ -43,20 +50,31 @@ def create(ctx: Context, batch: Batch) -> Report:
     _say_others(ctx)
     noted = note(ctx, batch, "up", None)
     enter(ctx, "prepare", noted)
-    with _nothing_on_failure(ctx):
-        os.close(create_file(ctx.layout.new, like_database(ctx.layout)))
+    with _nothing_on_failure(ctx), _held_file(ctx) as held:
         _set_header(ctx.layout.new, header.leading(batch.scripts))
         enter(ctx, "migrate", noted)
         if batch.transactional:
             _in_one_transaction(ctx, batch)
         else:
             _one_by_one(ctx, batch)
-        _fsync(ctx.layout.new)
+        os.fsync(held)
         enter(ctx, "publish", noted)
         with uninterrupted():
-            _place(ctx)
+            _place(ctx, held)
+        found = os.fstat(held)
     housekeep(ctx, None)
-    return report("created", [script.entry.identity for script in batch.scripts])
+    made = report("created", [script.entry.identity for script in batch.scripts])
+    return {**made, "file": [found.st_dev, found.st_ino]}
+
+
+@contextlib.contextmanager
+def _held_file(ctx: Context) -> Iterator[int]:
+    """Make the file that is to become the database, and hold a descriptor of it."""
+    descriptor = create_file(ctx.layout.new, like_database(ctx.layout))
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _set_header(path: Path, wanted: Mapping[str, str]) -> None:
@@ -138,26 +156,33 @@ def _nothing_on_failure(ctx: Context) -> Iterator[None]:
         failure = as_failure(ctx, error)
         forget(ctx)
         if ctx.began:
+            none = not os.path.lexists(ctx.layout.database)
             ctx.emit(
                 "restore.finished",
-                "There is no database, as before this run.",
+                NO_DATABASE if none else "What this run had built is discarded.",
                 method="discarded",
-                identical=not os.path.lexists(ctx.layout.database) or None,
+                identical=none or None,
             )
         if failure is error or isinstance(error, KeyboardInterrupt):
             raise
         raise failure from error
 
 
-def _place(ctx: Context) -> None:
+def _place(ctx: Context, held: int) -> None:
     """
     Give the finished file its name, unless something has taken it.
 
     A link never replaces anything; where the file system has no links, a
     rename has to do. The other name goes with the work files, durably, before
     the end of the run is noted.
+
+    Args:
+        ctx: The run.
+        held: A descriptor of the file that was verified: by its old name, where the lock was
+            removed, another run may have put another one by now.
     """
     new, database = ctx.layout.new, ctx.layout.database
+    take_back: Callable[[Path], None] = os.unlink
     try:
         os.link(new, database, follow_symlinks=False)
     except FileExistsError:
@@ -166,10 +191,18 @@ def _place(ctx: Context) -> None:
         if os.path.lexists(database):
             raise _appeared(database) from None
         os.rename(new, database)
+        take_back = _rename_to(new)
+    if not os.path.samestat(os.lstat(database), os.fstat(held)):
+        take_back(database)
+        raise lost_lock(ctx.layout.lock, f"Another file than the verified one lay at {str(new)!r}.")
     try:
         fsync_directory(database.parent)
     except OSError as error:
         raise _perhaps_placed(database, error) from error
+
+
+def _rename_to(new: Path) -> Callable[[Path], None]:
+    return lambda path: os.rename(path, new)
 
 
 def _appeared(database: Path) -> NotReadyError:
@@ -185,11 +218,3 @@ def _perhaps_placed(database: Path, error: OSError) -> OutcomeUnknownError:
     )
     hint = "Check the disk, then start again: the next start settles it by itself."
     return OutcomeUnknownError(message, hint=hint, data={"began": True})
-
-
-def _fsync(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

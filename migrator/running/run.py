@@ -70,6 +70,7 @@ def _require_no_lost_database(ctx: Context) -> None:
             lambda: check_missing(layout.database, layout.backup_dir, ctx.settings.create),
             ctx.deadline,
             ctx.emit,
+            level=None,
         )
 
 

@@ -108,6 +108,7 @@ def run_batch(ctx: Context, batch: Batch, desk: Desk) -> tuple[tuple[str, str], 
 
 def _step(ctx: Context, batch: Batch, desk: Desk, guard: RowGuard, script: Script) -> None:
     """Run one migration and write its history row."""
+    ctx.require_lock()  # without it, files of ours may be another run's by now
     facts = {"version": script.entry.version, "name": script.entry.name}
     verb = "Undoing" if batch.down else "Applying"
     message = f"{verb} {script.entry.label}."

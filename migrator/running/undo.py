@@ -45,20 +45,20 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Report:
     with explained(ctx):
         settle(ctx)
         found = look_for_writing(ctx)
-        rows = _chosen(ctx, found.applied, to, steps)
+        rows = chosen(ctx, found.applied, to, steps)
         if not rows:
             if not found.applied:
                 _refuse_damaged(ctx)
             return report("up_to_date")
         scripts = ctx.source.scripts()
-        chosen = [_script(ctx, row, scripts) for row in rows]
-        refuse_unpaired(chosen, down=True)
+        scripts_of_rows = [_script(ctx, row, scripts) for row in rows]
+        refuse_unpaired(scripts_of_rows, down=True)
         keys = {row.key for row in rows}
         undone = [each for each in scripts if each.entry.key in keys]
         refuse_changed(ctx, _without_order(found), undone)
-        ctx.way = Batch(tuple(chosen), found.applied, down=True).way
+        ctx.way = Batch(tuple(scripts_of_rows), found.applied, down=True).way
         say_plan(ctx.emit, found, ctx.way)
-        loaded = load(ctx, chosen)
+        loaded = load(ctx, scripts_of_rows)
         for script in loaded:
             _refuse_without_down(ctx, script, loaded=True)
         return execute(ctx, Batch(loaded, found.applied, down=True), "down")
@@ -100,7 +100,7 @@ def look_for_writing(ctx: Context) -> Survey:
     return found
 
 
-def _chosen(
+def chosen(
     ctx: Context, applied: Sequence[Applied], to: str | None, steps: int | None
 ) -> list[Applied]:
     """Return the rows to undo, the last applied first."""

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from migrator.errors import MigratorError, NotReadyError
 from migrator.looking.survey import Survey, judge, say_plan
 from migrator.report.outcome import Result
-from migrator.running.host import Host, check_released
+from migrator.running.host import Host
 from migrator.system.deadline import Deadline
 from migrator.system.wait import NotYetError, wait_until_ready
 
 if TYPE_CHECKING:
+    from migrator.running.aims import Aim
     from migrator.safety.context import Context
 
 
@@ -30,9 +31,7 @@ def bring_up_to_date(host: Host) -> Result:
         judge(host.settings, host.layout, found, host.emit)
     if found.up_to_date:
         return _nothing_to_do(host, found)
-    result = host.perform(_upgrade, lambda: _look_again(host))
-    check_released(host, result)
-    return result
+    return host.perform(_upgrade, lambda: _look_again(host), _plan)
 
 
 def _look_again(host: Host) -> Result | None:
@@ -58,6 +57,12 @@ def _nothing_to_do(host: Host, found: Survey) -> Result:
     return Result("no_database" if found.left_alone else "up_to_date")
 
 
+def _plan(host: Host) -> Aim:
+    from migrator.running.aims import upgraded
+
+    return upgraded(host)
+
+
 def _upgrade(ctx: Context) -> dict[str, Any]:
     from migrator.running.run import upgrade
 
@@ -67,7 +72,11 @@ def _upgrade(ctx: Context) -> dict[str, Any]:
 def _patient_survey(host: Host) -> Survey:
     """Look, and wait within the budget while somebody's lock keeps readers out."""
     return wait_until_ready(
-        lambda: _survey(host), host.deadline, host.emit, ready="The database can be read."
+        lambda: _survey(host),
+        host.deadline,
+        host.emit,
+        ready="The database can be read.",
+        level=None,
     )
 
 
@@ -110,7 +119,7 @@ def wait_for_others(host: Host) -> Result:
             host.deadline.extend(_A_LOOK)
         raise NotYetError(_still_pending(host, found))
 
-    return wait_until_ready(look, host.deadline, host.emit)
+    return wait_until_ready(look, host.deadline, host.emit, level=None)
 
 
 _A_LOOK = 1.0

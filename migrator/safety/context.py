@@ -8,6 +8,7 @@ from migrator.definitions.sources import Source
 from migrator.looking.history import History
 from migrator.model import Applied, Emit, Script, Settings
 from migrator.storage.layout import Layout
+from migrator.storage.lock import RunLock
 from migrator.storage.sqlite_locks import SqliteLocks
 from migrator.system.deadline import Deadline
 from migrator.system.surroundings import Rooms
@@ -24,7 +25,8 @@ class Context:
     connections. `began` becomes true with the first migration, `down` or
     restore, `suspect` with one that may have misled SQLite's own checks.
     `locks` are SQLite's on the live database, while other people's code can
-    take them away.
+    take them away. `counter` is what the database's header counted before the
+    run, None where that tells nothing.
     """
 
     settings: Settings
@@ -39,6 +41,8 @@ class Context:
     phase: str = ""
     way: str = "in-place"
     locks: SqliteLocks | None = None
+    lock: RunLock | None = None
+    counter: int | None = None
     history: History = field(init=False)
     rooms: Rooms = field(init=False)
 
@@ -46,6 +50,21 @@ class Context:
         """Derive the history's kind from the source, and whose process this is."""
         self.rooms = Rooms(worker=not self.inline)
         self.history = History(self.settings.history_table, by_name=self.source.by_name)
+
+    @property
+    def lock_is_lost(self) -> bool:
+        """Whether somebody has removed the run's lock: our directory may be another run's now."""
+        return self.lock is not None and self.lock.lost
+
+    def require_lock(self) -> None:
+        """
+        Make sure that no other run can have begun beside this one.
+
+        Raises:
+            LockedError: The lock was removed.
+        """
+        if self.lock is not None:
+            self.lock.require()
 
 
 @dataclass(frozen=True, slots=True)

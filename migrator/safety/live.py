@@ -203,7 +203,8 @@ def _waiting(ctx: Context, attempt: Callable[[], T], hint: str) -> T:
                 raise in_use(ctx.layout.database, hint, inline=ctx.inline) from error
             raise of_sqlite(error, ctx.layout.database, "when it was opened") from error
 
-    return wait_until_ready(once, ctx.deadline, ctx.emit, ready="The database is free.")
+    ready = "The database is free."
+    return wait_until_ready(once, ctx.deadline, ctx.emit, ready=ready, level=None)
 
 
 def in_use(path: Path, hint: str, doing: str = "", *, inline: bool = False) -> NotYetError:

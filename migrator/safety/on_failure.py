@@ -11,11 +11,16 @@ from migrator.backups import backup
 from migrator.backups.catalog import Backup
 from migrator.errors import (
     DiskError,
+    LockedError,
+    LocksLostError,
     MigrationFailedError,
     MigratorError,
+    MisfitError,
     OutcomeUnknownError,
     RestoreError,
+    UsageError,
 )
+from migrator.model import Emit
 from migrator.report.failures import (
     END_IT,
     LEFT_BEHIND,
@@ -34,6 +39,7 @@ from migrator.safety.lost_locks import require_held, undoable
 from migrator.safety.phases import doing_in
 from migrator.safety.writeback import keep_failed, write_back
 from migrator.storage import state
+from migrator.storage.lock import lost_lock
 from migrator.system.files import ENOUGH, FULL, has_room
 
 
@@ -112,15 +118,20 @@ def _undo(ctx: Context, live: Live, saved: Backup, failure: MigratorError) -> bo
         return True
     if not ctx.began:
         return True
-    say_as_before(ctx, "rollback" if ctx.way == "in-place" else "discarded", identical)
+    say_as_before(ctx.emit, "rollback" if ctx.way == "in-place" else "discarded", identical)
     return True
 
 
-def say_as_before(ctx: Context, method: str, identical: bool | None) -> None:
-    """Send `restore.finished`."""
-    ctx.emit(
+AS_BEFORE = "The database is as it was before this run."
+UNDONE = "What this run had done to the database is undone."
+"""Where others may have written, or nothing could be compared."""
+
+
+def say_as_before(emit: Emit, method: str, identical: bool | None) -> None:
+    """Send `restore.finished`, which says no more than what was compared."""
+    emit(
         "restore.finished",
-        "The database is as it was before this run.",
+        AS_BEFORE if identical else UNDONE,
         method=method,
         identical=identical,
     )
@@ -164,7 +175,7 @@ def roll_back(ctx: Context, live: Live, saved: Backup) -> bool | None:
     except (sqlite3.Error, OSError) as error:
         if not is_want_of_room(ctx, error) or not may_give_way(ctx, saved):
             raise
-        remove_work_files(ctx.layout)
+        _remove_work_files(ctx)
         if ctx.phase == "restore":
             # Begun again without it, the restore would replace what nobody has a copy of.
             state.clear(ctx.layout.state)
@@ -182,7 +193,7 @@ def is_want_of_room(ctx: Context, error: sqlite3.Error | OSError) -> bool:
 
 def _roll_back(ctx: Context, live: Live, saved: Backup) -> None:
     live.guard.rollback()
-    remove_work_files(ctx.layout)
+    _remove_work_files(ctx)
     if live.alone:
         live.checkpoint()
         if saved.journal_mode and live.journal_mode() != saved.journal_mode:
@@ -238,13 +249,19 @@ def _unverified(ctx: Context, failure: MigratorError) -> OutcomeUnknownError:
     the old one back to; what was noted of the run lets the next start settle it.
     """
     with contextlib.suppress(OSError):
-        remove_work_files(ctx.layout)
+        _remove_work_files(ctx)
     message = (
         f"The run on {str(ctx.layout.database)!r} had committed when the disk failed:"
         f" {failure.message}"
     )
     hint = "Check the disk and its space, then start again: the next start settles it by itself."
     return OutcomeUnknownError(message, hint=hint, data=failure.data)
+
+
+def _remove_work_files(ctx: Context) -> None:
+    """Remove the run's own copies, where they are certain to be its own."""
+    if not ctx.lock_is_lost:
+        remove_work_files(ctx.layout)
 
 
 def put_back(ctx: Context, live: Live, saved: Backup) -> None:
@@ -272,6 +289,9 @@ def forget(ctx: Context) -> None:
     Where a copy of the database could not be removed, the note stays, so that
     the next start tries again instead of finding nothing to do.
     """
+    if ctx.lock_is_lost:
+        # What lies there by now may be another run's.
+        return
     with contextlib.suppress(OSError, MigratorError):
         remove_litter(ctx.layout)
         if not _copy_is_left(ctx):
@@ -286,9 +306,23 @@ def _copy_is_left(ctx: Context) -> bool:
     return left is not None and left.phase != "restore"
 
 
+_MORE_THAN_THE_LOCK = (
+    LockedError,
+    LocksLostError,
+    MisfitError,
+    OutcomeUnknownError,
+    RestoreError,
+    UsageError,
+)
+"""What is told as it is, even where the lock was removed; all else may come of that alone."""
+
+
 def as_failure(ctx: Context, error: BaseException) -> MigratorError:
     """Return the error that ends the run for whatever was raised in it."""
     failure = _translated(ctx, error)
+    if ctx.lock_is_lost and not isinstance(failure, _MORE_THAN_THE_LOCK):
+        after = f"The run ended with this: {failure.message}"
+        failure = lost_lock(ctx.layout.lock, after, **failure.data)
     failure.data.setdefault("began", ctx.began)
     return failure
 

@@ -19,14 +19,21 @@ Report = dict[str, Any]
 """What a worker reports, as JSON values."""
 
 
+_COMMITTED = ("restored", "prune")
+"""Phases after the one step that counts."""
+
+
 def enter(ctx: Context, phase: str, noted: state.RunState | None = None) -> None:
     """
     Enter a phase: tell the parent process, and note it on the volume where told.
 
     Raises:
+        LockedError: The run's lock was removed, and nothing is committed yet.
         DiskError: It cannot be noted.
         NoPermissionError: Nor may it.
     """
+    if phase not in _COMMITTED:
+        ctx.require_lock()
     ctx.phase = phase
     if not ctx.inline:
         ctx.emit("phase", phase, phase=phase)
@@ -78,6 +85,8 @@ def note(
         # As the history spells them, which is what recovery compares them with.
         keys = {script.entry.key for script in batch.scripts}
         extra["undone"] = [row.identity for row in batch.applied if row.key in keys]
+    if ctx.counter is not None:
+        extra["change_counter"] = ctx.counter
     return state.RunState(
         run_id=ctx.run_id,
         phase="prepare",

@@ -15,6 +15,7 @@ from migrator.safety.context import Batch, Context
 from migrator.safety.live import Live
 from migrator.safety.on_failure import cleared_on_failure, forget, may_give_way
 from migrator.safety.phases import enter, note
+from migrator.storage.copying import read_header
 from migrator.storage.uris import database_uri
 from migrator.system.files import ENOUGH, has_room
 
@@ -30,6 +31,8 @@ def save(ctx: Context, batch: Batch, live: Live, reason: str) -> Backup:
     enter(ctx, "backup")
     with cleared_on_failure(ctx):
         facts = facts_of(ctx, live, batch.applied, reason)
+        header = read_header(live.raw.descriptor) if live.raw is not None else None
+        ctx.counter = None if header is None else header.change_counter
         same = backup.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None
         size = ctx.layout.database.stat().st_size
         kept = {same.name} if same is not None else set()

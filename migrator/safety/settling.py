@@ -1,4 +1,9 @@
-"""Settling a run whose worker ended without a word, with the proof where there is time for it."""
+"""
+Settling a run whose worker ended without a word, with the proof where there is time for it.
+
+What the comparison finds is acted on: a database that holds a part of what the run did
+is given its old pages back.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +12,42 @@ import os
 from typing import Any
 
 from migrator.backups import backup
-from migrator.errors import MigratorError
+from migrator.backups.catalog import Backup
+from migrator.errors import DamagedError, MigratorError, RestoreError
+from migrator.report.hints import command
 from migrator.safety.context import Context
-from migrator.safety.live import open_live
-from migrator.safety.on_failure import explained, may_give_way
+from migrator.safety.intent import fingerprint_of, noted
+from migrator.safety.live import STOP_IT, Live, open_live, open_plain
+from migrator.safety.on_failure import explained, forget, may_give_way, put_back
 from migrator.safety.recovery import Settled, cut_off, settle, unfinished_restore
+from migrator.safety.writeback import (
+    keep_failed,
+    lay_ready,
+    move_in,
+    person_needed,
+    refuse_damaged,
+)
+from migrator.storage import state
+from migrator.storage.copying import read_header
 from migrator.storage.state import RunState
 from migrator.system.deadline import Deadline
+from migrator.system.files import sidecars
 
 _AT_A_SIGNAL = 0.5
 """Seconds for which another user of the database is waited for when time is short."""
 
 
-def settle_and_prove(ctx: Context, *, prove: bool, full: bool = False) -> dict[str, Any]:
+def settle_only(ctx: Context) -> dict[str, Any]:
+    """Settle what an interrupted run has left, before another one is planned."""
+    with explained(ctx):
+        settle(ctx)
+        _recover(ctx)
+    return {}
+
+
+def settle_and_prove(
+    ctx: Context, *, prove: bool, full: bool = False, begun: bool = False
+) -> dict[str, Any]:
     """
     Settle what the run has left, and compare the database with its backup.
 
@@ -27,11 +55,15 @@ def settle_and_prove(ctx: Context, *, prove: bool, full: bool = False) -> dict[s
         ctx: The run.
         prove: Whether there is time for the comparison; a signal leaves none.
         full: Whether the run was killed for want of room: its own backup goes then.
+        begun: Whether the run may have committed: then a damaged file is for a person.
 
     Returns:
         `outcome` (`committed`, `discarded`, `restored`, `postponed`, `nothing`), `method`
         and `identical` (None where it was not compared); `hint`, where the next start has
         something to do with it, and `unsettled`, in place of "the database is as before".
+
+    Raises:
+        RestoreError: The database is not as before, and cannot or may not be made so.
     """
     if not prove:
         ctx.deadline = Deadline(_AT_A_SIGNAL)
@@ -39,18 +71,35 @@ def settle_and_prove(ctx: Context, *, prove: bool, full: bool = False) -> dict[s
             with explained(ctx):
                 return _cut_off(ctx, restoring)
     with explained(ctx):
-        settled = settle(ctx)
-    if settled is None:
-        return {"outcome": "nothing", "method": "rollback", "identical": None}
-    left = settled.left
-    method = "discarded" if left.way in ("copy", "create") else "rollback"
-    if settled.outcome == "restored":
-        method = "backup"
-    identical = _compare(ctx, settled) if prove and settled.outcome != "committed" else None
+        left = state.read(ctx.layout.state)
+        try:
+            settled = settle(ctx)
+            if settled is None:
+                _recover(ctx)
+                return {"outcome": "nothing", "method": "rollback", "identical": None}
+            method, identical = _proven(ctx, settled) if prove else (_method(settled), None)
+        except DamagedError as error:
+            if begun:
+                raise
+            _replace(ctx, left, error)
+            return {"outcome": "discarded", "method": "backup", "identical": True}
     if full and settled.outcome == "discarded":
         _give_back(ctx, settled)
     told = {"outcome": settled.outcome, "method": method, "identical": identical}
-    return {**told, **_of_an_earlier_run(ctx, settled.outcome, left)}
+    return {**told, **_of_an_earlier_run(ctx, settled.outcome, settled.left)}
+
+
+def _recover(ctx: Context) -> None:
+    """Have SQLite undo what a killed process has left, where there may be something."""
+    database = ctx.layout.database
+    if any(os.path.lexists(path) for path in sidecars(database)) and database.exists():
+        open_plain(ctx).close()
+
+
+def _method(settled: Settled) -> str:
+    if settled.outcome == "restored":
+        return "backup"
+    return "discarded" if settled.left.way in ("copy", "create") else "rollback"
 
 
 def _give_back(ctx: Context, settled: Settled) -> None:
@@ -89,13 +138,93 @@ def _of_an_earlier_run(ctx: Context, outcome: str, left: RunState) -> dict[str, 
     return {"unsettled": f"the restore from {left.backup}, which was interrupted, is finished"}
 
 
-def _compare(ctx: Context, settled: Settled) -> bool | None:
-    if settled.left.way == "create":
-        return not os.path.lexists(ctx.layout.database)
-    if settled.left.backup is None or ctx.settings.in_use != "wait":
-        return None
-    with contextlib.suppress(MigratorError, OSError):
-        chosen = backup.find(ctx.layout, settled.left.backup)
-        with contextlib.closing(open_live(ctx)) as live:
-            return live.same_as(chosen.path)
-    return None
+# --- the proof -------------------------------------------------------------
+
+
+def _proven(ctx: Context, settled: Settled) -> tuple[str, bool | None]:
+    """
+    Compare the database with the backup of a run that is undone, and put it back where it differs.
+
+    Returns:
+        How the database came to be as before, and whether that was seen.
+    """
+    method, left = _method(settled), settled.left
+    if settled.outcome == "committed":
+        return method, None
+    if left.way == "create":
+        return method, not os.path.lexists(ctx.layout.database)
+    if left.backup is None or ctx.settings.in_use != "wait":
+        return method, None
+    try:
+        saved = backup.find(ctx.layout, left.backup)
+        with contextlib.closing(open_live(ctx, STOP_IT)) as live:
+            identical = live.same_as(saved.path)
+            if identical is not False:
+                return method, identical
+            _put_back(ctx, live, saved, left)
+    except (DamagedError, RestoreError):
+        raise
+    except (MigratorError, OSError):
+        return method, None
+    forget(ctx)
+    return "backup", True
+
+
+def _put_back(ctx: Context, live: Live, saved: Backup, left: RunState) -> None:
+    """
+    Put the backup back over what a dead run has left, and over nothing else.
+
+    A transaction that is undone, or never was one, has counted nothing in the header
+    (https://sqlite.org/fileformat2.html, 1.3.7). Where something was, somebody has
+    committed since, and that is not overwritten. In WAL mode nobody counts, and what
+    is in the database was committed.
+    """
+    header = read_header(live.raw.descriptor) if live.raw is not None else None
+    counter = header.change_counter if header is not None and not header.wal else None
+    if counter is None or counter != left.extra.get("change_counter"):
+        raise _not_as_before(ctx, saved)
+    with person_needed(ctx, saved):
+        refuse_damaged(ctx, saved)
+    put_back(ctx, live, saved)
+
+
+def _not_as_before(ctx: Context, saved: Backup) -> RestoreError:
+    message = (
+        f"The worker of the run died, and {str(ctx.layout.database)!r} is not as before: something"
+        " was committed to it past the run."
+    )
+    ctx.emit(
+        "restore.failed",
+        message,
+        level="error",
+        method="backup",
+        identical=False,
+        error="Something was committed past the run, and is not overwritten.",
+    )
+    hint = (
+        "Look at what the database holds. The backup from before the run is"
+        f" {str(saved.path)!r}; `{command(ctx.settings, 'restore', saved.name)}` puts it back."
+    )
+    data = {"backup": str(saved.path)}
+    return RestoreError(message, hint=hint, reason="restore.not_as_before", data=data)
+
+
+def _replace(ctx: Context, left: RunState | None, error: DamagedError) -> None:
+    """
+    Put the backup of this run in the place of a file that its worker has left damaged.
+
+    Raises:
+        DamagedError: This run had none, so the damage is not its doing.
+        RestoreError: The backup cannot be put back.
+    """
+    ours = left is not None and left.run_id == ctx.run_id and left.phase not in state.RESTORING
+    if left is None or left.backup is None or not ours or ctx.settings.in_use != "wait":
+        raise error
+    saved = backup.find(ctx.layout, left.backup)
+    with person_needed(ctx, saved):
+        refuse_damaged(ctx, saved)
+        keep_failed(ctx)
+        found = {"found": "file", "fingerprint": fingerprint_of(ctx.layout.database)}
+        lay_ready(ctx, saved)
+        move_in(ctx, saved, noted(ctx, saved, found, "undo"))
+    forget(ctx)

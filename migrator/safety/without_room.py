@@ -100,7 +100,7 @@ def _take_back(ctx: Context, live: Live, chosen: Backup, saved: Backup) -> bool:
         return False
     if may_give_way(ctx, saved):
         backup.remove_backup(ctx.layout, saved)
-    say_as_before(ctx, "rollback", identical)
+    say_as_before(ctx.emit, "rollback", identical)
     return True
 
 

@@ -211,6 +211,7 @@ class Header:
     page_size: int
     page_count: int
     wal: bool
+    change_counter: int
 
 
 def read_header(descriptor: int) -> Header | None:
@@ -224,6 +225,7 @@ def read_header(descriptor: int) -> Header | None:
         page_size=65536 if size == 1 else size,
         page_count=_number(data, 28) if counter == _number(data, 92) else 0,
         wal=data[18:20] == b"\x02\x02",
+        change_counter=counter,
     )
 
 

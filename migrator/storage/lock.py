@@ -37,6 +37,7 @@ from migrator.system.files import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     from migrator.model import Emit
     from migrator.storage.layout import Layout
@@ -54,11 +55,14 @@ class RunLock:
     The lock, held.
 
     `descriptor` is close-on-exec and inherited by a forked worker; `waited` is
-    the time in seconds that another run took.
+    the time in seconds that another run took; `identity` is the locked file's
+    device and inode.
     """
 
     descriptor: int
     waited: float
+    path: Path
+    identity: tuple[int, int]
 
     @classmethod
     def acquire(
@@ -93,12 +97,13 @@ class RunLock:
             descriptor = _open_lock(layout, alone=alone)
             try:
                 held = _try(descriptor, layout.lock)
-                if held and _still_named(descriptor, layout.lock):
+                lock = cls(descriptor, 0.0, layout.lock, _identity(os.fstat(descriptor)))
+                if held and not lock.lost:
                     if alone:
-                        _held_here[descriptor] = get_ident(), _identity(os.fstat(descriptor))
-                    waited = time.monotonic() - began
-                    emit("lock.acquired", "The lock is held.", seconds=round(waited, 3))
-                    return cls(descriptor, waited)
+                        _held_here[descriptor] = get_ident(), lock.identity
+                    lock.waited = time.monotonic() - began
+                    emit("lock.acquired", "The lock is held.", seconds=round(lock.waited, 3))
+                    return lock
                 if not held:
                     if not waiter.attempt:
                         _refuse_own_run(descriptor, layout)
@@ -107,6 +112,31 @@ class RunLock:
                 close(descriptor)
                 raise
             close(descriptor)
+
+    @property
+    def lost(self) -> bool:
+        """
+        Whether the path no longer leads to what was locked: somebody has cleaned up.
+
+        Whoever comes next locks another file there, and both would work at once.
+        """
+        try:
+            named = os.lstat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+        return (named.st_dev, named.st_ino) != self.identity
+
+    def require(self) -> None:
+        """
+        Make sure that this is still the one lock.
+
+        Raises:
+            LockedError: It was removed, or another file was put in its place.
+        """
+        if self.lost:
+            raise lost_lock(self.path)
 
     def release(self) -> None:
         """
@@ -206,15 +236,6 @@ def _no_locks(error: OSError, path: Path) -> MigratorError:
     )
 
 
-def _still_named(descriptor: int, path: Path) -> bool:
-    """Look whether the path still leads to what was locked: somebody may have cleaned up."""
-    try:
-        named = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return _identity(os.fstat(descriptor)) == _identity(named)
-
-
 _held_here: dict[int, tuple[int, tuple[int, int]]] = {}
 """The locks that runs of the Python API hold in this process: the thread and the file of each."""
 
@@ -265,6 +286,27 @@ def _holders(inode: int) -> set[int]:
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
+
+
+def lost_lock(path: Path, after: str = "", **data: Any) -> LockedError:
+    """
+    Return the error of a run whose lock was taken from it.
+
+    Args:
+        path: The lock.
+        after: What is known of the run beside that, as a sentence.
+        data: Further facts.
+    """
+    message = (
+        f"The lock {str(path)!r} was removed while this run held it,"
+        " so that another run may have begun beside it."
+    )
+    hint = (
+        f"Start again, and remove nothing in {str(path.parent)!r} while something runs: a lock"
+        " that no process holds keeps nobody out."
+    )
+    text = f"{message} {after}".rstrip()
+    return LockedError(text, hint=hint, reason="lock.removed", data=data)
 
 
 @dataclass(slots=True)

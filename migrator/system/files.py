@@ -124,7 +124,7 @@ def refusal(error: OSError, path: Path, doing: str) -> MigratorError:
             return _in_the_way(path, f"While {doing} {str(path)!r}: ")
         case errno.ENOSPC | errno.EDQUOT:
             hint = "Free space on the volume, then start again."
-            return DiskError(msg, hint=hint, reason="disk.full", retryable=True)
+            return DiskError(msg, hint=hint, reason="disk.full")
     return DiskError(msg, hint="Look at the disk and the kernel's log (dmesg).")
 
 

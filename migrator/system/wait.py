@@ -58,7 +58,7 @@ def wait_until_ready(
     emit: Emit,
     *,
     ready: str = "The volume is ready.",
-    level: str = "debug",
+    level: str | None = "debug",
 ) -> T:
     """
     Return what a check returns, repeating it while it raises `NotYetError`.
@@ -68,7 +68,7 @@ def wait_until_ready(
         deadline: The budget; with nothing left of it the check is done once.
         emit: Gets `volume.waiting` before each pause, `volume.ready` at the end.
         ready: What `volume.ready` says.
-        level: Its level where nothing had to be waited for.
+        level: Its level where nothing had to be waited for; None: not worth a word then.
 
     Raises:
         MigratorError: The cause of the last `NotYetError`, or at once whatever
@@ -80,7 +80,8 @@ def wait_until_ready(
         result = _give_up_late(check, first, deadline, emit)
         emit("volume.ready", ready)
         return result
-    emit("volume.ready", ready, level=level)
+    if level is not None:
+        emit("volume.ready", ready, level=level)
     return result
 
 

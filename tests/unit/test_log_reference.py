@@ -203,7 +203,7 @@ def test_each_field_that_an_event_has_is_demanded(event: dict[str, Any]) -> None
         {"applied": -1},
         {"outcome": "bug"},
         {"outcome": "restore_failed"},
-        {"outcome": "unknown"},
+        {"outcome": "unknown", "exit_code": 81},
         {"outcome": "migrated"},
     ],
 )

@@ -1,0 +1,168 @@
+"""Bugs planted where the parent looks: the tests of what it believes find each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.process.test_effect_teeth import Planted, _planted, run
+
+pytestmark = pytest.mark.timeout(0)
+
+CLAIMS, LOCK = "test_claims.py", "test_removed_lock.py"
+WORKERS = "../unit/test_supervision.py"
+
+BUGS = (
+    _planted(
+        "the history is not looked at",
+        "migrator/running/aims.py",
+        "        if missing:\n",
+        "        if False:\n",
+        CLAIMS,
+        "done_nothing and up-migrated",
+    ),
+    _planted(
+        "what was to go is not looked at",
+        "migrator/running/aims.py",
+        "        if left:\n",
+        "        if False:\n",
+        CLAIMS,
+        "done_nothing and down-migrated",
+    ),
+    _planted(
+        "the pages are not compared",
+        "migrator/running/aims.py",
+        "        if same or (claim is not None and self._was_written_to(self.chosen)):\n",
+        "        if True:\n",
+        CLAIMS,
+        "wrote_no_page",
+    ),
+    _planted(
+        "another file is believed",
+        "migrator/running/aims.py",
+        '        if "file" not in claim:\n',
+        "        if True:\n",
+        CLAIMS,
+        "another_file",
+    ),
+    _planted(
+        "what is unsettled is not looked at",
+        "migrator/running/conclusion.py",
+        "        if self._confirmed(ending) and not self._unsettled():\n",
+        "        if self._confirmed(ending):\n",
+        CLAIMS,
+        "note_stays",
+    ),
+    _planted(
+        "a report in the middle of a migration counts",
+        "migrator/system/supervision.py",
+        "        return in_order and (self.migration is None or self.error is not None)\n",
+        "        return in_order\n",
+        WORKERS,
+        "in_the_middle_of_a_migration",
+    ),
+    _planted(
+        "a report counts that was no last word",
+        "migrator/system/supervision.py",
+        "    ending.doubtful = ending.doubtful or ending.reported or what is None\n",
+        "    pass\n",
+        WORKERS,
+        "goes_on_after_its_report",
+    ),
+    _planted(
+        "a worker that dies after its report is believed",
+        "migrator/system/supervision.py",
+        "        in_order = self.reported and not self.doubtful and self.status == 0\n",
+        "        in_order = self.reported and not self.doubtful\n",
+        WORKERS,
+        "reports_and_dies",
+    ),
+    _planted(
+        "a line needs no mark",
+        "migrator/system/supervision.py",
+        "    if not line.startswith(watch.mark):\n",
+        "    if not line.strip():\n",
+        WORKERS,
+        "somebody_else_writes and claim",
+    ),
+    _planted(
+        "the worker is not killed",
+        "migrator/system/supervision.py",
+        "    if not watch.reaped:\n",
+        "    if False:\n",
+        WORKERS,
+        "no_worker_is_left and ValueError",
+    ),
+    _planted(
+        "an event may be the parent's own",
+        "migrator/system/reports.py",
+        "        and not event.startswith(_PARENTS)\n",
+        "",
+        WORKERS,
+        "no_report_is_none and parent",
+    ),
+    _planted(
+        "what a registry's child says has no shape",
+        "migrator/running/host.py",
+        "        if not isinstance(rows, list) or not all(map(_is_entry, rows)):\n",
+        "        if False:\n",
+        CLAIMS,
+        "about_its_names and list and up",
+    ),
+    _planted(
+        "half a run stays",
+        "migrator/safety/settling.py",
+        "            if identical is not False:\n",
+        "            if True:\n",
+        CLAIMS,
+        "half_a_run_is_put_back",
+    ),
+    _planted(
+        "what somebody has committed is overwritten",
+        "migrator/safety/settling.py",
+        '    if counter is None or counter != left.extra.get("change_counter"):\n',
+        "    if False:\n",
+        CLAIMS,
+        "committed_past_a_dead_run",
+    ),
+    _planted(
+        "a removed lock is not noticed",
+        "migrator/storage/lock.py",
+        "        return (named.st_dev, named.st_ino) != self.identity\n",
+        "        return False\n",
+        LOCK,
+        "commits_nothing and another and in-place and last",
+    ),
+    _planted(
+        "what is linked is not compared",
+        "migrator/running/install.py",
+        "    if not os.path.samestat(os.lstat(database), os.fstat(held)):\n",
+        "    if False:\n",
+        LOCK,
+        "gets_no_place and link",
+    ),
+    _planted(
+        "another run's files are tidied away",
+        "migrator/safety/on_failure.py",
+        "    if ctx.lock_is_lost:\n        # What",
+        "    if False:\n        # What",
+        LOCK,
+        "commits_nothing and second and in-place and last",
+    ),
+    _planted(
+        "the parent does not look at the lock",
+        "migrator/running/conclusion.py",
+        "        if self.lock.lost:\n",
+        "        if False:\n",
+        LOCK,
+        "after_the_commit",
+    ),
+)
+
+
+@pytest.mark.parametrize("planted", BUGS, ids=[each.bug.name for each in BUGS])
+def test_a_planted_bug_is_found(planted: Planted, tmp_path: Path) -> None:
+    """A test of what the parent believes, which passes without the bug, fails with it."""
+    found = run(planted, planted.bug.plant(tmp_path / "planted"), tmp_path)
+    assert (1, True) == (found.returncode, "FAILED" in found.stdout), found.stdout
