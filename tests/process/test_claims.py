@@ -359,3 +359,18 @@ def test_what_somebody_has_committed_past_a_dead_run_is_not_overwritten(tmp_path
     typed: Result = run_migrator(*shlex.split(line)[1:])
     assert_succeeded(typed, "migrated", 1)
     assert rows(scene.database, "SELECT count(*) FROM items") == [(3,)]
+
+
+# --- said once ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [run_entrypoint, run_migrator])
+def test_what_is_found_twice_is_said_once(tmp_path, module):
+    """The volume is ready once, and a misfit that is accepted is warned about once a run."""
+    scene = two_applied(tmp_path)
+    (scene.migrations / "001_a.py").unlink()
+    words = () if module is run_entrypoint else ("up",)
+    result = module(*words, *scene.options, "--accept", "missing", "--log-level", "debug")
+    assert_succeeded(result, "migrated", 1)
+    assert [each["kind"] for each in result.named("history.misfit")] == ["missing"]
+    assert len(result.named("volume.ready")) == 1

@@ -89,8 +89,8 @@ BUGS = (
     _planted(
         "the worker is not killed",
         "migrator/system/supervision.py",
-        "    if not watch.reaped:\n",
-        "    if False:\n",
+        "                _end(watch, before, marked=marked)\n",
+        "                pass\n",
         WORKERS,
         "no_worker_is_left and ValueError",
     ),

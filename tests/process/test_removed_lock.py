@@ -15,7 +15,7 @@ from migrator.storage.layout import Layout
 from migrator.storage.lock import RunLock
 from tests.support.files import history, tables, write_migrations
 from tests.support.outcomes import assert_failed, assert_succeeded
-from tests.support.processes import run_migrator
+from tests.support.processes import PACKAGES, run_migrator
 from tests.support.recorder import Recorder
 from tests.support.scene import Scene
 
@@ -118,8 +118,8 @@ def test_a_lock_that_is_removed_after_the_commit_starts_no_application(tmp_path)
         "    shutil.rmtree(ctx.layout.home)\n"
         "module.housekeep = housekeep\n"
     )
-    path = f"{site}{os.pathsep}{Path(__file__).parents[2]}"
-    result = scene.run("--", "/bin/echo", "started", env={"PYTHONPATH": path})
+    env = {"PYTHONPATH": f"{site}{os.pathsep}{PACKAGES}"}
+    result = scene.run("--", "/bin/echo", "started", env=env)
     end = assert_failed(result, 75, "lock.removed", "unknown")
     assert ("is done" in end["error"], result.stdout) == (True, "")
     assert history(scene.database) == ["001"]
