@@ -85,6 +85,8 @@ def look(layout: Layout, history: History) -> Sight:
         refuse_odd_sidecars(layout.database)
     if size is None:
         return Sight(exists=False, unfinished=unfinished, running=running)
+    # Until the database has been read, which says how many pages there are.
+    size += _size(layout.database.with_name(f"{layout.database.name}-wal")) or 0
     sight = Sight(exists=True, bytes=size, unfinished=unfinished, running=running)
     try:
         return _read_steadily(layout.database, history, sight)
@@ -145,11 +147,18 @@ def _read(conn: sqlite3.Connection, history: History, sight: Sight) -> Sight:
     has_history = history.exists(conn)
     return replace(
         sight,
+        bytes=_bytes(conn),
         has_history=has_history,
         history=history.read(conn) if has_history else (),
         foreign=None if has_history else foreign.find(conn, history.table),
         has_tables=not has_history and foreign.has_tables(conn),
     )
+
+
+def _bytes(conn: sqlite3.Connection) -> int:
+    """Return the size of the database, with the pages that only the `-wal` has."""
+    ((pages, size),) = conn.execute("SELECT * FROM pragma_page_count, pragma_page_size")
+    return int(pages * size)
 
 
 def _open_by_journal_mode(database: Path) -> sqlite3.Connection:

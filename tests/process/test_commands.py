@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -423,6 +424,18 @@ def test_plan_as_json(call, database):
     assert {"version", "name", "file"} <= set(found["pending"][0])
     assert database.stat().st_size == found["database_bytes"]
     assert found["space_needed_bytes"] > found["database_bytes"]
+
+
+def test_the_plan_counts_the_pages_that_only_the_wal_has(call, database):
+    """A backup holds them as well, so they take space."""
+    with closing(sqlite3.connect(database)) as conn:
+        conn.execute("PRAGMA journal_mode = WAL").fetchall()
+        conn.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+        conn.execute("CREATE TABLE filler AS SELECT zeroblob(1000000) AS data")
+        ((pages, size),) = conn.execute("SELECT * FROM pragma_page_count, pragma_page_size")
+        found = loaded(call("plan", "--json"))
+        assert database.stat().st_size < 1_000_000 < pages * size == found["database_bytes"]
+        assert found["space_needed_bytes"] > found["database_bytes"]
     call("up")
     found = loaded(call("plan", "--json"))
     assert (None, []) == (found["way"], found["pending"])

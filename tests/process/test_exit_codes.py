@@ -762,7 +762,7 @@ def test_a_missing_migrations_directory_is_78_at_once(run, database, tmp_path):
 
 MISFITS = {
     "an open string": ("001_a.sql", "SELECT 'x;\n", "migrations.syntax"),
-    "no semicolon": ("001_a.sql", "SELECT 1;\nCREATE TABLE x (y)\n", "migrations.syntax"),
+    "cut off": ("001_a.sql", "SELECT 1;\nCREATE TABLE x (y\n", "migrations.syntax"),
     "unknown directive": ("001_a.sql", "-- migrate:sideways\nSELECT 1;\n", "migrations.directive"),
     "unknown option": (
         "001_a.sql",
@@ -826,13 +826,13 @@ def test_a_file_that_is_no_migration_is_78(case, database, tmp_path):
         assert len(pending(database, directory)) == 2
 
 
-@pytest.mark.parametrize("reported", ["python syntax", "no semicolon", "rollback", "journal mode"])
+@pytest.mark.parametrize("reported", ["python syntax", "cut off", "rollback", "journal mode"])
 def test_a_file_that_does_not_parse_is_named_with_its_line(reported, database, tmp_path):
     """What does not parse is reported with file and line."""
     name, text, reason = MISFITS[reported]
     directory = write_migrations(tmp_path / "m", {name: text})
     end = assert_failed(start(run_entrypoint, database, directory), 78, reason)
-    line = {"python syntax": 1, "no semicolon": 2, "rollback": 2, "journal mode": 3}[reported]
+    line = {"python syntax": 1, "cut off": 2, "rollback": 2, "journal mode": 3}[reported]
     assert (end["file"], end["line"]) == (name, line)
 
 
