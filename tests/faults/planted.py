@@ -147,9 +147,9 @@ BUGS = (
     ),
     Bug(
         "a worker that was killed is taken for one that was done",
-        "migrator/running/host.py",
-        '        if self._was_done(ending, left, str(settled.get("outcome"))):\n',
-        "        if settled is not None:\n",
+        "migrator/running/conclusion.py",
+        "        if self._confirmed(ending):\n",
+        "        if self._confirmed(ending) or self.settled:\n",
         "up in-place delete clean",
         ("worker-before",),
         ("pwrite app.db-journal",),

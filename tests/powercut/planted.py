@@ -49,7 +49,7 @@ BUGS = (
     _bug(
         "a first install is linked into place without a sync",
         "migrator/running/install.py",
-        "        _fsync(ctx.layout.new)\n",
+        "        os.fsync(held)\n",
         "",
         "install copy",
     ),
