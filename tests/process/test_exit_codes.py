@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -359,12 +360,18 @@ def test_a_missing_directory_is_waited_for_and_then_69(run, tmp_path, migrations
 
 
 @Both
-@pytest.mark.parametrize("left", ["app.db-wal", "app.db-journal", "backups/app.db-000001-x.db"])
+@pytest.mark.parametrize("left", ["app.db-wal", "app.db-journal", "backups"])
 def test_what_a_database_leaves_behind_is_69_after_the_wait(run, left, volume, migrations):
     """A `-wal`, a `-journal` or backups without their database are waited for, then 69."""
     stray = volume / left
-    stray.parent.mkdir(exist_ok=True)
-    stray.write_bytes(b"left")
+    if left == "backups":
+        make_database(volume / "app.db", "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")
+        assert start(run_migrator, volume / "app.db", migrations).code == 0
+        (stray,) = stray.glob("*.db")
+        (volume / "app.db").unlink()
+        shutil.rmtree(volume / "app.db.migrator")
+    else:
+        stray.write_bytes(b"left")
     before = Before.of(volume / "app.db")
     result = start(run, volume / "app.db", migrations, "--wait-timeout", "0.3")
     end = assert_failed(result, 69, "database.missing")
