@@ -156,18 +156,6 @@ BUGS = (
     ),
     InputBug(
         _bug(
-            "links are followed",
-            "migrator/system/files.py",
-            "    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)\n",
-            "    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)\n",
-        ),
-        entries.linked_backup_cases,
-        "damaged",
-        "restore",
-        "on the volume",
-    ),
-    InputBug(
-        _bug(
             "looking makes a directory",
             "migrator/looking/look.py",
             '    mode = "ro" if _has_live_wal(database) else None\n',

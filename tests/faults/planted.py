@@ -242,16 +242,6 @@ BUGS = (
         ("pwrite app.db.migrator/work.db",),
     ),
     Bug(
-        "a history that is kept by name does not say which run wrote it",
-        "migrator/looking/history.py",
-        '            "run_id": run_id,\n',
-        '            "run_id": None if self.by_name else run_id,\n',
-        "registry up delete clean",
-        ("worker-after",),
-        ("unlink app.db-journal",),
-        late=True,
-    ),
-    Bug(
         "a failed run leaves its connection open, in a transaction",
         "migrator/running/run.py",
         "    with contextlib.closing(open_live(ctx, hint)) as live:\n"
