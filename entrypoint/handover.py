@@ -116,7 +116,7 @@ def _ours(layout: Layout, directory: int, found: Sequence[Entry]) -> list[str]:
 
 
 def _owner(directory: int, name: str) -> int | None:
-    """Return whose a file is, None where there is none any more."""
+    """Return a file's owner; None if the file is gone."""
     with contextlib.suppress(OSError):
         return os.stat(name, dir_fd=directory, follow_symlinks=False).st_uid
     return None

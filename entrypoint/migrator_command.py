@@ -78,7 +78,7 @@ def _only_prints(words: Sequence[str]) -> bool:
 
 
 def _database(words: Sequence[str], environ: Mapping[str, str]) -> Path | None:
-    """Return the resolved path of the database that is given, None where it is none or no path."""
+    """Return the resolved path of the given database; None if none or no path was given."""
     try:
         given: Path | None = option_value(_DATABASE, menu.parse(words).values, environ)
     except UsageError:

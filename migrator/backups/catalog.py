@@ -210,7 +210,7 @@ def read_backups(layout: Layout, *, strict: bool) -> list[Backup]:
 
 def highest_counter(layout: Layout) -> int:
     """
-    Return the highest counter in the directory, whose ever it is; 0 where there is none.
+    Return the highest counter in the directory, of any database; 0 without backups.
 
     What only looks like a backup does not count: somebody's file must not drive the number up.
     """

@@ -51,7 +51,7 @@ def find(layout: Layout, wanted: str) -> Backup:
     database too, as long as that has the same file name.
 
     Raises:
-        UsageError: There is none, or it is another database's.
+        UsageError: It does not exist, or belongs to another database.
         MisfitError: A later version of this program wrote it.
         MigratorError: The directory cannot be read.
     """

@@ -184,7 +184,7 @@ class RowGuard:
         if virtual and self._shows_another(name):
             return None
         try:
-            row = self._conn.execute(f"SELECT count(*) FROM main.{quoted(name)}").fetchone()  # noqa: S608
+            row = self._conn.execute(f"SELECT count(*) FROM main.{quoted(name)}").fetchone()  # noqa: S608 - quoted
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != _SQLITE_ERROR:
                 raise

@@ -4,7 +4,7 @@ Find the mark of a lower part in an `.sql` file without sections of ours.
 Other tools write the upgrade and what takes it back into one file, with a
 comment between them. Read as plain SQL, both would run. A comment is such a
 mark by its shape: it stands between two statements and consists of the words
-that such marks are made of, or says what is undone in SQL. Prose is none.
+that such marks are made of, or says what is undone in SQL. Prose is no mark.
 """
 
 from __future__ import annotations

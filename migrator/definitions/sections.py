@@ -44,7 +44,7 @@ class SqlFile:
     down: Section | None
     allow_row_loss: frozenset[str]
     mark: Statement | None = None
-    """The mark of another tool's section, where there are none of ours."""
+    """The mark of another tool's section, in a file without our sections."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ _COLUMNS = _KEYS | frozenset(
 @dataclass(frozen=True, slots=True)
 class ForeignHistory:
     """
-    Another tool's history: its name, its table, and how far it says it has come.
+    Another tool's history: its name, its table, and the last version that it names.
 
     `tool` is None where it is not known. `table` is None for a `user_version`, and
     `ours` says that the table is a history of ours, under another name than was given.
@@ -138,7 +138,7 @@ class ForeignHistory:
 
 
 def find(conn: sqlite3.Connection, own_table: str) -> ForeignHistory | None:
-    """Return the first other history in a database without ours, None where there is none."""
+    """Return the first other history in a database without ours, or None."""
     rows = conn.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%'"
         " ESCAPE '\\' AND sql NOT LIKE 'CREATE VIRTUAL%'"

@@ -126,7 +126,7 @@ def refuse_foreign(found: ForeignHistory, entries: Sequence[Entry], command: str
 
 
 def told_foreign(found: ForeignHistory) -> str:
-    """Say what another history is, and how far it has come."""
+    """Say what another history is, and its last version."""
     at = f" at version {found.version}" if found.version is not None else ""
     end = "nothing may be applied twice."
     if found.ours:

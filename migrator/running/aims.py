@@ -154,7 +154,7 @@ class Pages(Aim):
     A backup's pages, in the database.
 
     Args:
-        chosen: The backup; None where there is none such.
+        chosen: The backup, or None.
         before: What the database's file was known by before the run.
     """
 
@@ -253,7 +253,7 @@ def restored(host: Host, wanted: str | None, before: str | None) -> Aim:
 
 
 def stamp(path: Path) -> tuple[int, ...] | None:
-    """Return what tells a file from itself before it was written to; None where there is none."""
+    """Return a file's identity with its size and times, which a write changes; None if missing."""
     with contextlib.suppress(OSError):
         found = os.stat(path)
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
