@@ -101,6 +101,11 @@ class Guard:
         """Have SQLite's locks looked at from now on: once they are lost, nothing is written."""
         self.conn._locks = locks
 
+    def forget_journal(self) -> None:
+        """Look at SQLite's locks and the database's file only: its journal mode is being set."""
+        if self.conn._locks is not None:
+            self.conn._locks.forget_journal()
+
     def lost(self, *, decisive: bool = False) -> Loss | None:
         """Return what SQLite relies on and has not any more; None where nothing is known lost."""
         locks = self.conn._locks

@@ -175,17 +175,21 @@ class Conclusion:
         """Settle what the run has left, look, and say what happened."""
         left = state.read(self.host.layout.state)
         done_with = left is None and ending.phase in _COMMITTED
-        noted = left is not None and left.phase in ("migrate", *_COMMITTED)
+        noted = left is not None and left.phase in _COMMITTED
         began = ending.began or noted or ending.phase in _COMMITTED
         # Settling makes room.
         full = ending.perhaps_out_of_room and not has_room(self.host.layout.home, A_LITTLE)
         trouble = self._settle_in_worker(ending, full=full)
-        if self._confirmed(ending):
+        confirmed = self._confirmed(ending)
+        # What the next start takes back is nothing to be believed.
+        if confirmed and self.settled.get("outcome") != "postponed":
             return self._believe(ending)
         if isinstance(trouble, DamagedError) and ending.phase in _COMMITTED:
             raise _written_to(self.host, trouble.message.rstrip("."), ending.result) from trouble
         if trouble is not None:
-            raise trouble
+            raise self._troubled(
+                trouble, began=began, committed=done_with or ending.phase in _COMMITTED
+            )
         if self.settled.get("outcome") == "committed" or (ending.credible and done_with):
             raise _written_to(self.host, str(self.lacking), ending.result)
         error = self._why(ending, full=full)
@@ -201,6 +205,21 @@ class Conclusion:
         if not self.settled and began:
             error.data["outcome"] = "unknown"
         raise error
+
+    def _troubled(self, trouble: MigratorError, *, began: bool, committed: bool) -> MigratorError:
+        """
+        Return what kept the run from being settled, with what that leaves of the database.
+
+        Before the commit nothing is lost by it: the journal is on the disk, and whoever opens
+        the database next rolls back.
+        """
+        if isinstance(trouble, _LEFT_OPEN) or trouble.data.get("outcome") is not None:
+            return trouble
+        if committed:
+            return _unseen(self.host, trouble)
+        if began:
+            trouble.data["outcome"] = "failed_restored"
+        return trouble
 
     def _settle_in_worker(self, ending: Ending, *, full: bool) -> MigratorError | None:
         """Have what is left settled; returns what came in between where there was time for it."""

@@ -71,6 +71,7 @@ class Live:
         Raises:
             NotReadyError: SQLite kept the old mode.
         """
+        self.guard.forget_journal()
         with self.guard.engine():
             answer = self.conn.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0]
         if str(answer).lower() != mode.lower():

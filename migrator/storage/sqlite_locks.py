@@ -142,6 +142,10 @@ class SqliteLocks:
         sidecar = wal or journal
         return cls(database, sidecar, ask, in_transaction, wal=wal is not None, forking=forking)
 
+    def forget_journal(self) -> None:
+        """Look at the journal's file no longer: SQLite itself closes and replaces it now."""
+        self._sidecar = None
+
     # --- looking ------------------------------------------------------------
 
     def _has_ended(self) -> bool:

@@ -2,7 +2,7 @@
 A small program that migrates its own database by the Python API, as its developer wrote it.
 
 Run as a script, so that nothing of the tests is imported: `inline.py DATABASE MIGRATIONS
-WHAT IN_USE`, where WHAT is `up`, `down`, `registered` for those that `registry.py` among
+WHAT IN_USE [ACCEPTED...]`, where WHAT is `up`, `down`, `registered` for those that `registry.py` among
 the migrations registers in code, or `again` for a program that uses its database before
 and after, and tries again when it has failed. Its log is structlog's as the program set it
 up: the lines of the commands. It ends with the exit code of the error.
@@ -27,7 +27,7 @@ LOCKED = "The program finds its database locked."
 
 def main() -> int:
     """Migrate up, or take the last migration back."""
-    database, migrations, what, in_use = sys.argv[1:]
+    database, migrations, what, in_use, *accepted = sys.argv[1:]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -38,6 +38,7 @@ def main() -> int:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     options: dict[str, Any] = {"in_use": in_use, "wait_timeout": 2.0, "lock_timeout": 2.0}
+    options["accept"] = frozenset(accepted)
 
     def migrate() -> int:
         try:

@@ -33,7 +33,9 @@ from tests.support.logs import Event, parse_line
 HUNG = 90.0
 """Seconds after which a start counts as hung; its own waits are set to less."""
 UP = ("entrypoint", "--", "/bin/echo", APPLICATION)
-INLINE = ("inline", "up", "wait")
+ACCEPTED = "foreign"
+"""What a start accepts: the databases have a `user_version`, which is the application's."""
+INLINE = ("inline", "up", "wait", ACCEPTED)
 LOOKS = (
     ("migrator", "status"),
     ("migrator", "check"),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.containers import engine
 from tests.containers.engine import RESTRICTED, USER
-from tests.soak.case import HUNG, Case, Tally, World
+from tests.soak.case import ACCEPTED, HUNG, Case, Tally, World
 from tests.soak.processes import soak
 from tests.support.processes import PACKAGES
 from tests.support.proof import Effort, Row
@@ -86,7 +86,11 @@ class Engine(World):
             f"--volume={self.migrations}:/migrations:ro",
             f"--volume={self._watched}:/watch",
         )
-        env = ("--env=MIGRATOR_WAIT_TIMEOUT=30", "--env=MIGRATOR_LOCK_TIMEOUT=60")
+        env = (
+            "--env=MIGRATOR_WAIT_TIMEOUT=30",
+            "--env=MIGRATOR_LOCK_TIMEOUT=60",
+            f"--env=MIGRATOR_ACCEPT={ACCEPTED}",
+        )
         application = ("/opt/sqlite-entrypoint/bin/python3", "-c", f"print({command[-1]!r})")
         words = application if command[0] == "entrypoint" else command
         return Container(

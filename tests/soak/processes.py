@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tests.faults.launching import arguments, interpreted
-from tests.soak.case import HUNG, Case, Tally, World
+from tests.soak.case import ACCEPTED, HUNG, Case, Tally, World
 from tests.support.processes import PACKAGES, clean_environment, without_coverage
 from tests.support.proof import Effort, Row, Stopwatch
 
@@ -30,7 +30,7 @@ class Process:
     """A start as a process group of its own, its output going to files."""
 
     def __init__(self, words: Sequence[str], stem: Path, packages: Path) -> None:
-        env = without_coverage(clean_environment())
+        env = without_coverage(clean_environment({"MIGRATOR_ACCEPT": ACCEPTED}))
         if packages != PACKAGES:
             env["PYTHONPATH"] = str(packages)
         self._out, self._err = stem.with_suffix(".out"), stem.with_suffix(".err")
