@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from migrator.looking.plan import foreign_hint
 from migrator.model import Settings
-from migrator.report.hints import command
+from migrator.report.hints import command, perhaps_there
 from migrator.storage.layout import Layout
 from migrator.terminal import printable
 
@@ -66,14 +68,18 @@ def beside_missing(layout: Layout, found: Survey | None) -> tuple[str, ...]:
 
 
 def take_over(settings: Settings, found: Survey | None) -> str | None:
-    """Name `baseline` for a database that has tables, and of which nothing is noted as applied."""
+    """
+    Name `baseline` for a database that has tables, and of which nothing is noted as applied.
+
+    The first pending migration is the one to name: of too late a one, what the database
+    lacks would never run, and after too early a one the next run says which is there too.
+    """
     if found is None or not (found.sight.has_tables and found.pending):
         return None
-    line = command(settings, "baseline", "VERSION")
-    return (
-        "The database has tables and no history: where they are what the first migrations make,"
-        f" `{line}` takes it over, with VERSION the last one whose changes it has."
-    )
+    foreign = found.sight.foreign
+    if foreign is not None and "foreign" not in settings.accept:
+        return foreign_hint(foreign, found.entries, partial(command, settings, "baseline"))
+    return f"The database has tables. {perhaps_there(settings, found.pending[0])}"
 
 
 def advice(beside: Sequence[str], hint: str | None) -> list[str]:

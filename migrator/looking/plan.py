@@ -92,36 +92,49 @@ def refuse_misfits(
     raise MisfitError(message, hint=hint, reason=f"history.{first.kind}", data=data)
 
 
-def refuse_foreign(found: ForeignHistory, entries: Sequence[Entry], command: str) -> None:
+def refuse_foreign(
+    found: ForeignHistory, entries: Sequence[Entry], baseline: Callable[[str], str]
+) -> None:
     """
     Raise for a database that has another tool's history and none of ours.
 
     Args:
         found: The other history.
         entries: Our migrations, to find the one that matches its version.
-        command: How `migrator baseline VERSION` is spelled here, `{}` for the version.
+        baseline: Returns `migrator baseline VERSION` as it is spelled here.
 
     Raises:
         MisfitError: Nothing may be applied twice.
     """
+    raise MisfitError(
+        told_foreign(found),
+        hint=foreign_hint(found, entries, baseline),
+        reason="history.foreign",
+        data={"version": found.version or ""},
+    )
+
+
+def foreign_hint(
+    found: ForeignHistory, entries: Sequence[Entry], baseline: Callable[[str], str]
+) -> str:
+    """Say how another tool's history is taken over, or accepted, for `refuse_foreign`."""
     accept = "accept it with `--accept foreign` (MIGRATOR_ACCEPT=foreign)"
-    version = _same_version(found.version, entries)
     if found.ours:
-        hint = (
+        return (
             f"Set `--history-table {found.table}` (MIGRATOR_HISTORY_TABLE={found.table});"
             f" to begin a second history, {accept}."
         )
-    else:
-        hint = (
-            f"Take it over with `{command.format(version)}`, where {version} is the last migration"
-            " whose changes the database has; then start again. Where it says nothing of these"
-            f" migrations, {accept}."
+    version = _same_version(found.version, entries)
+    where = f"where {version} is the last migration whose changes the database has"
+    if version is None:
+        span = " to ".join(dict.fromkeys((entries[0].identity, entries[-1].identity)))
+        where = (
+            "with the last migration whose changes the database has in the place of VERSION"
+            f" (here are {span})"
         )
-    raise MisfitError(
-        told_foreign(found),
-        hint=hint,
-        reason="history.foreign",
-        data={"version": found.version or ""},
+    return (
+        f"Take it over with `{baseline(version or 'VERSION')}`, {where}; then start again."
+        f" Where it says nothing of these migrations, {accept}."
     )
 
 
@@ -220,8 +233,8 @@ def _label(row: Applied) -> str:
     return row.name if row.key == row.name else f"{row.version}_{row.name}"
 
 
-def _same_version(version: str | None, entries: Sequence[Entry]) -> str:
-    """Return our version that equals another tool's, a placeholder where none does."""
+def _same_version(version: str | None, entries: Sequence[Entry]) -> str | None:
+    """Return our version that equals another tool's, None where none does."""
     from migrator.definitions.source import version_key
 
     number = re.match(r"[Vv]?([0-9]+(?:\.[0-9]+)*)(?=_|\Z)", version or "")
@@ -229,7 +242,7 @@ def _same_version(version: str | None, entries: Sequence[Entry]) -> str:
     for entry in entries:
         if wanted is not None and entry.key == wanted:
             return entry.version
-    return "VERSION"
+    return None
 
 
 def _is_number(key: object) -> bool:

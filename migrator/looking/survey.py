@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from migrator.definitions.sources import Source
@@ -135,8 +136,7 @@ def judge(settings: Settings, layout: Layout, found: Survey, emit: Emit) -> None
     if found.pending and found.sight.foreign is not None:
         foreign = found.sight.foreign
         if "foreign" not in settings.accept:
-            line = command(settings, "baseline", "{}").replace("'{}'", "{}")
-            plan.refuse_foreign(foreign, found.entries, line)
+            plan.refuse_foreign(foreign, found.entries, partial(command, settings, "baseline"))
         told = plan.told_foreign(foreign)
         problems = (*problems, Problem("foreign", foreign.version or "", told))
     for problem in problems:

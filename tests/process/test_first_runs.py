@@ -43,16 +43,18 @@ def test_tables_that_are_there_already_are_told_of_baseline(volume, files):
 
 
 def test_looking_at_tables_without_a_history_names_baseline(volume, files):
-    """`status` and `plan` say it, no problem is made of it, and with a history it is gone."""
+    """`status` and `plan` print a command that works as typed; with a history it is gone."""
     database = make_database(volume / "app.db", BOOKS)
     options = ("--database", database, "--migrations", files)
-    for command in ("status", "plan"):
-        assert "migrator baseline VERSION" in run_migrator(command, *options).stdout
     facts = json.loads(run_migrator("status", "--json", *options).stdout)
     assert [] == facts["problems"]
-    assert "migrator baseline VERSION" in facts["hint"]
+    printed = [run_migrator(command, *options).stdout for command in ("status", "plan")]
+    assert [True, True] == [facts["hint"] in each for each in printed]
     assert 1 == run_migrator("check", *options).code
-    assert 0 == run_migrator("baseline", "001", *options).code
+    words = shlex.split(facts["hint"].split("`")[1])
+    assert ["migrator", "baseline", "001"] == words[:3]
+    assert 0 == run_migrator(*words[1:]).code
+    assert ["001"] == history(database)
     assert "baseline" not in run_migrator("status", *options).stdout
 
 

@@ -198,6 +198,15 @@ def test_another_tools_history_is_refused_and_can_be_taken_over(volume, files, t
     assert theirs == {each: rows(database, f'SELECT * FROM "{each}"') for each in theirs}
 
 
+def test_status_says_of_it_what_the_refusal_says(volume, files):
+    """A version that is not among the migrations stands for one of them, and the hint says so."""
+    database = foreign(volume, ALEMBIC)
+    hint = start(database, files).finished["hint"]
+    assert "in the place of VERSION (here are 001 to 003)" in hint
+    options = ("--database", database, "--migrations", files)
+    assert hint == json.loads(run_migrator("status", "--json", *options).stdout)["hint"]
+
+
 def test_nothing_is_refused_with_nothing_pending(volume, tmp_path):
     """Without a migration of ours another tool's database is none of our business."""
     database = foreign(volume, DBMATE)
