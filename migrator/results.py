@@ -11,9 +11,7 @@ from typing import Any
 
 from migrator.backups import backup
 from migrator.backups.catalog import Backup
-from migrator.definitions.marks import refuse_marks
 from migrator.definitions.sources import DirectorySource
-from migrator.definitions.transactions import refuse_unpaired
 from migrator.errors import (
     DamagedError,
     InterruptedRunError,
@@ -29,7 +27,8 @@ from migrator.looking.history import History
 from migrator.looking.look import look
 from migrator.looking.plan import Plan
 from migrator.looking.survey import Survey, changed, judge, refuse_missing, way_back
-from migrator.model import Applied, Problem
+from migrator.looking.texts import refuse_changed, refuse_unfit
+from migrator.model import Applied, Problem, Script
 from migrator.report.failures import of_system
 from migrator.report.hints import command
 from migrator.running.host import Host
@@ -99,6 +98,8 @@ def check(host: Host) -> Answer:
         refuse_missing(host.settings, host.layout)
         return "There is no database yet.", 1
     judge(host.settings, host.layout, found, host.emit)
+    if found.pending:
+        _fit(host, found)
     if found.pending or found.unsettled:
         return f"Pending migrations: {len(found.pending)}.", 1
     return "The database is up to date.", 0
@@ -214,10 +215,7 @@ def _in_texts(host: Host, found: Survey) -> tuple[Problem, ...]:
     """Return what is wrong with the files' texts: the first that cannot be read, or the changed."""
     try:
         if isinstance(host.source, DirectorySource):
-            pending = {entry.key for entry in found.pending}
-            scripts = [each for each in host.source.scripts() if each.entry.key in pending]
-            refuse_marks(scripts)
-            refuse_unpaired(scripts)
+            refuse_unfit(host.layout, found, host.source.scripts())
         return changed(found)
     except MisfitError as error:
         return (Problem(error.reason, str(error.data.get("version", "")), error.message),)
@@ -301,14 +299,19 @@ def _way(host: Host, found: Survey) -> str | None:
     """Return the way that the pending migrations need; of a registry only its run knows."""
     if not found.pending or found.left_alone:
         return None
-    source = host.source
-    if not isinstance(source, DirectorySource):
+    scripts = _fit(host, found)
+    if scripts is None:
         return host.registry_way({entry.key for entry in found.pending})
-    pending = {entry.key for entry in found.pending}
-    scripts = [each for each in source.scripts() if each.entry.key in pending]
-    refuse_marks(scripts)
-    refuse_unpaired(scripts)
     return "in-place" if all(script.transactional for script in scripts) else "copy"
+
+
+def _fit(host: Host, found: Survey) -> list[Script] | None:
+    """Return the pending files, refused as `up` refuses them; of a registry only its run knows."""
+    if not isinstance(host.source, DirectorySource):
+        return None
+    scripts = host.source.scripts()
+    refuse_changed(host.settings, host.layout, host.emit, found, scripts)
+    return refuse_unfit(host.layout, found, scripts)
 
 
 def _backup(each: Backup) -> dict[str, Any]:

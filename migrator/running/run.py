@@ -15,14 +15,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from migrator.backups.catalog import Backup
-from migrator.definitions import header
-from migrator.definitions.marks import refuse_marks
-from migrator.definitions.transactions import refuse_unpaired
 from migrator.errors import NotReadyError, VerificationError
-from migrator.looking import plan
-from migrator.looking.look import reading
 from migrator.looking.place import check_missing
-from migrator.looking.survey import Survey, judge, say_plan, survey, way_back
+from migrator.looking.survey import Survey, judge, say_plan, survey
+from migrator.looking.texts import refuse_changed, refuse_unfit
 from migrator.model import Script
 from migrator.running import proof
 from migrator.running.inplace import GuardDesk, begin, commit
@@ -99,55 +95,11 @@ def prepare(ctx: Context, found: Survey) -> Batch:
             requires what is not there.
     """
     scripts = ctx.source.scripts()
-    keys = {row.key for row in found.applied}
-    pending = {entry.key for entry in found.pending}
-    refuse_changed(ctx, found, scripts)
-    if not ctx.source.by_name:
-        from migrator.definitions.scripts import check_requires
-
-        check_requires(scripts, keys)
-    chosen = [script for script in scripts if script.entry.key in pending]
-    refuse_marks(chosen)
-    refuse_unpaired(chosen)
-    _refuse_ignored(ctx, found, chosen)
+    refuse_changed(ctx.settings, ctx.layout, ctx.emit, found, scripts)
+    chosen = refuse_unfit(ctx.layout, found, scripts)
     ctx.way = Batch(tuple(chosen), found.applied).way
     say_plan(ctx.emit, found, ctx.way)
     return Batch(load(ctx, chosen), found.applied)
-
-
-def _refuse_ignored(ctx: Context, found: Survey, scripts: Sequence[Script]) -> None:
-    """Refuse settings that SQLite would ignore: those of a new database are made first."""
-    if not header.has_settings(scripts):
-        return
-    path = ctx.layout.database
-    with reading(path) if found.sight.exists else contextlib.closing(_nothing()) as conn:
-        now = {name: str(conn.execute(f"PRAGMA {name}").fetchone()[0]) for name in header.NAMES}
-    if not found.sight.exists:
-        now.update(header.leading(scripts))
-    header.refuse_ignored(scripts, now)
-
-
-def _nothing() -> sqlite3.Connection:
-    return sqlite3.connect(":memory:")
-
-
-def refuse_changed(ctx: Context, found: Survey, scripts: Sequence[Script]) -> None:
-    """Refuse applied files whose text has been changed, or warn, as told."""
-    problems = plan.changed(scripts, found.applied)
-    plan.refuse_misfits(
-        (*found.problems, *problems),
-        ctx.settings.accept,
-        something_pending=True,
-        newer_hint=lambda: way_back(ctx.settings, ctx.layout, found.entries),
-    )
-    for problem in problems:
-        ctx.emit(
-            "history.misfit",
-            problem.message,
-            level="warning",
-            kind=problem.kind,
-            version=problem.version,
-        )
 
 
 def load(ctx: Context, scripts: Sequence[Script]) -> tuple[Script, ...]:

@@ -17,9 +17,10 @@ from migrator.errors import (
     UsageError,
 )
 from migrator.looking.survey import Survey, say_plan, survey
+from migrator.looking.texts import refuse_changed
 from migrator.model import Applied, Entry, Script
 from migrator.report.hints import command, damaged
-from migrator.running.run import execute, load, refuse_changed
+from migrator.running.run import execute, load
 from migrator.safety.context import Batch, Context
 from migrator.safety.on_failure import explained
 from migrator.safety.phases import Report, report
@@ -55,7 +56,7 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Report:
         refuse_unpaired(scripts_of_rows, down=True)
         keys = {row.key for row in rows}
         undone = [each for each in scripts if each.entry.key in keys]
-        refuse_changed(ctx, _without_order(found), undone)
+        refuse_changed(ctx.settings, ctx.layout, ctx.emit, _without_order(found), undone)
         ctx.way = Batch(tuple(scripts_of_rows), found.applied, down=True).way
         say_plan(ctx.emit, found, ctx.way)
         loaded = load(ctx, scripts_of_rows)

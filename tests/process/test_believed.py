@@ -82,7 +82,7 @@ BUGS = (
     Believed(
         _bug(
             "a lower mark is a comment",
-            "migrator/running/run.py",
+            "migrator/looking/texts.py",
             "    refuse_marks(chosen)\n",
             "",
         ),

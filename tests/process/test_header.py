@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from migrator.api import MigrationRunner
 from tests.support.digest import logical_digest
-from tests.support.files import history, make_database, rows, tables, write_migrations
-from tests.support.processes import Result, run_entrypoint
+from tests.support.files import history, listing, make_database, rows, tables, write_migrations
+from tests.support.processes import Result, run_entrypoint, run_migrator
 
 HEAD = {"in-place": "-- migrate:up\n", "copy": "-- migrate:up transaction:false\n"}
 BOTH = pytest.mark.parametrize("way", ["in-place", "copy"])
@@ -104,6 +105,32 @@ def test_what_would_be_ignored_is_refused(database, files, late):
     assert LATE[late] in result.finished["hint"]
     assert before == logical_digest(database)
     assert not (database.parent / "backups").exists()
+
+
+@pytest.mark.parametrize("command", ["plan", "check"])
+def test_looking_foretells_the_refusal(database, files, command):
+    """The same code, reason and line as `up`'s; `status` lists it, and nothing is written."""
+    write_migrations(files, {"001_a.sql": "CREATE TABLE made (x);\nPRAGMA auto_vacuum = FULL;\n"})
+    before = listing(database.parent)
+    options = ("--database", database, "--migrations", files)
+    result = run_migrator(command, *options)
+    found = {key: result.finished[key] for key in ("exit_code", "reason", "line", "error", "hint")}
+    assert (78, "") == (result.code, result.stdout)
+    (problem,) = json.loads(run_migrator("status", "--json", *options).stdout)["problems"]
+    assert ("migrations.not_transactional", found["error"]) == (problem["kind"], problem["message"])
+    assert before == listing(database.parent)
+    refused = run_migrator("up", *options).finished
+    assert found == {key: refused[key] for key in found}
+
+
+def test_looking_refuses_no_setting_that_can_be_made(database, files):
+    """Of a first install, or of what the database has already."""
+    new = database.with_name("new.db")
+    write_migrations(files, {"001_a.sql": "PRAGMA auto_vacuum = 2;\nCREATE TABLE made (x);\n"})
+    assert 0 == run_migrator("plan", "--database", new, "--migrations", files).code
+    assert not new.exists()
+    (files / "001_a.sql").write_text("PRAGMA auto_vacuum = 0;\nCREATE TABLE made (x);\n")
+    assert 1 == run_migrator("check", "--database", database, "--migrations", files).code
 
 
 @pytest.mark.parametrize("late", LATE)

@@ -79,6 +79,18 @@ def test_a_misfit_is_refused_before_anything_runs(base, files, volume, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_misfit_is_foretold(base, files, volume, kind):
+    """`plan` and `check` refuse it as a start does."""
+    pend(files)
+    raise_history(base) if kind == "newer" else misfit(files, kind)
+    before = listing(volume)
+    for command in ("plan", "check"):
+        result = run_migrator(command, "--database", base, "--migrations", files)
+        assert (78, f"history.{kind}") == (result.code, result.finished["reason"])
+    assert before == listing(volume)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_accepted_misfit_is_a_warning(base, files, kind):
     """`--accept KIND` goes on, says so, and applies what is pending."""
     pend(files)
