@@ -12,13 +12,13 @@ import random
 import re
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults import double
+from tests.faults import double, written
 from tests.faults.harness import Stage
 from tests.faults.plan import evenly, every_fault, every_kill
 from tests.faults.scenes import SCENES, fresh
@@ -45,35 +45,58 @@ class Found:
 Search = Callable[[Stage, Path, Stopwatch, str], Found]
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A search in one scene, and the row of the table that it is counted in."""
+
+    search: Search
+    scene: str
+    fixture: str
+
+
 def rows(effort: Effort) -> Iterator[Row]:
     """Yield what every fault at every call leads to, or as many of them as there is time for."""
-    return _rows("calls", _sweep, effort, list(SCENES))
+    return _rows("calls", _tasks(_sweep, SCENES), effort)
 
 
 def double_rows(effort: Effort) -> Iterator[Row]:
-    """Yield what a second kill leads to, at every call of the recovery from the first."""
-    return _rows("double", _sweep_doubly, effort, list(SCENES))
+    """
+    Yield what a second kill leads to, at every call of the recovery from the first.
+
+    And what a restore leads to that is killed at every call, and written behind.
+    """
+    return _rows("double", [*_tasks(_sweep_doubly, SCENES), *_written_since(SCENES)], effort)
 
 
-def _rows(harness: str, search: Search, effort: Effort, names: list[str]) -> Iterator[Row]:
+def _tasks(search: Search, names: Iterable[str]) -> list[Task]:
+    return [Task(search, name, SCENES[name].group) for name in names]
+
+
+def _written_since(names: Container[str]) -> list[Task]:
+    return [
+        Task(_sweep_written, name, f"{SCENES[name].group}, written to since")
+        for name in written.RESTORES
+        if name in names
+    ]
+
+
+def _rows(harness: str, tasks: list[Task], effort: Effort) -> Iterator[Row]:
     library = compiled(effort.directory)
-    share = effort.share(len(names))
+    share = effort.share(len(tasks))
     seconds = None if share is None else share * effort.jobs
-    groups: dict[str, dict[str, Found | None]] = defaultdict(dict)
-    for name in names:
-        groups[SCENES[name].group][name] = None
+    left = Counter(task.fixture for task in tasks)
+    groups: dict[str, list[Found]] = defaultdict(list)
     with ProcessPoolExecutor(effort.jobs) as pool:
         jobs = {}
-        for n, name in enumerate(names):
+        for n, task in enumerate(tasks):
             directory = effort.directory / f"scene-{n}"
-            job = pool.submit(_scene, search, name, directory, library, seconds, effort.seed)
-            jobs[job] = name
+            job = pool.submit(_scene, task, directory, library, seconds, effort.seed)
+            jobs[job] = task.fixture
         for job in as_completed(jobs):
-            group = groups[SCENES[jobs[job]].group]
-            group[jobs[job]] = job.result()
-            found = [each for each in group.values() if each is not None]
-            if len(found) == len(group):
-                yield _row(harness, SCENES[jobs[job]].group, found)
+            group = groups[jobs[job]]
+            group.append(job.result())
+            if len(group) == left[jobs[job]]:
+                yield _row(harness, jobs[job], group)
 
 
 def _row(harness: str, group: str, found: list[Found]) -> Row:
@@ -87,16 +110,14 @@ def _row(harness: str, group: str, found: list[Found]) -> Row:
     )
 
 
-def _scene(
-    search: Search, name: str, directory: Path, library: Path, seconds: float | None, seed: str
-) -> Found:
+def _scene(task: Task, directory: Path, library: Path, seconds: float | None, seed: str) -> Found:
     watch = Stopwatch(seconds)
     try:
-        stage = Stage(SCENES[name], directory, library)
-        found = search(stage, directory, watch, f"{seed} {name}")
+        stage = Stage(SCENES[task.scene], directory, library)
+        found = task.search(stage, directory, watch, f"{seed} {task.scene}")
         stage.close()
     except AssertionError as error:
-        found = Found(broken=[f"{name}: cannot be set up: {str(error)[-1500:]}"], tried=1)
+        found = Found(broken=[f"{task.scene}: cannot be set up: {str(error)[-1500:]}"], tried=1)
     found.seconds = watch.seconds
     return found
 
@@ -131,6 +152,20 @@ def _sweep_doubly(stage: Stage, directory: Path, watch: Stopwatch, seed: str) ->
     return found
 
 
+def _sweep_written(stage: Stage, directory: Path, watch: Stopwatch, seed: str) -> Found:
+    del directory
+    found = Found(len(stage.calls))
+    for fault in evenly(written.kills(stage.calls), seed):
+        for command in written.COMMANDS.values():
+            if watch.spent:
+                return found
+            problems = written.write_since(stage, fault, command)
+            found.tried += 1
+            if problems:
+                found.broken.append("; ".join(problems))
+    return found
+
+
 # -- the command ---------------------------------------------------------------------------
 
 
@@ -144,8 +179,10 @@ def main() -> int:
             return _play(options, names, Path(base))
         seconds = None if options.minutes is None else 60 * options.minutes
         effort = Effort(Path(base), seconds, options.seed, options.jobs)
-        search = _sweep_doubly if options.double else _sweep
-        for row in _rows("double" if options.double else "calls", search, effort, names):
+        tasks = _tasks(_sweep, names)
+        if options.double:
+            tasks = [*_tasks(_sweep_doubly, names), *_written_since(names)]
+        for row in _rows("double" if options.double else "calls", tasks, effort):
             print(
                 f"== {row.fixture}: {row.points} points, {row.tried} faults met, "
                 f"{len(row.broken)} broken, {row.seconds:.0f} s",
