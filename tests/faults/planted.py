@@ -148,8 +148,8 @@ BUGS = (
     Bug(
         "a worker that was killed is taken for one that was done",
         "migrator/running/conclusion.py",
-        "        if self._confirmed(ending):\n",
-        "        if self._confirmed(ending) or self.settled:\n",
+        '        if confirmed and self.settled.get("outcome") != "postponed":\n',
+        "        if confirmed or self.settled:\n",
         "up in-place delete clean",
         ("worker-before",),
         ("pwrite app.db-journal",),
