@@ -12,6 +12,9 @@ from pathlib import Path
 
 from tests.support.processes import PACKAGES
 
+_UNFINISHED = "*.pyc.[0-9]*"
+"""What another process is compiling, before it gets its name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bug:
@@ -39,17 +42,17 @@ class Bug:
     late: bool = False
 
     def plant(self, directory: Path) -> Path:
-        """Copy the packages, with the bug, and return where they lie."""
+        """Copy the packages as they are compiled, with the bug, and return where they lie."""
         for package in ("migrator", "entrypoint"):
             shutil.copytree(
-                PACKAGES / package,
-                directory / package,
-                ignore=shutil.ignore_patterns("__pycache__"),
+                PACKAGES / package, directory / package, ignore=shutil.ignore_patterns(_UNFINISHED)
             )
         path = directory / self.file
         text = path.read_text()
         assert text.count(self.old) == 1, f"{self.file} has not exactly one {self.old!r}."
         path.write_text(text.replace(self.old, self.new))
+        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+            compiled.unlink()
         return directory
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.test_effect_teeth import Planted, _planted, run
+from tests.support.teeth import Planted, assert_found, planted
 
 pytestmark = pytest.mark.timeout(0)
 
-CLAIMS, LOCK = "test_claims.py", "test_removed_lock.py"
-WORKERS = "../unit/test_supervision.py"
+CLAIMS, LOCK = "process/test_claims.py", "process/test_removed_lock.py"
+WORKERS = "unit/test_supervision.py"
 
 BUGS = (
-    _planted(
+    planted(
         "the history is not looked at",
         "migrator/running/aims.py",
         "        if missing:\n",
@@ -22,7 +22,7 @@ BUGS = (
         CLAIMS,
         "done_nothing and up-migrated",
     ),
-    _planted(
+    planted(
         "what was to go is not looked at",
         "migrator/running/aims.py",
         "        if left:\n",
@@ -30,7 +30,7 @@ BUGS = (
         CLAIMS,
         "done_nothing and down-migrated",
     ),
-    _planted(
+    planted(
         "the pages are not compared",
         "migrator/running/aims.py",
         "        if same or (claim is not None and self._was_written_to(self.chosen)):\n",
@@ -38,7 +38,7 @@ BUGS = (
         CLAIMS,
         "wrote_no_page",
     ),
-    _planted(
+    planted(
         "another file is believed",
         "migrator/running/aims.py",
         '        if "file" not in claim:\n',
@@ -46,7 +46,7 @@ BUGS = (
         CLAIMS,
         "another_file",
     ),
-    _planted(
+    planted(
         "what is unsettled is not looked at",
         "migrator/running/conclusion.py",
         "        if self._confirmed(ending) and not self._unsettled():\n",
@@ -54,7 +54,7 @@ BUGS = (
         CLAIMS,
         "note_stays",
     ),
-    _planted(
+    planted(
         "a report in the middle of a migration counts",
         "migrator/system/supervision.py",
         "        return in_order and (self.migration is None or self.error is not None)\n",
@@ -62,7 +62,7 @@ BUGS = (
         WORKERS,
         "in_the_middle_of_a_migration",
     ),
-    _planted(
+    planted(
         "a report counts that was no last word",
         "migrator/system/supervision.py",
         "    ending.doubtful = ending.doubtful or ending.reported or what is None\n",
@@ -70,7 +70,7 @@ BUGS = (
         WORKERS,
         "goes_on_after_its_report",
     ),
-    _planted(
+    planted(
         "a worker that dies after its report is believed",
         "migrator/system/supervision.py",
         "        in_order = self.reported and not self.doubtful and self.status == 0\n",
@@ -78,7 +78,7 @@ BUGS = (
         WORKERS,
         "reports_and_dies",
     ),
-    _planted(
+    planted(
         "a line needs no mark",
         "migrator/system/supervision.py",
         "    if not line.startswith(watch.mark):\n",
@@ -86,7 +86,7 @@ BUGS = (
         WORKERS,
         "somebody_else_writes and claim",
     ),
-    _planted(
+    planted(
         "the worker is not killed",
         "migrator/system/supervision.py",
         "                _end(watch, before, marked=marked)\n",
@@ -94,7 +94,7 @@ BUGS = (
         WORKERS,
         "no_worker_is_left and ValueError",
     ),
-    _planted(
+    planted(
         "an event may be the parent's own",
         "migrator/system/reports.py",
         "        and not event.startswith(_PARENTS)\n",
@@ -102,7 +102,7 @@ BUGS = (
         WORKERS,
         "no_report_is_none and parent",
     ),
-    _planted(
+    planted(
         "what a registry's child says has no shape",
         "migrator/running/host.py",
         "        if not isinstance(rows, list) or not all(map(_is_entry, rows)):\n",
@@ -110,7 +110,7 @@ BUGS = (
         CLAIMS,
         "about_its_names and list and up",
     ),
-    _planted(
+    planted(
         "half a run stays",
         "migrator/safety/settling.py",
         "            if identical is not False:\n",
@@ -118,7 +118,7 @@ BUGS = (
         CLAIMS,
         "half_a_run_is_put_back",
     ),
-    _planted(
+    planted(
         "what somebody has committed is overwritten",
         "migrator/safety/settling.py",
         '    if counter is None or counter != left.extra.get("change_counter"):\n',
@@ -126,7 +126,7 @@ BUGS = (
         CLAIMS,
         "committed_past_a_dead_run",
     ),
-    _planted(
+    planted(
         "a removed lock is not noticed",
         "migrator/storage/lock.py",
         "        return (named.st_dev, named.st_ino) != self.identity\n",
@@ -134,7 +134,7 @@ BUGS = (
         LOCK,
         "commits_nothing and another and in-place and last",
     ),
-    _planted(
+    planted(
         "what is linked is not compared",
         "migrator/running/install.py",
         "    if not os.path.samestat(os.lstat(database), os.fstat(held)):\n",
@@ -142,7 +142,7 @@ BUGS = (
         LOCK,
         "gets_no_place and link",
     ),
-    _planted(
+    planted(
         "another run's files are tidied away",
         "migrator/safety/on_failure.py",
         "    if ctx.lock_is_lost:\n        # What",
@@ -150,7 +150,7 @@ BUGS = (
         LOCK,
         "commits_nothing and second and in-place and last",
     ),
-    _planted(
+    planted(
         "the parent does not look at the lock",
         "migrator/running/conclusion.py",
         "        if self.lock.lost:\n",
@@ -161,8 +161,7 @@ BUGS = (
 )
 
 
-@pytest.mark.parametrize("planted", BUGS, ids=[each.bug.name for each in BUGS])
-def test_a_planted_bug_is_found(planted: Planted, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bug", BUGS, ids=[each.bug.name for each in BUGS])
+def test_a_planted_bug_is_found(bug: Planted, tmp_path: Path) -> None:
     """A test of what the parent believes, which passes without the bug, fails with it."""
-    found = run(planted, planted.bug.plant(tmp_path / "planted"), tmp_path)
-    assert (1, True) == (found.returncode, "FAILED" in found.stdout), found.stdout
+    assert_found(bug, tmp_path)

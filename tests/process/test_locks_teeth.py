@@ -6,136 +6,129 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.planted import Bug
-from tests.process.test_effect_teeth import Planted, run
+from tests.support.teeth import Planted, assert_found, planted
 
 pytestmark = pytest.mark.timeout(0)
 
 LOOKS = "migrator/storage/sqlite_locks.py"
 
-
-def _planted(name: str, file: str, old: str, new: str, where: str, test: str) -> Planted:
-    return Planted(Bug(name, file, old, new, "", (), ()), where, test)
-
-
 BUGS = (
-    _planted(
+    planted(
         "no look before a statement",
         "migrator/connection/guarded.py",
         "        if not self._engine and self._has_lost_locks():\n",
         "        if False:\n",
-        "test_locks.py",
+        "process/test_locks.py",
         "test_a_lost_lock_is_a_failed_run and writes and delete and in-place",
     ),
-    _planted(
+    planted(
         "no look between the rows of a statement",
         "migrator/connection/guarded.py",
         "        if self._forked or not real_in_transaction(self) or self._has_lost_locks():\n",
         "        if self._forked or not real_in_transaction(self):\n",
-        "test_locks_late.py",
+        "process/test_locks_late.py",
         "between_the_rows and writes",
     ),
-    _planted(
+    planted(
         "no look after a migration",
         "migrator/running/steps.py",
         "            require_locks(ctx, script)\n",
         "",
-        "test_locks_late.py",
+        "process/test_locks_late.py",
         "that_lost_the_locks_is_named",
     ),
-    _planted(
+    planted(
         "no look before the commit",
         "migrator/running/inplace.py",
         "        require_locks(ctx, decisive=True)\n",
         "",
-        "test_locks_late.py",
+        "process/test_locks_late.py",
         "behind_the_last_migration and commit",
     ),
-    _planted(
+    planted(
         "no look before the pages are published",
         "migrator/running/run.py",
         "            require_locks(ctx, decisive=True)\n",
         "",
-        "test_locks_late.py",
+        "process/test_locks_late.py",
         "behind_the_last_migration and publish",
     ),
-    _planted(
+    planted(
         "no look before the rollback",
         "migrator/safety/lost_locks.py",
         "    loss = live.guard.lost(decisive=True)\n",
         "    loss = None\n",
-        "test_locks_late.py",
+        "process/test_locks_late.py",
         "before_a_failed_run_is_rolled_back",
     ),
-    _planted(
+    planted(
         "no look before the backup is put back",
         "migrator/safety/on_failure.py",
         "    require_held(live)\n",
         "",
-        "test_locks_late.py",
+        "process/test_locks_late.py",
         "before_the_backup_is_put_back",
     ),
-    _planted(
+    planted(
         "a failed check after the commit puts the backup back",
         "migrator/safety/on_failure.py",
         "        if not live.alone or not live.guard.holds():\n",
         "        if not live.alone:\n",
-        "test_locks_late.py",
+        "process/test_locks_late.py",
         "behind_a_loss_puts_nothing_back",
     ),
-    _planted(
+    planted(
         "no look before the connection is closed",
         "migrator/connection/guard.py",
         "not in _guarded or not self.holds():\n",
         "not in _guarded:\n",
-        "test_locks_late.py",
+        "process/test_locks_late.py",
         "after_the_commit_overwrites_nothing and in-place and wal",
     ),
-    _planted(
+    planted(
         "a journal that has gone is not missed",
         LOOKS,
         "            if not self._sidecar.is_in_place():\n",
         "            if False:\n",
-        "test_locks.py",
+        "process/test_locks.py",
         "test_a_lost_journal_is_a_failed_run and removed",
     ),
-    _planted(
+    planted(
         "a database that was replaced is not noticed",
         LOOKS,
         '        if not self._database.is_in_place():\n            return Loss("database", path)\n',
         "",
-        "test_locks.py",
+        "process/test_locks.py",
         "test_a_replaced_database_is_put_back",
     ),
-    _planted(
+    planted(
         "the shared lock beside others is not looked at",
         LOOKS,
         "        return not self._shared or _has_shared(self._database.identity)\n",
         "        return True\n",
-        "test_locks.py",
+        "process/test_locks.py",
         "shared_lock_alone and wal",
     ),
-    _planted(
+    planted(
         "no child looks where the kernel does not answer",
         LOOKS,
         "            return not decisive or _seen_from_outside(self._ask) is not False\n",
         "            return True\n",
-        "test_locks_late.py",
+        "process/test_locks_late.py",
         "has_a_child_look and nothing",
     ),
-    _planted(
+    planted(
         "a damaged database is kept for another process's",
         "migrator/safety/lost_locks.py",
         "        if not damaged:\n",
         "        if True:\n",
-        "test_locks_late.py",
+        "process/test_locks_late.py",
         "damaged_meanwhile and copy",
     ),
 )
 
 
-@pytest.mark.parametrize("planted", BUGS, ids=[each.bug.name for each in BUGS])
-def test_a_planted_bug_is_found(planted: Planted, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bug", BUGS, ids=[each.bug.name for each in BUGS])
+def test_a_planted_bug_is_found(bug: Planted, tmp_path: Path) -> None:
     """A test of the look, which passes without the bug, fails with it."""
-    found = run(planted, planted.bug.plant(tmp_path / "planted"), tmp_path)
-    assert (1, True) == (found.returncode, "FAILED" in found.stdout), found.stdout
+    assert_found(bug, tmp_path)

@@ -41,13 +41,16 @@ class Zygote:
     Args:
         env: What it finds in its environment, and its runs where they are told nothing else.
         python: The interpreter.
+        modules: What it has imported; the packages if none is named.
     """
 
-    def __init__(self, env: Mapping[str, str], python: str = sys.executable) -> None:
+    def __init__(
+        self, env: Mapping[str, str], python: str = sys.executable, modules: Sequence[str] = ()
+    ) -> None:
         self.env = dict(env)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
-            [python, str(ZYGOTE), str(theirs.fileno())],
+            [python, str(ZYGOTE), str(theirs.fileno()), *modules],
             env={**self.env, SPACE: "x" * _LARGEST},
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -136,12 +139,12 @@ def _read(
 _mine = threading.local()
 
 
-def zygote(env: Mapping[str, str]) -> Zygote:
-    """Return this thread's zygote, made anew in a process that was forked since."""
-    found: tuple[int, Zygote] | None = getattr(_mine, "zygote", None)
-    if found is None or found[0] != os.getpid():
-        found = os.getpid(), Zygote(env)
-        _mine.zygote = found
-        pid, made = found
+def zygote(env: Mapping[str, str], modules: Sequence[str] = ()) -> Zygote:
+    """Return this thread's zygote with these modules, made anew in a process that was forked since."""
+    mine: dict[str, Zygote] = vars(_mine)
+    pid = os.getpid()
+    key = str((pid, *modules))
+    if key not in mine:
+        made = mine[key] = Zygote(env, modules=modules)
         atexit.register(lambda: made.close() if os.getpid() == pid else None)
-    return found[1]
+    return mine[key]

@@ -1,5 +1,5 @@
 """
-A process that has imported the two packages, and is forked into each run of them.
+A process that has imported the two packages, or other modules, and is forked into each run of them.
 
 Most of what a short run costs is starting Python and importing. What is forked does
 what `python -m`, or `python` with a script, does from there on, in a session of its own.
@@ -7,7 +7,8 @@ That it makes the same calls and leaves the same bytes as a process of its own f
 start is one of the tests.
 
 Run as a script, so that nothing of the tests is imported: the descriptor of its
-socket is the argument. A request is a JSON object and the three standard descriptors.
+socket is the argument, modules may follow that are imported in place of the packages.
+A request is a JSON object and the three standard descriptors.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pkgutil
 import runpy
 import socket
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 SPACE = "SQLITE_ENTRYPOINT_SPACE"
@@ -35,7 +37,7 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     sys.path[0] = os.getcwd()
     del os.environ[SPACE]
-    _preload()
+    _preload(sys.argv[2:] or [*LAZILY, *_packages()])
     while True:
         request, descriptors, _, _ = socket.recv_fds(channel, 1 << 18, 3)
         if not request:
@@ -51,14 +53,17 @@ def main() -> None:
         channel.send(b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
-def _preload() -> None:
-    for name in LAZILY:
-        importlib.import_module(name)
+def _packages() -> Iterator[str]:
     for package in ("migrator", "entrypoint"):
         for each in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             if not each.name.endswith("__main__"):
-                with contextlib.suppress(ImportError):
-                    importlib.import_module(each.name)
+                yield each.name
+
+
+def _preload(names: Iterable[str]) -> None:
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()
 

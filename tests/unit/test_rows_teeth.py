@@ -2,167 +2,122 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.faults.planted import Bug
+from tests.support.teeth import Planted, assert_found, planted
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLLOWED, COST = "test_rows_followed.py", "test_cost.py"
+FOLLOWED, COST = "unit/test_rows_followed.py", "unit/test_cost.py"
 
 
-def _bug(name: str, file: str, old: str, new: str) -> Bug:
-    return Bug(name, f"migrator/connection/{file}", old, new, "", (), ())
+def _planted(name: str, file: str, old: str, new: str, where: str, test: str) -> Planted:
+    return planted(name, f"migrator/connection/{file}", old, new, where, test)
 
 
 BUGS = (
-    (
-        _bug(
-            "tables are followed by their names only",
-            "changes.py",
-            "        if new != name:\n",
-            "        if not name:\n",
-        ),
+    _planted(
+        "tables are followed by their names only",
+        "changes.py",
+        "        if new != name:\n",
+        "        if not name:\n",
         FOLLOWED,
         "lives_on and in-place",
     ),
-    (
-        _bug(
-            "a DELETE that was rolled back still counts",
-            "changes.py",
-            "        if stay < len(numbers):\n",
-            "        if stay < 0:\n",
-        ),
+    _planted(
+        "a DELETE that was rolled back still counts",
+        "changes.py",
+        "        if stay < len(numbers):\n",
+        "        if stay < 0:\n",
         FOLLOWED,
         "taken_back",
     ),
-    (
-        _bug(
-            "only a rollback that Python does is noticed",
-            "recording.py",
-            "        if real_in_transaction(self):\n            self._look(f",
-            "        if not self._looking:\n            ledger.finish()\n"
-            "        elif real_in_transaction(self):\n            self._look(f",
-        ),
+    _planted(
+        "only a rollback that Python does is noticed",
+        "recording.py",
+        "        if real_in_transaction(self):\n            self._look(f",
+        "        if not self._looking:\n            ledger.finish()\n"
+        "        elif real_in_transaction(self):\n            self._look(f",
         FOLLOWED,
         "taken_back and savepoint",
     ),
-    (
-        _bug(
-            "what triggers take out of an index is a loss",
-            "rows.py",
-            "            if now in self._virtual:\n",
-            "            if now is None:\n",
-        ),
+    _planted(
+        "what triggers take out of an index is a loss",
+        "rows.py",
+        "            if now in self._virtual:\n",
+        "            if now is None:\n",
         FOLLOWED,
         "index_follows_its_table and rtree",
     ),
-    (
-        _bug(
-            "an index without rows of its own is counted",
-            "rows.py",
-            "        if virtual and self._shows_another(name):\n",
-            "        if virtual and not name:\n",
-        ),
+    _planted(
+        "an index without rows of its own is counted",
+        "rows.py",
+        "        if virtual and self._shows_another(name):\n",
+        "        if virtual and not name:\n",
         FOLLOWED,
         "loses_none",
     ),
-    (
-        _bug(
-            "a trigger's DELETE is one of the migration's own",
-            "changes.py",
-            "    if own is None or by is not None:\n        return\n",
-            "    yield from (Deleted(t) for _, t, _, _ in asked if t)\n"
-            "    if own is None or by is not None:\n        return\n",
-        ),
+    _planted(
+        "a trigger's DELETE is one of the migration's own",
+        "changes.py",
+        "    if own is None or by is not None:\n        return\n",
+        "    yield from (Deleted(t) for _, t, _, _ in asked if t)\n"
+        "    if own is None or by is not None:\n        return\n",
         FOLLOWED,
         "on_the_view_itself or behind_every_rename",
     ),
-    (
-        _bug(
-            "a DELETE on a view says nothing of its table",
-            "changes.py",
-            "            return said - {own}\n",
-            "            return set()\n",
-        ),
+    _planted(
+        "a DELETE on a view says nothing of its table",
+        "changes.py",
+        "            return said - {own}\n",
+        "            return set()\n",
         FOLLOWED,
         "on_a_view_is_one",
     ),
-    (
-        _bug(
-            "an explained DELETE is taken for one",
-            "record.py",
-            '        self.asked = [] if self.command != "EXPLAIN" else _EXPLAINED\n',
-            "        self.asked = []\n",
-        ),
+    _planted(
+        "an explained DELETE is taken for one",
+        "record.py",
+        '        self.asked = [] if self.command != "EXPLAIN" else _EXPLAINED\n',
+        "        self.asked = []\n",
         FOLLOWED,
         "explained",
     ),
-    (
-        _bug(
-            "a DELETE of many rows of parameters is not noted",
-            "recording.py",
-            "            if record.asked and record.asked[0][0] == _DELETE:\n",
-            "            if record.asked is outer:\n",
-        ),
+    _planted(
+        "a DELETE of many rows of parameters is not noted",
+        "recording.py",
+        "            if record.asked and record.asked[0][0] == _DELETE:\n",
+        "            if record.asked is outer:\n",
         FOLLOWED,
         "that_stands and _many",
     ),
-    (
-        _bug(
-            "cursors are looked for in the whole memory",
-            "leftovers.py",
-            "    if not any(each is probe for each in known):\n",
-            "    if probe is not None:\n",
-        ),
+    _planted(
+        "cursors are looked for in the whole memory",
+        "leftovers.py",
+        "    if not any(each is probe for each in known):\n",
+        "    if probe is not None:\n",
         COST,
         "as_many_statements",
     ),
-    (
-        _bug(
-            "every table is listed after each migration",
-            "rows.py",
-            "        self._all = False\n",
-            "        self._all = True\n",
-        ),
+    _planted(
+        "every table is listed after each migration",
+        "rows.py",
+        "        self._all = False\n",
+        "        self._all = True\n",
         COST,
         "about_everything",
     ),
-    (
-        _bug(
-            "every table is counted after each migration",
-            "rows.py",
-            "        stale = {*written, *defined, *",
-            "        stale = {*self._names, *written, *defined, *",
-        ),
+    _planted(
+        "every table is counted after each migration",
+        "rows.py",
+        "        stale = {*written, *defined, *",
+        "        stale = {*self._names, *written, *defined, *",
         COST,
         "one_table_of_many",
     ),
 )
 
 
-@pytest.mark.parametrize(("bug", "file", "words"), BUGS, ids=[bug.name for bug, _, _ in BUGS])
-def test_a_planted_bug_is_found(bug: Bug, file: str, words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bug", BUGS, ids=[each.bug.name for each in BUGS])
+def test_a_planted_bug_is_found(bug: Planted, tmp_path: Path) -> None:
     """The tests that are about it fail with the bug; without it they pass as tests of their own."""
-    planted = bug.plant(tmp_path / "planted")
-    ran = subprocess.run(
-        # The planted copy comes before the directory that is worked in.
-        [
-            *(sys.executable, "-P", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"),
-            *("-n", "0", "-o", f"pythonpath={planted} {ROOT}"),
-            *("-k", words, str(ROOT / "tests" / "unit" / file)),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(planted)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert 1 == ran.returncode, ran.stdout + ran.stderr
-    assert " failed" in ran.stdout, ran.stdout
-    assert "SyntaxError" not in ran.stdout
-    assert "NameError" not in ran.stdout
+    assert_found(bug, tmp_path)
