@@ -11,7 +11,7 @@ import ctypes
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -219,6 +219,7 @@ def open_guard(
     temporary: str | os.PathLike[str] | None = None,
     busy_timeout: float = 0.1,
     mode: str = "rw",
+    header: Mapping[str, str] | None = None,
 ) -> Guard:
     """
     Open a database for a run, and recover what a crash has left in it.
@@ -230,6 +231,7 @@ def open_guard(
             process; None for its own choice.
         busy_timeout: Seconds for which SQLite itself waits for a lock.
         mode: `rw`, or `rwc` to create the file.
+        header: Pragmas that SQLite takes before a database has a page; nothing is written yet.
 
     Raises:
         sqlite3.OperationalError: The file cannot be opened, or (with
@@ -244,7 +246,7 @@ def open_guard(
         factory=GuardedConnection,
     )
     try:
-        _set_up(connection, exclusive, temporary)
+        _set_up(connection, exclusive, temporary, header)
     except BaseException:
         with connection._as_engine():
             connection.close()
@@ -253,12 +255,23 @@ def open_guard(
 
 
 def _set_up(
-    connection: GuardedConnection, exclusive: bool, temporary: str | os.PathLike[str] | None
+    connection: GuardedConnection,
+    exclusive: bool,
+    temporary: str | os.PathLike[str] | None,
+    header: Mapping[str, str] | None,
 ) -> None:
     if exclusive:
-        # Before the first access: WAL then needs no shared memory. ROLLBACK,
-        # since COMMIT would write a page into a database of zero bytes.
+        # Before the first access: WAL then needs no shared memory.
         connection._execute("PRAGMA locking_mode=EXCLUSIVE")
+    if header and not connection._execute("PRAGMA page_count")[0][0]:
+        # Before a transaction that may write: SQLite makes the first page when one begins.
+        # A rollback takes that page back, and the connection keeps the settings.
+        connection._execute("BEGIN")
+        for name, value in header.items():
+            connection._execute(f"PRAGMA {name} = '{value}'")
+        connection._execute("ROLLBACK")
+    if exclusive:
+        # ROLLBACK, since COMMIT would write a page into a database of zero bytes.
         connection._execute("BEGIN EXCLUSIVE")
         connection._execute("ROLLBACK")
     connection._execute("PRAGMA synchronous=EXTRA")

@@ -71,8 +71,8 @@ def refuse_unfit(layout: Layout, found: Survey, scripts: Sequence[Script]) -> li
 
 
 def _settings(layout: Layout, found: Survey, scripts: Sequence[Script]) -> dict[str, str]:
-    """Return what the database's header has; that of a new one is made by its first files."""
-    if not found.sight.exists:
+    """Return what the database's header has; an empty one's is made by the first files."""
+    if not found.sight.bytes:
         with contextlib.closing(sqlite3.connect(":memory:")) as conn:
             return {**_read(conn), **header.leading(scripts)}
     path = layout.database

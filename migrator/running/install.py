@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from migrator.backups.catalog import readable_backups
@@ -20,7 +19,7 @@ from migrator.errors import DiskError, NotReadyError, OutcomeUnknownError
 from migrator.looking.beside import databases_beside, told_beside
 from migrator.running import proof
 from migrator.running.inplace import GuardDesk
-from migrator.running.oncopy import CopyDesk
+from migrator.running.oncopy import CopyDesk, set_header
 from migrator.running.steps import run_batch
 from migrator.safety.context import Batch, Context
 from migrator.safety.on_failure import as_failure, forget
@@ -28,7 +27,6 @@ from migrator.safety.phases import Report, enter, note, report, uninterrupted
 from migrator.safety.saving import housekeep
 from migrator.storage.layout import like_database
 from migrator.storage.lock import lost_lock
-from migrator.storage.uris import database_uri
 from migrator.system.files import create_file, fsync_directory, sidecars
 
 NO_DATABASE = "There is no database, as before this run."
@@ -51,7 +49,7 @@ def create(ctx: Context, batch: Batch) -> Report:
     noted = note(ctx, batch, "up", None)
     enter(ctx, "prepare", noted)
     with _nothing_on_failure(ctx), _held_file(ctx) as held:
-        _set_header(ctx.layout.new, header.leading(batch.scripts))
+        set_header(ctx.layout.new, header.leading(batch.scripts))
         enter(ctx, "migrate", noted)
         if batch.transactional:
             _in_one_transaction(ctx, batch)
@@ -75,19 +73,6 @@ def _held_file(ctx: Context) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _set_header(path: Path, wanted: Mapping[str, str]) -> None:
-    """Make an empty database with these settings, which SQLite takes before its first table."""
-    if not wanted:
-        return
-    with contextlib.closing(sqlite3.connect(database_uri(path), uri=True)) as conn:
-        conn.isolation_level = None
-        for name, value in wanted.items():
-            conn.execute(f"PRAGMA {name} = '{value}'")
-        conn.execute("CREATE TABLE t (a)")
-        conn.execute("DROP TABLE t")
-        conn.execute("VACUUM")
 
 
 def _say_others(ctx: Context) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -163,6 +163,19 @@ def set_mode(path: Path, mode: str) -> str:
         if before != mode:
             conn.execute(f"PRAGMA journal_mode = {mode}").fetchall()
     return before
+
+
+def set_header(path: Path, wanted: Mapping[str, str]) -> None:
+    """Give an empty database of our own the settings that SQLite takes before its first table."""
+    if not wanted:
+        return
+    with contextlib.closing(sqlite3.connect(database_uri(path), uri=True)) as conn:
+        conn.isolation_level = None
+        for name, value in wanted.items():
+            conn.execute(f"PRAGMA {name} = '{value}'")
+        conn.execute("CREATE TABLE t (a)")
+        conn.execute("DROP TABLE t")
+        conn.execute("VACUUM")
 
 
 def _take_alone(conn: sqlite3.Connection) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from migrator.backups.catalog import Backup
+from migrator.definitions import header
 from migrator.errors import NotReadyError, VerificationError
 from migrator.looking.place import check_missing
 from migrator.looking.survey import Survey, judge, say_plan, survey
@@ -118,7 +119,8 @@ def execute(ctx: Context, batch: Batch, reason: str) -> Report:
     if not batch.transactional:
         refuse_beside_others(ctx)
     hint = "" if batch.transactional else STOP_IT
-    with contextlib.closing(open_live(ctx, hint)) as live:
+    first = header.leading(batch.scripts)
+    with contextlib.closing(open_live(ctx, hint, header=first)) as live:
         way = _in_place if batch.transactional else _on_copy
         saved = way(ctx, batch, live, reason)
     housekeep(ctx, saved)
@@ -207,10 +209,12 @@ def refuse_beside_others(ctx: Context) -> None:
 
 def _migrate_copy(ctx: Context, batch: Batch, saved: Backup) -> str:
     """Migrate and verify the work copy; returns the journal mode that it ends in."""
-    from migrator.running.oncopy import CopyDesk, copy_backup, set_mode
+    from migrator.running.oncopy import CopyDesk, copy_backup, set_header, set_mode
 
     owner = like_database(ctx.layout).private
     copy_backup(saved.path, ctx.layout.work, owner, saved.journal_mode or "delete")
+    if not ctx.layout.work.stat().st_size:
+        set_header(ctx.layout.work, header.leading(batch.scripts))
     temporary = None if ctx.inline else ctx.layout.temporary
     desk = CopyDesk(ctx.layout.work, batch, temporary)
     with contextlib.closing(desk):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -94,7 +94,13 @@ class Live:
         return not busy
 
 
-def open_live(ctx: Context, hint: str = "", *, alone: bool = False) -> Live:
+def open_live(
+    ctx: Context,
+    hint: str = "",
+    *,
+    alone: bool = False,
+    header: Mapping[str, str] | None = None,
+) -> Live:
     """
     Open the database for this run, waiting within its budget until that is possible.
 
@@ -104,6 +110,7 @@ def open_live(ctx: Context, hint: str = "", *, alone: bool = False) -> Live:
         ctx: The run.
         hint: What to do where somebody uses it, if `--in-use allow` is no way out.
         alone: Whether it is needed alone, whatever `--in-use` says.
+        header: What a database of zero bytes is to have in its header.
 
     Raises:
         NotReadyError: Somebody else still used it at the end of the budget.
@@ -111,7 +118,8 @@ def open_live(ctx: Context, hint: str = "", *, alone: bool = False) -> Live:
     """
     waits = ctx.settings.in_use == "wait"
     hint = hint or (_HINT if waits else STOP_IT)
-    return _waiting(ctx, lambda: _open_once(ctx, hint, alone=alone or waits), hint)
+    alone = alone or waits
+    return _waiting(ctx, lambda: _open_once(ctx, hint, header, alone=alone), hint)
 
 
 def open_plain(ctx: Context) -> sqlite3.Connection:
@@ -164,7 +172,7 @@ def _open_plain_once(path: Path) -> sqlite3.Connection:
     return conn
 
 
-def _open_once(ctx: Context, hint: str, *, alone: bool) -> Live:
+def _open_once(ctx: Context, hint: str, header: Mapping[str, str] | None, *, alone: bool) -> Live:
     path = ctx.layout.database
     raw = None
     if alone and not ctx.inline:
@@ -174,7 +182,7 @@ def _open_once(ctx: Context, hint: str, *, alone: bool) -> Live:
         _require_unopened(raw, hint)
         # SQLite keeps one directory for temporary files in the whole process.
         temporary = None if ctx.inline else ctx.layout.temporary
-        guard = open_guard(path, exclusive=alone, temporary=temporary)
+        guard = open_guard(path, exclusive=alone, temporary=temporary, header=header)
     except BaseException:
         if raw is not None:
             raw.close()

@@ -247,10 +247,10 @@ BUGS = (
     Bug(
         "a failed run leaves its connection open, in a transaction",
         "migrator/running/run.py",
-        "    with contextlib.closing(open_live(ctx, hint)) as live:\n"
+        "    with contextlib.closing(open_live(ctx, hint, header=first)) as live:\n"
         "        way = _in_place if batch.transactional else _on_copy\n"
         "        saved = way(ctx, batch, live, reason)\n",
-        "    globals()['kept'] = live = open_live(ctx, hint)\n"
+        "    globals()['kept'] = live = open_live(ctx, hint, header=first)\n"
         "    way = _in_place if batch.transactional else _on_copy\n"
         "    try:\n"
         "        saved = way(ctx, batch, live, reason)\n"

@@ -110,7 +110,7 @@ BUGS = (
     planted(
         "a new database is made without what its first file sets",
         "migrator/running/install.py",
-        "        _set_header(ctx.layout.new, header.leading(batch.scripts))\n",
+        "        set_header(ctx.layout.new, header.leading(batch.scripts))\n",
         "",
         "process/test_header.py",
         "first_file_of_a_new_database and INCREMENTAL",

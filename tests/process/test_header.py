@@ -69,6 +69,35 @@ def test_what_the_first_file_of_a_new_database_sets_is_set(new, files, first, wa
     assert [("ok",)] == rows(new, "PRAGMA integrity_check")
 
 
+@pytest.mark.parametrize("more", [(), ("--in-use", "allow")], ids=["alone", "beside others"])
+@pytest.mark.parametrize("first", FIRST)
+def test_a_file_of_zero_bytes_is_a_new_database(new, files, first, more):
+    """It has no table either: what its first file sets is set, and undone with all the rest."""
+    new.touch()
+    write_migrations(
+        files, {"001_a.sql": f"{first}\nCREATE TABLE made (x);", "002_b.sql": "no statement;"}
+    )
+    assert "002" == start(new, files, *more).finished["version"]
+    assert b"" == new.read_bytes()
+    (files / "002_b.sql").write_text("INSERT INTO made VALUES ('ä');")
+    result = start(new, files, *more)
+    assert (0, "app\n") == (result.code, result.stdout), result.stderr
+    assert FIRST[first] == header(new)
+    assert [("ä",)] == rows(new, "SELECT x FROM made")
+    assert [("ok",)] == rows(new, "PRAGMA integrity_check")
+
+
+@pytest.mark.parametrize("first", [*FIRST, "PRAGMA page_size = 8192;"])
+def test_a_file_of_zero_bytes_is_one_on_a_copy_too(new, files, first):
+    """Its pages are published with the header that they have."""
+    new.touch()
+    write_migrations(files, {"001_a.sql": f"{HEAD['copy']}{first}\nCREATE TABLE made (x);"})
+    result = start(new, files)
+    assert (0, "app\n") == (result.code, result.stdout), result.stderr
+    assert FIRST.get(first, (0, "UTF-8", 8192)) == header(new)
+    assert [("ok",)] == rows(new, "PRAGMA integrity_check")
+
+
 def test_a_page_size_outside_of_a_transaction_is_set(new, files):
     """In a transaction it is refused as ever; outside of one the first file's is taken."""
     text = "PRAGMA page_size = 8192;\nCREATE TABLE made (x);"
