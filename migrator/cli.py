@@ -140,7 +140,7 @@ def _run(host: Any, name: str, parsed: Parsed) -> Result:
 
         return bring_up_to_date(host)
     result: Result = host.perform(
-        _action(name, given), plan=_plan(name, given), settled=name == "down"
+        _action(name, given), plan=_plan(name, given), settled=name in ("down", "baseline")
     )
     return result
 

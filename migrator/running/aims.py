@@ -231,12 +231,13 @@ def undone(host: Host, to: str | None, steps: int | None) -> Aim:
 
 
 def noted(host: Host, version: str) -> Aim:
-    """Plan a `baseline`: all up to a version are to be in the history."""
+    """Plan a `baseline`, which needs a settled database: all up to a version join the others."""
     by_name = host.source.by_name
     key = version if by_name else version_key(version)
     entries = host.known_source().entries()
     at = next((at for at, entry in enumerate(entries) if entry.key == key), None)
-    there = {entry.key: entry.label for entry in entries[: None if at is None else at + 1]}
+    there = {row.key: row.identity for row in Aim(host).sight().history or ()}
+    there |= {entry.key: entry.label for entry in entries[: None if at is None else at + 1]}
     return Rows(host, there=there if at is not None else {key: version})
 
 

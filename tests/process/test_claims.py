@@ -214,6 +214,29 @@ def test_a_worker_that_has_done_nothing_is_not_believed(tmp_path, command, outco
     assert_settled(scene)
 
 
+def test_a_baseline_that_took_another_row_with_it_is_82(tmp_path):
+    """What was in the history before is to be there still, also when its file is gone."""
+    scene = two_applied(tmp_path)
+    (scene.migrations / "001_a.py").unlink()
+    env = planted(
+        tmp_path / "site",
+        """
+        import migrator.running.takeover as module
+        real = module.commit
+        def commit(ctx, guard):
+            with guard.engine():
+                guard.conn.execute("DELETE FROM migrations WHERE version = '001'")
+            real(ctx, guard)
+        module.commit = commit
+        """,
+    )
+    accepted = ("--accept", "missing")
+    result = run_migrator("baseline", "002", *scene.options, *accepted, env=env)
+    end = assert_failed(result, 82, "verify.after_release", "restore_failed")
+    assert "its history lacks 001" in end["error"]
+    assert history(scene.database) == ["002"]
+
+
 def test_a_restore_that_wrote_no_page_is_82(tmp_path):
     """It says that it is complete, and the database holds other pages: a person is needed."""
     scene = two_applied(tmp_path)

@@ -23,6 +23,14 @@ BUGS = (
         "done_nothing and up-migrated",
     ),
     planted(
+        "the rows from before a baseline are not looked at",
+        "migrator/running/aims.py",
+        "    there = {row.key: row.identity for row in Aim(host).sight().history or ()}\n",
+        "    there = {}\n",
+        CLAIMS,
+        "took_another_row",
+    ),
+    planted(
         "what was to go is not looked at",
         "migrator/running/aims.py",
         "        if left:\n",
