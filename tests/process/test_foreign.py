@@ -353,18 +353,22 @@ def test_nothing_is_applied_twice_to_what_somebody_else_has_migrated(volume, fil
     assert ["003"] == [event["version"] for event in again.named("migration.finished")]
 
 
-def test_accepted_it_is_a_warning(volume, tmp_path):
-    """`--accept foreign`, by flag or variable, goes on and says so."""
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_accepted_it_is_a_warning(volume, tmp_path, how):
+    """`--accept foreign`, by flag or variable, goes on and says so, once in a run."""
     files = write_migrations(tmp_path / "migrations", {"001_tags.sql": "CREATE TABLE tags (id);"})
     database = make_database(volume / "app.db", "PRAGMA user_version = 7; CREATE TABLE items (id);")
     refused = start(database, files)
     assert 78 == refused.code
     assert "`--accept foreign` (MIGRATOR_ACCEPT=foreign)" in refused.finished["hint"]
-    result = start(database, files, "--accept", "foreign")
-    assert (0, "app\n") == (result.code, result.stdout)
-    assert {("foreign", "warning")} == {
-        (event["kind"], event["level"]) for event in result.named("history.misfit")
-    }
+    words = ("--accept", "foreign") if how == "flag" else ()
+    env = {"MIGRATOR_ACCEPT": "foreign"} if how == "variable" else {}
+    result = run_entrypoint("--database", database, "--migrations", files, *words, env=env)
+    assert 0 == result.code, result.stderr
+    assert [("foreign", "warning", "7")] == [
+        (event["kind"], event["level"], event["version"])
+        for event in result.named("history.misfit")
+    ]
     assert ["001"] == history(database)
     assert [(7,)] == rows(database, "PRAGMA user_version")
 
