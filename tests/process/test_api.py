@@ -304,6 +304,27 @@ def test_an_empty_collection_accepts_nothing(database, migrations, nothing):
     assert 2 == runner.run_pending_migrations(verbose=False)
 
 
+def test_another_tools_history_is_refused_unless_it_is_accepted(volume, migrations):
+    """`accept=frozenset({"foreign"})` goes on as `--accept foreign` does, and warns once."""
+    database = make_database(
+        volume / "app.db", "PRAGMA user_version = 7; CREATE TABLE users (id, name);"
+    )
+    before = logical_digest(database)
+    with pytest.raises(errors.MisfitError) as caught:
+        MigrationRunner(database, migrations).run_pending_migrations(verbose=False)
+    assert ("history.foreign", before) == (caught.value.reason, logical_digest(database))
+    assert '`accept="foreign"`' in caught.value.hint
+    runner = MigrationRunner(database, migrations, accept=frozenset({"foreign"}))
+    with capture_logs() as events:
+        assert 2 == runner.run_pending_migrations(verbose=False)
+    assert [("warning", "foreign", "7")] == [
+        (event["log_level"], event["kind"], event["version"])
+        for event in events
+        if event["event"] == "history.misfit"
+    ]
+    assert [(7,)] == rows(database, "PRAGMA user_version")
+
+
 # --- migrations registered in code ----------------------------------------------
 
 
