@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.corpus.case import SECRET, Case
-from tests.corpus.place import DATABASE, JOURNAL, STATE, WAL, Files, backup_of, sound
+from tests.corpus.place import DATABASE, IDENTITY, JOURNAL, STATE, WAL, Files, backup_of, sound
 from tests.support.files import make_database
 
 OUTSIDE = "outside/secret"
@@ -43,6 +43,9 @@ def places(files: Files) -> dict[str, str]:
         "state.json while it is written": f"{HOME}/.state.json.tmp",
         "our .gitignore": f"{HOME}/.gitignore",
         "the work copy": f"{HOME}/work.db",
+        "the id's directory": f"{HOME}/identity",
+        "the id": IDENTITY,
+        "the id while it is written": f"{HOME}/identity/.id.tmp",
         "the new database": f"{HOME}/new.db",
         "the failed database": f"{HOME}/failed",
         "the backup directory": "data/backups",

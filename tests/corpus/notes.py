@@ -1,4 +1,4 @@
-"""Damaged notes: `state.json`, and what is noted beside a backup; and damaged backups."""
+"""Damaged notes: `state.json`, the id, and what is noted beside a backup; and damaged backups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.corpus.case import REFUSING, Case
-from tests.corpus.place import DATABASE, STATE, Files, backup_of, sound
+from tests.corpus.place import DATABASE, IDENTITY, STATE, Files, backup_of, sound
 
 _ODD: tuple[tuple[str, Any], ...] = (
     ("null", None), ("true", True), ("a number", 7), ("a negative number", -1), ("a fraction", 0.5),
@@ -118,3 +118,18 @@ def backup_cases(seed: str) -> Iterator[Case]:
             text = json.dumps({**noted, "applied": rows}).encode()
             yield Case(f"description: applied {field} is {name}", {**files, facts: text})
     yield from _bytes(facts, files[facts], files, seed)
+    yield from _identity_cases(files, seed)
+
+
+def _identity_cases(files: Files, seed: str) -> Iterator[Case]:
+    """Yield ids by which the backups of a database are known, and which are none, or another's."""
+    lost = {name: content for name, content in files.items() if name != DATABASE}
+    for name, text in (*_TEXTS, ("two", files[IDENTITY] * 2)):
+        yield Case(f"identity: {name}", {**files, IDENTITY: text})
+        yield Case(f"identity: {name}, no database", {**lost, IDENTITY: text})
+    other = b"0" * 32 + b"\n"
+    yield Case("identity: another's", {**files, IDENTITY: other})
+    # The backups are another database's then, and this is a first install.
+    yield Case("identity: another's, no database", {**lost, IDENTITY: other}, SETTLED)
+    yield Case("identity: gone", {name: data for name, data in files.items() if name != IDENTITY})
+    yield from _bytes(IDENTITY, files[IDENTITY], files, seed)

@@ -24,6 +24,7 @@ DATABASE = "data/app.db"
 BACKUPS = "data/backups"
 WAL, JOURNAL = f"{DATABASE}-wal", f"{DATABASE}-journal"
 STATE = "data/app.db.migrator/state.json"
+IDENTITY = "data/app.db.migrator/identity/id"
 
 FIRST = """
 -- migrate:up

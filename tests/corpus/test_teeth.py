@@ -156,6 +156,30 @@ BUGS = (
     ),
     InputBug(
         _bug(
+            "any entry is read for the id",
+            "migrator/backups/identity.py",
+            "        descriptor = open_regular(path)\n",
+            "        descriptor = os.open(path, os.O_RDONLY)\n",
+        ),
+        entries.entry_cases,
+        "^a named pipe in place of the id$",
+        "backups",
+        "does not end|exit code",
+    ),
+    InputBug(
+        _bug(
+            "whatever the id says is an id",
+            "migrator/backups/identity.py",
+            "    if not _ID.fullmatch(text):\n",
+            "    if False:\n",
+        ),
+        notes.backup_cases,
+        "identity: NULs",
+        "up",
+        "exit code|traceback",
+    ),
+    InputBug(
+        _bug(
             "looking makes a directory",
             "migrator/looking/look.py",
             '    mode = "ro" if _has_live_wal(database) else None\n',
