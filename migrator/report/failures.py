@@ -33,7 +33,7 @@ _LACKING = re.compile(
 _DAMAGE = ("unsupported file format", "Could not decode", "must use the same text encoding")
 """What SQLite and Python say of damage without a code of its own."""
 LEFT_BEHIND = "A thread that a migration has left behind interrupts the connection."
-END_IT = "End what a migration starts before it returns; the database is as it was before this run."
+END_IT = "End what a migration starts before it returns, and start again."
 
 
 def primary_code(error: BaseException) -> int | None:

@@ -247,17 +247,17 @@ class Conclusion:
         if self.settled and self.settled["method"] != "backup":
             say_as_before(self.host.emit, self.settled["method"], self.settled["identical"])
 
-    def _stands(self, ending: Ending) -> str:
+    def _stands(self) -> str:
         """Say of the database what is known."""
         if "unsettled" in self.settled:
             return str(self.settled["unsettled"])
         if not self.settled:
             return "the next start settles the database"
-        # A stop leaves no time to compare; SQLite has undone its transaction, and nobody
-        # else has had the database.
-        undone = ending.signum is not None and self.host.settings.in_use == "wait"
-        if self.settled["identical"] or self.settled["outcome"] == "nothing" or undone:
+        if self.settled["identical"]:
             return "the database is as before"
+        if self.settled["outcome"] == "nothing":
+            return "nothing of it stays in the database"
+        # A stop leaves no time to compare.
         return "what it had done to the database is undone"
 
     # --- what it is called -----------------------------------------------------
@@ -272,7 +272,7 @@ class Conclusion:
             where = f" in the phase {ending.phase!r}" if ending.phase else ""
             return InterruptedRunError(
                 ending.signum,
-                f"The run was ended by {name}{where}; {self._stands(ending)}.",
+                f"The run was ended by {name}{where}; {self._stands()}.",
                 hint="Start again: the run begins anew.",
             )
         if ending.phase.startswith("import "):
@@ -295,7 +295,7 @@ class Conclusion:
             data = {key: migration.get(key) for key in ("version", "name", "file")}
         else:
             who, data = f"in the phase {ending.phase!r}", {}
-        message = f"The worker {how} {who}; {self._stands(ending)}."
+        message = f"The worker {how} {who}; {self._stands()}."
         if full:
             message = f"The disk is full: {message[0].lower()}{message[1:]}"
             hint = (

@@ -55,7 +55,7 @@ def structure(
     damage = [line for line in found.problems if line not in old.problems]
     if damage:
         text = "; ".join(damage)[:500]
-        hint = "Mend the migration; the database is as it was before this run."
+        hint = f"Mend the migration; {ctx.undone}."
         raise failed(ctx, check, text, "verify.structure", hint)
     if found.problems:
         text = "; ".join(found.problems)[:500]

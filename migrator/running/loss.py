@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from migrator.errors import LocksLostError, MigratorError, RestoreError
 from migrator.model import Emit
 from migrator.safety.lost_locks import settle_loss
+from migrator.safety.on_failure import say_as_before
 
 if TYPE_CHECKING:
     from migrator.running.host import Action
@@ -43,17 +44,12 @@ def conclude_loss(
     found = settled.get("found")
     if found == "as_before":
         if not settled.get("said"):
-            emit(
-                "restore.finished",
-                "The database is as it was before this run.",
-                method=settled.get("method", "rollback"),
-                identical=settled.get("identical"),
-            )
+            say_as_before(emit, settled.get("method", "rollback"), settled.get("identical"))
         return lost
     data = {**lost.data, "backup": settled.get("backup")}
     if found is None:
         why = f" It could not be settled: {trouble.message}" if trouble is not None else ""
-        message = f"{lost.message}{why} Nothing of the run is committed, and nothing overwritten."
+        message = f"{lost.message}{why} Nothing of the run is committed."
         hint = trouble.hint if trouble is not None and trouble.hint else "Start again."
         return RestoreError(message, hint=hint, reason=lost.reason, data=data)
     return RestoreError(

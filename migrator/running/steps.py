@@ -173,13 +173,13 @@ def _perform(
     except (sqlite3.Error, UnicodeDecodeError) as error:
         if not is_damage(error):
             raise
-        raise _damaged(script, error) from error
+        raise _damaged(ctx, script, error) from error
 
 
-def _damaged(script: Script, error: Exception) -> VerificationError:
+def _damaged(ctx: Context, script: Script, error: Exception) -> VerificationError:
     """Return the error for a migration after which the database cannot be read: it could before."""
     message = f"Migration {script.entry.label} has damaged the database: {error}."
-    hint = f"Mend {script.entry.label} and start again; the database is as it was before this run."
+    hint = f"Mend {script.entry.label} and start again; {ctx.undone}."
     data = _found(script, "schema", error)
     return VerificationError(message, hint=hint, reason="verify.structure", data=data)
 
@@ -346,7 +346,7 @@ def _failure(
         return DiskError(message, hint=hint, reason=reason, data=data)
     doing = "could not be undone" if batch.down else "failed"
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
-    usual = f"Mend {script.entry.label} and start again; the database is as it was before this run."
+    usual = f"Mend {script.entry.label} and start again; {ctx.undone}."
     hint = _own_hint(first) or usual
     if not (batch.applied or batch.down or ctx.way == "create") and "already exists" in text:
         hint = f"{perhaps_there(ctx.settings, script.entry)} Otherwise: {hint}"

@@ -56,6 +56,13 @@ class Context:
         """Whether somebody has removed the run's lock: our directory may be another run's now."""
         return self.lock is not None and self.lock.lost
 
+    @property
+    def undone(self) -> str:
+        """What is known of the database once a failed run is undone, as a clause for people."""
+        if self.inline or self.settings.in_use != "wait":
+            return "what this run had done is undone"
+        return "the database is as it was before this run"
+
     def require_lock(self) -> None:
         """
         Make sure that no other run can have begun beside this one.

@@ -108,7 +108,7 @@ def no_room(ctx: Context, chosen: Backup, cause: str) -> DiskError:
     """Return the error of a restore that was not made, or was taken back, for want of room."""
     message = (
         f"There is no room to restore {str(ctx.layout.database)!r} from {chosen.name!r}"
-        f" ({cause}); the database is as it was before."
+        f" ({cause}); nothing of it is restored."
     )
     hint = (
         "Make space on the volume, or enlarge it or its quota,"

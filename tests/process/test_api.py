@@ -174,6 +174,7 @@ def test_a_failed_migration_raises_with_its_cause(database, migrations):
     assert isinstance(caught.value.__cause__, KeyError)
     assert "003_bad.py" in str(caught.value)
     assert ("003", 4) == (caught.value.data["version"], caught.value.data["line"])
+    assert "what this run had done is undone" in caught.value.hint
     assert before == logical_digest(database)
     assert ["001", "002", "003"] == runner.get_status()["pending_versions"]
 

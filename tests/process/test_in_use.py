@@ -185,6 +185,19 @@ def test_allowed_beside_a_writer(in_mode, migrations):
     assert ["001", "002"] == pending(in_mode, migrations)
 
 
+@pytest.mark.parametrize("in_use", ["wait", "allow"])
+def test_the_hint_of_a_failure_says_what_is_known(in_use, in_mode, migrations):
+    """Alone the database was compared; beside others the run is undone, and no more is known."""
+    write_migrations(migrations, {"003_bad.sql": "INSERT INTO nowhere VALUES (1);\n"})
+    result = run_migrator(*arguments(in_mode, migrations, "--in-use", in_use))
+    known = "the database is as it was before this run"
+    undone = "what this run had done is undone"
+    assert 80 == result.code
+    assert result.finished["hint"].endswith(f"; {known if in_use == 'wait' else undone}.")
+    identical = result.one("restore.finished")["identical"]
+    assert identical is (True if in_use == "wait" else None)
+
+
 def test_allowed_writer_leaves_in_time(in_mode, migrations, tmp_path):
     """`--in-use allow` goes on when the other writer has finished."""
     args = arguments(in_mode, migrations, "--in-use", "allow", "--wait-timeout", "30")

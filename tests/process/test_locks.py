@@ -147,7 +147,9 @@ def assert_lost(scene: Scene, result: Result, then: str, *, in_use: str = "wait"
     assert "another process could write in the middle" in end["error"]
     assert result.one("migration.failed")["version"] == "001"
     identical = True if in_use == "wait" else None
-    assert result.one("restore.finished")["identical"] is identical
+    restored = result.one("restore.finished")
+    assert restored["identical"] is identical
+    assert ("as it was before" in restored["message"]) == (in_use == "wait")
 
 
 @pytest.mark.parametrize("then", OTHERS)
