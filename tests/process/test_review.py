@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,13 @@ from migrator.errors import NotReadyError
 from migrator.storage.pages import fingerprint
 from tests.support.files import history, opened, tables, write_migrations
 from tests.support.machine import tool
-from tests.support.processes import clean_environment, command, run_entrypoint, run_migrator
+from tests.support.processes import (
+    clean_environment,
+    command,
+    run_entrypoint,
+    run_migrator,
+    running,
+)
 from tests.support.recorder import small_disk
 
 KILLS_ITSELF = """
@@ -59,14 +64,17 @@ def leave_restore(database: Path, name: str) -> None:
     Path(f"{database}.migrator", "state.json").write_text(json.dumps(noted))
 
 
-def test_a_look_waits_for_a_lock_that_keeps_readers_out(database: Path, migrations: Path) -> None:
+def test_a_look_waits_for_a_lock_that_keeps_readers_out(
+    database: Path, migrations: Path, tmp_path: Path
+) -> None:
     """A database that is locked at the first look is waited for within the budget."""
-    with opened(database, check_same_thread=False) as conn:
+    given = (*flags(database, migrations), "--wait-timeout", "30")
+    with opened(database) as conn:
         conn.execute("BEGIN EXCLUSIVE")
-        release = threading.Timer(1.5, conn.close)
-        release.start()
-        result = run_entrypoint(*flags(database, migrations), "--wait-timeout", "10")
-        release.join()
+        with running("entrypoint", *given, directory=tmp_path) as run:
+            run.wait_for("volume.waiting")
+            conn.close()
+            result = run.finish()
     assert (result.code, result.finished["outcome"]) == (0, "migrated")
     assert result.named("volume.waiting")[0]["reason"] == "database.in_use"
 
@@ -83,12 +91,11 @@ def test_waiting_for_another_run_costs_nothing_of_the_budget(
             conn.execute("CREATE TABLE extra (a)")
     """
     directory = write_migrations(tmp_path / "slow", {"001_slow.py": text})
-    words = command("entrypoint", flags(database, directory))
-    first = subprocess.Popen(words, env=clean_environment(), stderr=subprocess.DEVNULL)
-    time.sleep(1)
-    waits = ("--migrate", "wait", "--wait-timeout", "1")
-    second = run_entrypoint(*flags(database, directory), *waits)
-    assert (first.wait(20), second.code) == (0, 0)
+    given = flags(database, directory)
+    with running("entrypoint", *given, directory=tmp_path) as first:
+        first.wait_for("migration.started")
+        second = run_entrypoint(*given, "--migrate", "wait", "--wait-timeout", "1")
+        assert (first.finish().code, second.code) == (0, 0)
     assert second.finished["outcome"] == "up_to_date"
 
 
@@ -101,18 +108,17 @@ def test_work_beside_readers_costs_nothing_of_the_budget_of_its_commit(
 
         def up(conn):
             conn.execute("CREATE TABLE extra (a)")
-            time.sleep(2.5)
+            time.sleep(4)
     """
     directory = write_migrations(tmp_path / "slow", {"001_slow.py": text})
-    given = (*flags(database, directory), "--in-use", "allow", "--wait-timeout", "2")
-    words = command("entrypoint", given)
-    run = subprocess.Popen(words, env=clean_environment(), stderr=subprocess.DEVNULL)
-    time.sleep(1.5)
-    with opened(database) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM users").fetchone()
-        time.sleep(2.5)
-    assert run.wait(20) == 0
+    given = (*flags(database, directory), "--in-use", "allow", "--wait-timeout", "4")
+    with running("entrypoint", *given, directory=tmp_path) as run:
+        run.wait_for("migration.started")
+        with opened(database) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM users").fetchone()
+            time.sleep(5)
+        assert run.finish().code == 0
     assert "extra" in tables(database)
 
 
@@ -222,7 +228,7 @@ def test_a_registered_migration_is_named_where_it_fails(database: Path, tmp_path
 
 def test_a_missing_directory_is_no_failure_of_the_disk(tmp_path: Path, migrations: Path) -> None:
     """The API says 69 as the commands do."""
-    runner = MigrationRunner(tmp_path / "none" / "app.db", migrations)
+    runner = MigrationRunner(tmp_path / "none" / "app.db", migrations, wait_timeout=0)
     with pytest.raises(NotReadyError) as caught:
         runner.run_pending_migrations(verbose=False)
     assert caught.value.exit_code == 69
