@@ -9,8 +9,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import WorkStealingScheduling
 
 from tests.support.files import make_database, write_migrations
 from tests.support.machine import unreachable_by_others
@@ -139,6 +141,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("container") or item.get_closest_marker("faults"):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WorkStealingScheduling | None:
+    """
+    Give each worker a whole stretch of the tests, of which those who are done take over a part.
+
+    One worker then builds the images of the containers while the others run what needs none.
+    """
+    usual = config.getoption("dist") == "load"
+    return WorkStealingScheduling(config, log) if usual else None
 
 
 def _skipped(config: pytest.Config) -> list[pytest.TestReport]:
