@@ -14,18 +14,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from entrypoint import neighbours, options, privileges, program, termination
+from entrypoint import options, privileges, termination_log
 from entrypoint.options import ContainerSettings
+from entrypoint.program import executable
+from entrypoint.volume import users
+from migrator.database.workspace import Layout
+from migrator.deadline import Deadline
 from migrator.errors import REPORT, InterruptedRunError, MigratorError
-from migrator.report.hints import spelled_out
-from migrator.report.logs import Log
-from migrator.report.outcome import Result, as_bug, new_run_id, say_failed, say_finished
-from migrator.settings.arguments import Parsed
-from migrator.settings.options import read_environment
-from migrator.storage.layout import Layout
-from migrator.system.deadline import Deadline
-from migrator.system.descriptors import fill_standard
-from migrator.system.signals import Signals
+from migrator.log.hints import spelled_out
+from migrator.log.lines import Log
+from migrator.log.outcome import Result, as_bug, new_run_id, say_failed, say_finished
+from migrator.options.model import Parsed
+from migrator.options.table import read_environment
+from migrator.process.descriptors import open_missing_standard_streams
+from migrator.process.signals import Signals
 
 MIGRATOR = "migrator"
 
@@ -48,8 +50,8 @@ class Start:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare the database and become the application; returns an exit code where there is none."""
     began = time.monotonic()
-    fill_standard()
-    environment = program.original_environment()
+    open_missing_standard_streams()
+    environment = executable.original_environment()
     environ = read_environment()
     words = list(sys.argv[1:] if argv is None else argv)
     log = _open_log(words, environ)
@@ -100,7 +102,7 @@ def _start(start: Start) -> int:
     if start.settings.migrate == "skip":
         result = _skip(start)
     else:
-        others = neighbours.pointed_out(layout.database, start.environ)
+        others = users.pointed_out(layout.database, start.environ)
         with others, _ready(start, layout) as prepare_worker:
             result = _bring_up_to_date(start, layout, prepare_worker)
     start.signals.note_only()
@@ -141,7 +143,7 @@ def _find_command(start: Start) -> str | None:
     command = start.settings.command
     if not command:
         return None
-    return program.resolve(command[0], start.environ, run_as=_app_user(start))
+    return executable.resolve(command[0], start.environ, run_as=_app_user(start))
 
 
 def _app_user(start: Start) -> tuple[int, int] | None:
@@ -211,15 +213,15 @@ def _run_user(start: Start, layout: Layout) -> tuple[tuple[int, int] | None, boo
 def _require_python(uid: int, gid: int) -> None:
     """Find out whether a user can run this program, before anything is given to that user."""
     # Imported only here: most containers are not started as root.
-    from entrypoint import reach
+    from entrypoint import reachable_python
 
-    reach.require_python(uid, gid)
+    reachable_python.require_python(uid, gid)
 
 
 def _wait_for_volume(start: Start, layout: Layout) -> None:
     """Wait until the place of the database is one that the run's user can work in."""
-    from entrypoint import mounts, volume
-    from migrator.system.wait import wait_until_ready
+    from entrypoint.volume import checks, mounts
+    from migrator.wait import wait_until_ready
 
     engine = start.settings.engine
     container = mounts.in_container(start.environ, mounts.read())
@@ -233,7 +235,7 @@ def _wait_for_volume(start: Start, layout: Layout) -> None:
         return privileges.admitting(layout.database, backup_dir, *user, given=engine.database)
 
     def look() -> object:
-        return volume.inspect(
+        return checks.inspect(
             layout.database,
             layout.backup_dir,
             create=engine.create,
@@ -249,9 +251,9 @@ def _wait_for_volume(start: Start, layout: Layout) -> None:
 
 def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None]) -> Result:
     """Look, and have a worker do what is pending; or wait until somebody else has done it."""
-    from migrator.running.host import Host
+    from migrator.engine.parent import Parent
 
-    host = Host(
+    parent = Parent(
         start.settings.engine,
         layout,
         start.log,
@@ -262,12 +264,12 @@ def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None])
         log_thoroughly=start.log.expect_run,
     )
     if start.settings.migrate == "wait":
-        from migrator.running.upgrade import wait_for_others
+        from migrator.start import wait_for_others
 
-        return wait_for_others(host)
-    from migrator.running.upgrade import bring_up_to_date
+        return wait_for_others(parent)
+    from migrator.start import bring_up_to_date
 
-    return bring_up_to_date(host)
+    return bring_up_to_date(parent)
 
 
 def _become(start: Start, path: str) -> int:
@@ -278,7 +280,7 @@ def _become(start: Start, path: str) -> int:
         user = _dropped_to(start)
         if user is not None:
             home = os.fsencode(privileges.home_of(user[0]))
-            environment = program.with_home(environment, home)
+            environment = executable.with_home(environment, home)
         start.log(
             "app.exec",
             f"The application {path} takes over.",
@@ -286,7 +288,7 @@ def _become(start: Start, path: str) -> int:
             args=len(command) - 1,
         )
         start.signals.hold()
-        program.become(path, command, environment)
+        executable.replace_process(path, command, environment)
     except MigratorError as error:
         # No signal is handled any more: a reader that has stopped would hold the end up for ever.
         start.log.give_up_when(lambda: True)
@@ -333,6 +335,6 @@ def _open_log(words: Sequence[str], environ: Mapping[str, str]) -> Log:
 def _fail(log: Log, error: MigratorError, began: float) -> int:
     """Say how the run ended, in the log and where Kubernetes looks, and return the exit code."""
     with Signals.last_words():
-        termination.leave_message(error)
+        termination_log.leave_message(error)
         say_failed(log, error, time.monotonic() - began)
     return error.exit_code

@@ -11,13 +11,14 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from entrypoint import neighbours, options, privileges, reach, termination
+from entrypoint import options, privileges, reachable_python, termination_log
+from entrypoint.volume import users
 from migrator import cli
 from migrator.errors import MigratorError, UsageError
-from migrator.settings import menu
-from migrator.settings.arguments import Parsed
-from migrator.settings.options import ENGINE_OPTIONS, option_value
-from migrator.system.files import realpath
+from migrator.files import realpath
+from migrator.options import commands
+from migrator.options.model import Parsed
+from migrator.options.table import ENGINE_OPTIONS, option_value
 
 _DATABASE = next(each for each in ENGINE_OPTIONS if each.field == "database")
 
@@ -39,8 +40,8 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
         with contextlib.suppress(MigratorError):
             database = _database(words, environ)
             if database is not None:
-                neighbours.point_out(error, lambda: database, environ)
-        termination.leave_message(error)
+                users.point_out(error, lambda: database, environ)
+        termination_log.leave_message(error)
 
     return cli.main(words, on_failure=on_failure)
 
@@ -64,14 +65,14 @@ def _become_user(parsed: Parsed, words: Sequence[str], environ: Mapping[str, str
         if database is None:
             return
         user = privileges.owner_of(database)
-    reach.require_python(*user)
+    reachable_python.require_python(*user)
     privileges.drop(*user)
 
 
 def _only_prints(words: Sequence[str]) -> bool:
     """Tell whether `migrator` prints its help or version, or what is wrong in its words."""
     try:
-        read = menu.parse(words)
+        read = commands.parse(words)
     except UsageError:
         return True
     return read.help or read.version or read.command is None
@@ -80,7 +81,7 @@ def _only_prints(words: Sequence[str]) -> bool:
 def _database(words: Sequence[str], environ: Mapping[str, str]) -> Path | None:
     """Return the resolved path of the given database; None if none or no path was given."""
     try:
-        given: Path | None = option_value(_DATABASE, menu.parse(words).values, environ)
+        given: Path | None = option_value(_DATABASE, commands.parse(words).values, environ)
     except UsageError:
         return None
     return realpath(given) if given is not None else None

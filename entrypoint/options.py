@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 from migrator.errors import UsageError
 from migrator.model import Settings
-from migrator.settings.arguments import Option, Parsed
-from migrator.settings.commandline import flags, readable_values, split_command
-from migrator.settings.options import (
+from migrator.options.command_line import flags, readable_values, split_command
+from migrator.options.environment import Ignored
+from migrator.options.model import Option, Parsed
+from migrator.options.table import (
     ENGINE_OPTIONS,
-    Ignored,
     check_variables,
     engine_settings,
     log_choice,
     option_value,
 )
-from migrator.settings.values import BadValueError
+from migrator.options.types import BadValueError
 
 PROGRAM = "entrypoint"
 
@@ -231,7 +231,7 @@ def log_settings(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, 
 
 def help_text() -> str:
     """Return the text of `entrypoint --help`."""
-    from migrator.settings.usage import program_help
+    from migrator.options.usage import program_help
 
     return program_help(
         "entrypoint [OPTIONS] [--] [COMMAND [ARG...]]",

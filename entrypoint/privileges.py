@@ -94,7 +94,7 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
         return
     groups, group, user = os.getgroups(), os.getegid(), os.geteuid()
     try:
-        with _explained(uid, gid):
+        with _missing_capability(uid, gid):
             _set_groups(groups_of(uid, gid))
             os.setegid(gid)
             os.seteuid(uid)
@@ -117,9 +117,9 @@ def admitting(
     """
     if is_root():
         # Imported only here: most containers are not started as root.
-        from entrypoint import handover
+        from entrypoint import ownership
 
-        handover.hand_over(database, backup_dir, uid, gid, given=given)
+        ownership.hand_over(database, backup_dir, uid, gid, given=given)
     with acting_as(uid, gid):
         yield
 
@@ -134,7 +134,7 @@ def drop(uid: int, gid: int) -> None:
     """
     if 0 not in os.getresuid():
         return
-    with _explained(uid, gid):
+    with _missing_capability(uid, gid):
         _set_groups(groups_of(uid, gid))
         if os.getresgid() != (gid, gid, gid):
             os.setresgid(gid, gid, gid)
@@ -159,7 +159,7 @@ def _set_groups(groups: list[int]) -> None:
 
 
 @contextlib.contextmanager
-def _explained(uid: int, gid: int) -> Iterator[None]:
+def _missing_capability(uid: int, gid: int) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:

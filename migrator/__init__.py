@@ -18,7 +18,7 @@ __all__ = ["Migration", "MigrationRunner"]
 def __getattr__(name: str) -> Any:
     """Import the API when it is asked for: the two commands, which start containers, never do."""
     if name in __all__:
-        from migrator.system.own_sqlite import require_own_sqlite
+        from migrator.process.own_sqlite import require_own_sqlite
 
         require_own_sqlite()
         from migrator import api

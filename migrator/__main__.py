@@ -2,12 +2,12 @@
 
 import sys
 
-from migrator.system import stops
+from migrator.process import blocked_signals
 
 
 def main() -> int:
     """Run the command; a signal that stops it waits while it is imported."""
-    stops.hold()
+    blocked_signals.block_termination()
     from migrator.cli import main as run
 
     return run()

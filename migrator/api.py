@@ -18,22 +18,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from migrator.definitions import registry
-from migrator.definitions.sources import CodeSource, DirectorySource, Source
+from migrator import access
+from migrator.context import Context
+from migrator.database.lock import RunLock
+from migrator.database.workspace import Layout
+from migrator.deadline import Deadline
 from migrator.errors import InterruptedRunError, MigratorError
-from migrator.looking import place
-from migrator.looking.survey import judge, say_plan, survey
+from migrator.formats import registry
+from migrator.formats.source import CodeSource, DirectorySource, Source
+from migrator.inspect import location
+from migrator.inspect.status import inspect_status, refuse_or_warn, say_plan
+from migrator.log.hints import in_python
+from migrator.log.lines import Forward, to_structlog
+from migrator.log.outcome import Result, new_run_id, say_failed, say_finished
 from migrator.model import Settings
-from migrator.report.hints import in_python
-from migrator.report.logs import Forward, to_structlog
-from migrator.report.outcome import Result, new_run_id, say_failed, say_finished
-from migrator.safety.context import Context
-from migrator.settings.options import read_given
-from migrator.storage.layout import Layout
-from migrator.storage.lock import RunLock
-from migrator.system import access
-from migrator.system.deadline import Deadline
-from migrator.system.own_sqlite import require_own_sqlite
+from migrator.options.table import read_given
+from migrator.process.own_sqlite import require_own_sqlite
 from migrator.terminal import printable
 
 InUse = Literal["wait", "allow"]
@@ -152,7 +152,7 @@ class MigrationRunner:
         """Return how many migrations there are, are applied and are pending, and their versions."""
         with in_python(self._settings):
             require_own_sqlite(sqlite3)
-            found = survey(self._settings, Layout.of(self._settings), self._source())
+            found = inspect_status(self._settings, Layout.of(self._settings), self._source())
         return Status(
             total_available=len(found.entries),
             total_applied=len(found.applied),
@@ -174,7 +174,7 @@ class MigrationRunner:
         """
         with in_python(self._settings):
             require_own_sqlite(sqlite3)
-        from migrator.running.undo import down
+        from migrator.down import down
 
         if not Layout.of(self._settings).database.exists():
             _say("No migrations to roll back", verbose=verbose)
@@ -202,13 +202,13 @@ class MigrationRunner:
 
     def _upgrade(self, emit: Forward, source: Source) -> Result:
         """Look first; the lock is only taken where something is to be done."""
-        from migrator.running.run import upgrade
+        from migrator.run import upgrade
 
         layout = Layout.of(self._settings)
-        found = survey(self._settings, layout, source)
+        found = inspect_status(self._settings, layout, source)
         # What a run has left is settled under the lock first, and judged after.
         if not found.unsettled:
-            judge(self._settings, layout, found, emit)
+            refuse_or_warn(self._settings, layout, found, emit)
         if found.up_to_date:
             say_plan(emit, found, None)
             return Result("no_database" if found.left_alone else "up_to_date")
@@ -240,7 +240,7 @@ class MigrationRunner:
         layout = Layout.of(self._settings)
         if self.migrations and not os.path.lexists(layout.database.parent):
             return  # the application has still to make it
-        place.wait_for(layout, self._settings, Deadline(self._settings.wait_timeout), emit)
+        location.wait_for(layout, self._settings, Deadline(self._settings.wait_timeout), emit)
 
     def _under_lock(
         self, emit: Forward, source: Source, action: Callable[[Context], dict[str, Any]]

@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from migrator.database.workspace import Layout
+from migrator.deadline import Deadline
 from migrator.errors import DiskError, InterruptedRunError, MigratorError
+from migrator.log.hints import spelled_out
+from migrator.log.lines import Log
+from migrator.log.outcome import Result, as_bug, new_run_id, say_failed, say_finished
 from migrator.model import Settings
-from migrator.report.hints import spelled_out
-from migrator.report.logs import Log
-from migrator.report.outcome import Result, as_bug, new_run_id, say_failed, say_finished
-from migrator.settings import menu, options
-from migrator.settings.arguments import Parsed
-from migrator.storage.layout import Layout
-from migrator.system.deadline import Deadline
-from migrator.system.descriptors import fill_standard
-from migrator.system.signals import Signals
+from migrator.options import commands, table
+from migrator.options.model import Parsed
+from migrator.process.descriptors import open_missing_standard_streams
+from migrator.process.signals import Signals
 from migrator.terminal import printable
 
 _RUNS = ("up", "down", "restore", "baseline")
@@ -38,8 +38,8 @@ def main(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     started = time.monotonic()
-    fill_standard()
-    environ = options.read_environment()
+    open_missing_standard_streams()
+    environ = table.read_environment()
     log = _early_log(words, environ)
     try:
         return _attempt(words, environ, log, started, on_failure)
@@ -59,14 +59,14 @@ def _attempt(
     try:
         signals = Signals.install()
         log.give_up_when(signals.came)
-        parsed = menu.parse(words)
+        parsed = commands.parse(words)
         if parsed.help or parsed.version or parsed.command is None:
             return _inform(parsed)
-        for each in options.check_variables(environ):
+        for each in table.check_variables(environ):
             log("settings.ignored", each.message, level="warning", variable=each.variable)
         if parsed.command.name == "new":
-            return _new(options.migrations_source(parsed.values, environ), parsed.arguments)
-        settings = options.engine_settings(parsed.values, environ)
+            return _new(table.migrations_source(parsed.values, environ), parsed.arguments)
+        settings = table.engine_settings(parsed.values, environ)
         with spelled_out(settings):
             return _dispatch(parsed, settings, log, signals, started)
     except Exception as error:  # noqa: BLE001 - a bug is one line and exit code 70
@@ -90,7 +90,7 @@ def _fail(
 def _dispatch(
     parsed: Parsed, settings: Settings, log: Log, signals: Signals, started: float
 ) -> int:
-    from migrator.running.host import Host
+    from migrator.engine.parent import Parent
 
     name = parsed.command.name if parsed.command is not None else ""
     layout = Layout.of(settings)
@@ -99,7 +99,7 @@ def _dispatch(
         log = _quiet(log, settings)
         log.give_up_when(signals.came)
     deadline = Deadline(settings.wait_timeout)
-    host = Host(
+    parent = Parent(
         settings,
         layout,
         log,
@@ -111,13 +111,13 @@ def _dispatch(
     if name not in _RUNS:
         from migrator.results import LOOKS
 
-        text, code = LOOKS[name](host, dict(parsed.arguments))
+        text, code = LOOKS[name](parent, dict(parsed.arguments))
         write_out(text)
         # From here on the process ends as has been said.
         signals.hold()
         return code
     log("run.started", f"`migrator {name}` begins.", command=name)
-    result = _run(host, name, parsed)
+    result = _run(parent, name, parsed)
     signals.note_only()
     signals.check()
     with Signals.last_words():
@@ -128,18 +128,18 @@ def _dispatch(
     return 0
 
 
-def _run(host: Any, name: str, parsed: Parsed) -> Result:
-    from migrator.looking import place
+def _run(parent: Any, name: str, parsed: Parsed) -> Result:
+    from migrator.inspect import location
 
     given = parsed.arguments
-    place.wait_for(
-        host.layout, host.settings, host.deadline, host.emit, restoring=name == "restore"
+    location.wait_for(
+        parent.layout, parent.settings, parent.deadline, parent.emit, restoring=name == "restore"
     )
     if name == "up":
-        from migrator.running.upgrade import bring_up_to_date
+        from migrator.start import bring_up_to_date
 
-        return bring_up_to_date(host)
-    result: Result = host.perform(
+        return bring_up_to_date(parent)
+    result: Result = parent.run_in_worker(
         _action(name, given), plan=_plan(name, given), settled=name in ("down", "baseline")
     )
     return result
@@ -149,17 +149,17 @@ def _action(name: str, given: Any) -> Any:
     """Return the work of a command, imported only in the worker."""
 
     def down(ctx: Any) -> Any:
-        from migrator.running.undo import down
+        from migrator.down import down
 
         return down(ctx, given["to"], given["steps"])
 
     def restore(ctx: Any) -> Any:
-        from migrator.safety.restore import restore
+        from migrator.change.restore import restore
 
         return restore(ctx, given["backup"], given["before"], abandon=given["abandon"])
 
     def baseline(ctx: Any) -> Any:
-        from migrator.running.takeover import baseline
+        from migrator.baseline import baseline
 
         return baseline(ctx, given["version"])
 
@@ -168,16 +168,16 @@ def _action(name: str, given: Any) -> Any:
 
 def _plan(name: str, given: Any) -> Any:
     """Return what says of a command, before its work, what the database is to hold after it."""
-    from migrator.running import aims
+    from migrator.engine import expectation
 
     return {
-        "down": lambda host: aims.undone(host, given["to"], given["steps"]),
-        "restore": lambda host: (
-            aims.Aim(host)
+        "down": lambda parent: expectation.undone(parent, given["to"], given["steps"]),
+        "restore": lambda parent: (
+            expectation.Expectation(parent)
             if given["abandon"]
-            else aims.restored(host, given["backup"], given["before"])
+            else expectation.restored(parent, given["backup"], given["before"])
         ),
-        "baseline": lambda host: aims.noted(host, given["version"]),
+        "baseline": lambda parent: expectation.noted(parent, given["version"]),
     }[name]
 
 
@@ -195,7 +195,7 @@ def _sentence(name: str, result: Result, given: Mapping[str, Any]) -> str:
 
 def _inform(parsed: Any) -> int:
     from migrator._version import __version__
-    from migrator.settings import usage
+    from migrator.options import usage
 
     if parsed.version:
         write_out(f"migrator {__version__}")
@@ -209,7 +209,7 @@ def _inform(parsed: Any) -> int:
 def _new(source: str, arguments: Any) -> int:
     from pathlib import Path
 
-    from migrator.definitions import template
+    from migrator.formats import template
 
     made = template.create(Path(source), arguments["name"], arguments["sql"])
     write_out(printable(str(made)))
@@ -218,7 +218,7 @@ def _new(source: str, arguments: Any) -> int:
 
 def _early_log(words: Sequence[str], environ: dict[str, str]) -> Log:
     """Return the log for what goes wrong before the settings are known."""
-    form, level = options.log_settings(words, environ)
+    form, level = table.log_settings(words, environ)
     return Log(form, level, run_id=new_run_id())
 
 

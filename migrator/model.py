@@ -138,7 +138,7 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Conflict:
     """One misfit between files and history: `newer`, `missing`, `changed`, `out-of-order`..."""
 
     kind: str

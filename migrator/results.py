@@ -9,9 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from migrator.backups import backup
-from migrator.backups.catalog import Backup
-from migrator.definitions.sources import DirectorySource
+from migrator import plan
+from migrator.access import denied
+from migrator.backups.catalog import Backup, list_backups, readable_backups, verify_backup
+from migrator.backups.find import find_backup
+from migrator.backups.space import space_needed
+from migrator.columns import aligned, size
+from migrator.database import run_state
+from migrator.engine.parent import Parent
 from migrator.errors import (
     DamagedError,
     InterruptedRunError,
@@ -20,64 +25,66 @@ from migrator.errors import (
     MisfitError,
     NotReadyError,
 )
-from migrator.looking import plan
-from migrator.looking.beside import advice, beside_missing, take_over
-from migrator.looking.checks import check_database
-from migrator.looking.history import History
-from migrator.looking.look import look
-from migrator.looking.plan import Plan
-from migrator.looking.survey import Survey, changed, judge, refuse_missing, way_back
-from migrator.looking.texts import refuse_changed, refuse_unfit
-from migrator.model import Applied, Problem, Script
-from migrator.report.failures import of_system
-from migrator.report.hints import command
-from migrator.running.host import Host
-from migrator.storage import state
-from migrator.system.access import denied
-from migrator.tables import aligned, size
+from migrator.formats.history import History
+from migrator.formats.source import DirectorySource
+from migrator.inspect.checks import check_database
+from migrator.inspect.database import inspect_database
+from migrator.inspect.first_run import advice, beside_missing, take_over
+from migrator.inspect.status import (
+    DatabaseStatus,
+    changed,
+    refuse_missing,
+    refuse_or_warn,
+    way_back,
+)
+from migrator.inspect.texts import refuse_changed, refuse_unfit
+from migrator.log.hints import command
+from migrator.log.translate import of_system
+from migrator.model import Applied, Conflict, Script
+from migrator.plan import Plan
 from migrator.terminal import printable
 
 Answer = tuple[str, int]
 
 
-def status(host: Host, *, as_json: bool) -> Answer:
+def status(parent: Parent, *, as_json: bool) -> Answer:
     """Say what is applied and what is pending; problems are reported, not raised."""
-    found: Survey | None
+    found: DatabaseStatus | None
     try:
-        found = survey = host.survey()
-        problems = _problems(host, survey)
-        up_to_date = survey.up_to_date and survey.sight.exists and not _refused(host, survey)
+        found = survey = parent.survey()
+        problems = _problems(parent, survey)
+        up_to_date = survey.up_to_date and survey.sight.exists and not _refused(parent, survey)
     except InterruptedRunError:
         raise
     except MigratorError as error:
-        found, up_to_date = _database_alone(host), False
-        problems = [Problem(error.reason, "", error.message)]
-    facts = _status(host, found, problems, up_to_date=up_to_date)
+        found, up_to_date = _database_alone(parent), False
+        problems = [Conflict(error.reason, "", error.message)]
+    facts = _status(parent, found, problems, up_to_date=up_to_date)
     return (_json(facts) if as_json else _status_text(facts)), 0
 
 
-def plan_(host: Host, *, as_json: bool) -> Answer:
+def plan_(parent: Parent, *, as_json: bool) -> Answer:
     """Say what `up` would do, and the space that it needs."""
-    found = host.survey()
-    judge(host.settings, host.layout, found, host.emit)
-    found = replace(found, pending=_during(host, found).pending)
-    way = _way(host, found)
+    found = parent.survey()
+    refuse_or_warn(parent.settings, parent.layout, found, parent.emit)
+    found = replace(found, pending=_during(parent, found).pending)
+    way = _way(parent, found)
     needed = 0
     if found.pending and found.sight.exists:
-        needed = backup.space_needed(host.layout, found.sight.bytes, way or "in-place")
+        needed = space_needed(parent.layout, found.sight.bytes, way or "in-place")
     facts = {
-        "database": str(host.layout.database),
+        "database": str(parent.layout.database),
         "way": way,
         "pending": _pending(found),
         "database_bytes": found.sight.bytes,
         "space_needed_bytes": needed,
-        "beside": list(beside_missing(host.layout, found)),
-        "hint": take_over(host.settings, found),
+        "beside": list(beside_missing(parent.layout, found)),
+        "hint": take_over(parent.settings, found),
     }
     return (_json(facts) if as_json else _plan_text(facts)), 0
 
 
-def check(host: Host) -> Answer:
+def check(parent: Parent) -> Answer:
     """
     Tell a health check whether the database is up to date.
 
@@ -87,7 +94,7 @@ def check(host: Host) -> Answer:
         NotReadyError: There is no database and none may be created, or it
             cannot be read.
     """
-    found = host.survey()
+    found = parent.survey()
     if found.sight.running:
         raise _under_way()
     if found.sight.needs_recovery is not None and not found.sight.unfinished:
@@ -95,11 +102,11 @@ def check(host: Host) -> Answer:
         message = f"The database cannot be read without recovering it: {why}."
         raise NotReadyError(message, hint="The next start of the entrypoint recovers it.")
     if not found.sight.exists:
-        refuse_missing(host.settings, host.layout)
+        refuse_missing(parent.settings, parent.layout)
         return "There is no database yet.", 1
-    judge(host.settings, host.layout, found, host.emit)
+    refuse_or_warn(parent.settings, parent.layout, found, parent.emit)
     if found.pending:
-        _fit(host, found)
+        _fit(parent, found)
     if found.pending or found.unsettled:
         return f"Pending migrations: {len(found.pending)}.", 1
     return "The database is up to date.", 0
@@ -110,15 +117,15 @@ def _under_way() -> LockedError:
     return LockedError(message, hint="Ask again when it has ended.", reason="run.under_way")
 
 
-def backups(host: Host, *, as_json: bool) -> Answer:
+def backups(parent: Parent, *, as_json: bool) -> Answer:
     """List the backups, newest first."""
-    found = _backups(host)
+    found = _backups(parent)
     facts = [_backup(each) for each in found]
     if as_json:
         return _json(facts), 0
-    beside = _others(host, len(found))
+    beside = _others(parent, len(found))
     if not facts:
-        return f"There is no backup in {printable(str(host.layout.backup_dir))}.{beside}", 0
+        return f"There is no backup in {printable(str(parent.layout.backup_dir))}.{beside}", 0
     rows = [
         (each.name, each.created_at, size(each.bytes), each.version or "-", each.reason)
         for each in found
@@ -126,13 +133,13 @@ def backups(host: Host, *, as_json: bool) -> Answer:
     return aligned(("BACKUP", "CREATED", "SIZE", "VERSION", "REASON"), rows) + beside, 0
 
 
-def _others(host: Host, ours: int) -> str:
+def _others(parent: Parent, ours: int) -> str:
     """Say how many backups of other databases of this file name lie in the same directory."""
-    count = len(backup.readable_backups(host.layout)) - ours
+    count = len(readable_backups(parent.layout)) - ours
     return f"\n{count} more there are of other databases of this name." if count else ""
 
 
-def verify_(host: Host) -> Answer:
+def verify_(parent: Parent) -> Answer:
     """
     Check structure, foreign keys, history and every backup, whatever is pending.
 
@@ -142,9 +149,9 @@ def verify_(host: Host) -> Answer:
         VerificationError: Foreign keys are violated.
         MisfitError: History and files do not fit.
     """
-    found = host.survey()
+    found = parent.survey()
     if not found.sight.exists:
-        message = f"There is no database at {str(host.layout.database)!r}."
+        message = f"There is no database at {str(parent.layout.database)!r}."
         hint = "Check `--database` (MIGRATOR_DATABASE) and whether its volume is mounted."
         raise NotReadyError(message, hint=hint, reason="database.missing", retryable=False)
     if found.sight.needs_recovery is not None:
@@ -152,13 +159,11 @@ def verify_(host: Host) -> Answer:
             raise _under_way()
         message = f"The database cannot be read: {found.sight.needs_recovery}."
         raise NotReadyError(message, hint="Start the entrypoint once; it recovers it.")
-    check_database(host.settings, host.layout, host.emit)
-    _verify_history(host, found)
-    bad = [
-        trouble for each in _backups(host) if (trouble := backup.verify_backup(each)) is not None
-    ]
+    check_database(parent.settings, parent.layout, parent.emit)
+    _verify_history(parent, found)
+    bad = [trouble for each in _backups(parent) if (trouble := verify_backup(each)) is not None]
     if bad:
-        hint = f"Delete it; `{command(host.settings, 'backups')}` lists the others."
+        hint = f"Delete it; `{command(parent.settings, 'backups')}` lists the others."
         raise DamagedError(" ".join(bad), hint=hint, reason="backup.damaged")
     return "Structure, foreign keys, history and backups are in order.", 0
 
@@ -166,17 +171,17 @@ def verify_(host: Host) -> Answer:
 # --- the parts of `verify` --------------------------------------------------
 
 
-def _verify_history(host: Host, found: Survey) -> None:
+def _verify_history(parent: Parent, found: DatabaseStatus) -> None:
     problems = [*found.problems, *changed(found)]
     problems = [each for each in problems if each.kind != "out-of-order"]
-    refused = plan.refuse_misfits(
+    refused = plan.refuse_conflicts(
         problems,
-        host.settings.accept,
+        parent.settings.accept,
         something_pending=True,
-        newer_hint=lambda: way_back(host.settings, host.layout, found.entries),
+        newer_hint=lambda: way_back(parent.settings, parent.layout, found.entries),
     )
     for each in refused:
-        host.emit(
+        parent.emit(
             "history.misfit", each.message, level="warning", kind=each.kind, version=each.version
         )
 
@@ -184,50 +189,50 @@ def _verify_history(host: Host, found: Survey) -> None:
 # --- the parts of `status` and `plan` ---------------------------------------
 
 
-def _database_alone(host: Host) -> Survey | None:
+def _database_alone(parent: Parent) -> DatabaseStatus | None:
     """Look at the database where the migrations cannot be read; None where it cannot be either."""
     with contextlib.suppress(MigratorError):
-        history = History(host.settings.history_table, by_name=host.source.by_name)
-        return Survey(look(host.layout, history), (), (), ())
+        history = History(parent.settings.history_table, by_name=parent.source.by_name)
+        return DatabaseStatus(inspect_database(parent.layout, history), (), (), ())
     return None
 
 
-def _problems(host: Host, found: Survey) -> list[Problem]:
-    problems = [*found.problems, *_in_texts(host, found)]
+def _problems(parent: Parent, found: DatabaseStatus) -> list[Conflict]:
+    problems = [*found.problems, *_in_texts(parent, found)]
     if found.sight.foreign is not None and found.pending:
         other = found.sight.foreign
-        problems.append(Problem("foreign", other.version or "", plan.told_foreign(other)))
+        problems.append(Conflict("foreign", other.version or "", plan.told_foreign(other)))
     if found.sight.needs_recovery and not found.sight.running:
         message = f"The database needs a recovery: {found.sight.needs_recovery}."
-        problems.append(Problem("needs_recovery", "", message))
+        problems.append(Conflict("needs_recovery", "", message))
     if found.sight.unfinished and not found.sight.running:
         message = "A run was interrupted; the next start settles it."
-        if found.sight.unfinished.phase in state.RESTORING:
+        if found.sight.unfinished.phase in run_state.RESTORING:
             message = (
                 "A restore was interrupted; the next start finishes it, if nobody has written to"
                 " the database since, and is refused otherwise."
             )
-        problems.append(Problem("interrupted", "", message))
+        problems.append(Conflict("interrupted", "", message))
     return problems
 
 
-def _in_texts(host: Host, found: Survey) -> tuple[Problem, ...]:
+def _in_texts(parent: Parent, found: DatabaseStatus) -> tuple[Conflict, ...]:
     """Return what is wrong with the files' texts: the first that cannot be read, or the changed."""
     try:
-        if isinstance(host.source, DirectorySource):
-            refuse_unfit(host.layout, found, host.source.scripts())
+        if isinstance(parent.source, DirectorySource):
+            refuse_unfit(parent.layout, found, parent.source.scripts())
         return changed(found)
     except MisfitError as error:
-        return (Problem(error.reason, str(error.data.get("version", "")), error.message),)
+        return (Conflict(error.reason, str(error.data.get("version", "")), error.message),)
 
 
-def _refused(host: Host, found: Survey) -> bool:
+def _refused(parent: Parent, found: DatabaseStatus) -> bool:
     """Tell whether a start with nothing pending is refused: the database is newer."""
     kinds = {problem.kind for problem in found.problems}
-    return "newer" in kinds - set(host.settings.accept)
+    return "newer" in kinds - set(parent.settings.accept)
 
 
-def _backups(host: Host) -> list[Backup]:
+def _backups(parent: Parent) -> list[Backup]:
     """
     List the finished backups.
 
@@ -235,47 +240,49 @@ def _backups(host: Host) -> list[Backup]:
         MigratorError: Their directory cannot be read.
     """
     try:
-        return backup.list_backups(host.layout)
+        return list_backups(parent.layout)
     except PermissionError as error:
-        raise denied(host.layout.backup_dir, "may not be looked at") from error
+        raise denied(parent.layout.backup_dir, "may not be looked at") from error
     except OSError as error:
         raise of_system(error, "while the backups were listed") from error
 
 
 def _status(
-    host: Host, found: Survey | None, problems: list[Problem], *, up_to_date: bool
+    parent: Parent, found: DatabaseStatus | None, problems: list[Conflict], *, up_to_date: bool
 ) -> dict[str, Any]:
     return {
-        "database": str(host.layout.database),
-        "exists": found.sight.exists if found is not None else os.path.exists(host.layout.database),
+        "database": str(parent.layout.database),
+        "exists": found.sight.exists
+        if found is not None
+        else os.path.exists(parent.layout.database),
         "up_to_date": up_to_date,
         "running": _running(found),
-        "applied": [] if found is None else [_row(row) for row in _known(host, found)],
-        "pending": [] if found is None else _pending(_during(host, found)),
+        "applied": [] if found is None else [_row(row) for row in _known(parent, found)],
+        "pending": [] if found is None else _pending(_during(parent, found)),
         "problems": [
             {"kind": each.kind, "version": each.version, "message": each.message}
             for each in problems
         ],
-        "beside": list(beside_missing(host.layout, found)),
-        "hint": take_over(host.settings, found),
+        "beside": list(beside_missing(parent.layout, found)),
+        "hint": take_over(parent.settings, found),
     }
 
 
-def _known(host: Host, found: Survey) -> tuple[Applied, ...]:
+def _known(parent: Parent, found: DatabaseStatus) -> tuple[Applied, ...]:
     """Return the history; while a run has the database to itself, as its backup has it."""
     if found.sight.history is not None or found.sight.unfinished is None:
         return found.applied
     with contextlib.suppress(MigratorError):
-        return backup.find(host.layout, found.sight.unfinished.backup or "").applied
+        return find_backup(parent.layout, found.sight.unfinished.backup or "").applied
     return ()
 
 
-def _during(host: Host, found: Survey) -> Plan:
-    done = {row.identity for row in _known(host, found)}
+def _during(parent: Parent, found: DatabaseStatus) -> Plan:
+    done = {row.identity for row in _known(parent, found)}
     return Plan(tuple(entry for entry in found.pending if entry.identity not in done))
 
 
-def _running(found: Survey | None) -> dict[str, str] | None:
+def _running(found: DatabaseStatus | None) -> dict[str, str] | None:
     if found is None or not found.sight.running:
         return None
     noted = found.sight.unfinished
@@ -288,30 +295,30 @@ def _row(row: Applied) -> dict[str, str | None]:
     return {"version": row.version, "name": row.name, "applied_at": row.applied_at}
 
 
-def _pending(found: Survey | Plan) -> list[dict[str, str | None]]:
+def _pending(found: DatabaseStatus | Plan) -> list[dict[str, str | None]]:
     return [
         {"version": entry.version, "name": entry.name, "file": entry.file}
         for entry in found.pending
     ]
 
 
-def _way(host: Host, found: Survey) -> str | None:
+def _way(parent: Parent, found: DatabaseStatus) -> str | None:
     """Return the way that the pending migrations need; of a registry only its run knows."""
     if not found.pending or found.left_alone:
         return None
-    scripts = _fit(host, found)
+    scripts = _fit(parent, found)
     if scripts is None:
-        return host.registry_way({entry.key for entry in found.pending})
+        return parent.registry_way({entry.key for entry in found.pending})
     return "in-place" if all(script.transactional for script in scripts) else "copy"
 
 
-def _fit(host: Host, found: Survey) -> list[Script] | None:
+def _fit(parent: Parent, found: DatabaseStatus) -> list[Script] | None:
     """Return the pending files, refused as `up` refuses them; of a registry only its run knows."""
-    if not isinstance(host.source, DirectorySource):
+    if not isinstance(parent.source, DirectorySource):
         return None
-    scripts = host.source.scripts()
-    refuse_changed(host.settings, host.layout, host.emit, found, scripts)
-    return refuse_unfit(host.layout, found, scripts)
+    scripts = parent.source.scripts()
+    refuse_changed(parent.settings, parent.layout, parent.emit, found, scripts)
+    return refuse_unfit(parent.layout, found, scripts)
 
 
 def _backup(each: Backup) -> dict[str, Any]:
@@ -371,10 +378,10 @@ def _json(facts: Any) -> str:
     return json.dumps(facts, indent=2)
 
 
-LOOKS: dict[str, Callable[[Host, dict[str, Any]], Answer]] = {
-    "status": lambda host, given: status(host, as_json=bool(given.get("json"))),
-    "plan": lambda host, given: plan_(host, as_json=bool(given.get("json"))),
-    "check": lambda host, _given: check(host),
-    "backups": lambda host, given: backups(host, as_json=bool(given.get("json"))),
-    "verify": lambda host, _given: verify_(host),
+LOOKS: dict[str, Callable[[Parent, dict[str, Any]], Answer]] = {
+    "status": lambda parent, given: status(parent, as_json=bool(given.get("json"))),
+    "plan": lambda parent, given: plan_(parent, as_json=bool(given.get("json"))),
+    "check": lambda parent, _given: check(parent),
+    "backups": lambda parent, given: backups(parent, as_json=bool(given.get("json"))),
+    "verify": lambda parent, _given: verify_(parent),
 }

@@ -19,8 +19,8 @@ import yaml
 
 from entrypoint.options import OPTIONS
 from entrypoint.reference import up_to_date
-from migrator.settings.menu import COMMANDS
-from migrator.settings.options import ENGINE_OPTIONS
+from migrator.options.commands import COMMANDS
+from migrator.options.table import ENGINE_OPTIONS
 from tests.conftest import ROOT
 from tests.support import logs
 from tests.support.digest import logical_digest

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tests.faults.harness import State, state_of
+from tests.faults.contents import State, state_of
 from tests.support.files import history, make_database, opened, tables, write_migrations
 from tests.support.processes import Result, run_entrypoint, run_migrator
 

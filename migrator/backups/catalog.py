@@ -5,7 +5,7 @@ A finished backup is a pair: `app.db-000012-20260131T120000Z.db` and the same
 name with `.json` behind it. While it is made there is `.<name>.json.partial`,
 which reserves the counter and is locked by its maker, and `.<name>.partial`.
 The order in which these become the pair makes every crash tell what it left
-(`migrator.backups.retention.clean`).
+(`migrator.backups.retention.remove_unfinished`).
 """
 
 from __future__ import annotations
@@ -17,39 +17,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from migrator.backups import whose
-from migrator.backups.entries import entries, facts_path, is_regular, names, partial_path
-from migrator.backups.identity import is_id
-from migrator.backups.identity import read as id_of
+from migrator.backups import owner
+from migrator.backups.database_id import is_id
+from migrator.backups.database_id import read as id_of
+from migrator.backups.directory import entries, facts_path, is_regular
+from migrator.database.pages import UncheckableError, check_structure, digest_file
+from migrator.database.run_state import JOURNAL_MODES
 from migrator.errors import MigratorError, MisfitError
+from migrator.files import open_regular, refusal
 from migrator.model import Applied
-from migrator.storage.copying import UncheckableError, check_structure, digest_file
-from migrator.storage.state import JOURNAL_MODES
-from migrator.system.files import open_regular, refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from migrator.storage.layout import Layout
+    from migrator.database.workspace import Layout
 
-__all__ = [
-    "FORMAT",
-    "MADE_BY_RUNS",
-    "Backup",
-    "all_backups",
-    "facts_path",
-    "highest_counter",
-    "known_backups",
-    "list_backups",
-    "names",
-    "partial_path",
-    "read_backups",
-    "read_facts",
-    "read_id",
-    "readable_backups",
-    "removable_backups",
-    "verify_backup",
-]
 
 FORMAT: Final = 1
 MADE_BY_RUNS: Final = ("up", "down")
@@ -71,7 +53,7 @@ class Backup:
         journal_mode: The database's own, which a restore gives back.
         relative: The database's path as seen from the backup directory.
         id: The database's id; None where it was made before there was one.
-        volume: Where the database's directory lay (`migrator.storage.volume`).
+        volume: Where the database's directory lay (`migrator.database.volume`).
         app_version: The application's version, where it was told.
     """
 
@@ -152,20 +134,20 @@ def list_backups(layout: Layout) -> list[Backup]:
         MisfitError: A later version of this program wrote one.
         MigratorError: The directory cannot be read, and why.
     """
-    return whose.of_this(layout, all_backups(layout))
+    return owner.of_this(layout, all_backups(layout))
 
 
 def known_backups(layout: Layout) -> list[Backup]:
     """List the same for housekeeping: what cannot be read or understood is passed over."""
     with suppress(MigratorError):
-        return whose.of_this(layout, readable_backups(layout))
+        return owner.of_this(layout, readable_backups(layout))
     return []
 
 
 def removable_backups(layout: Layout) -> list[Backup]:
     """List those of them that may be removed to keep their number, or to make space."""
     with suppress(MigratorError):
-        return whose.may_go(layout, readable_backups(layout))
+        return owner.may_go(layout, readable_backups(layout))
     return []
 
 

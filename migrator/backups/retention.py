@@ -13,31 +13,29 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from migrator.backups import identity
+from migrator.backups import database_id
 from migrator.backups.catalog import (
     MADE_BY_RUNS,
     Backup,
-    facts_path,
-    names,
-    partial_path,
     read_facts,
     read_id,
     removable_backups,
     verify_backup,
 )
-from migrator.backups.whose import belongs, by_trust
+from migrator.backups.directory import facts_path, names, partial_path
+from migrator.backups.owner import belongs, by_trust
 from migrator.errors import MigratorError
-from migrator.system.files import fsync_directory, remove, rename
+from migrator.files import fsync_directory, remove, rename
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from migrator.database.workspace import Layout
     from migrator.model import Emit
-    from migrator.storage.layout import Layout
 
 
-def prune(
+def prune_backups(
     layout: Layout,
     keep: int,
     protect: Collection[str],
@@ -93,7 +91,7 @@ def _last_good(backups: list[Backup], own: str | None = None) -> Backup | None:
     return None
 
 
-def make_room(layout: Layout, needed: int, protect: Collection[str], emit: Emit) -> bool:
+def make_space(layout: Layout, needed: int, protect: Collection[str], emit: Emit) -> bool:
     """
     Remove the oldest backups, down to the last good one, until `needed` bytes are free.
 
@@ -161,7 +159,7 @@ def remove_backup(layout: Layout, backup: Backup) -> bool:
 # -- what a crash left ----------------------------------------------------------------
 
 
-def clean(layout: Layout) -> None:
+def remove_unfinished(layout: Layout) -> None:
     """
     Finish or remove what interrupted makers and prunings left; only under the run's lock.
 
@@ -191,7 +189,7 @@ def clean(layout: Layout) -> None:
 def _settle(layout: Layout, path: Path) -> None:
     """Finish or remove one unfinished backup, unless its maker lives or is another database's."""
     facts = partial_path(facts_path(path))
-    if read_id(facts) not in (None, identity.read(layout)):
+    if read_id(facts) not in (None, database_id.read(layout)):
         return
     with _claimed(facts) as free:
         if not free:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from migrator.backups.retention import make_room
+from migrator.backups.retention import make_space
 from migrator.errors import BackupError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+    from migrator.database.workspace import Layout
     from migrator.model import Emit
-    from migrator.storage.layout import Layout
 
 _SLACK = 64 << 20
 _MIB = 1 << 20
@@ -100,10 +100,10 @@ def check_space(
         OSError: A file system cannot be asked.
     """
     backup, work = _parts(layout, database_bytes, way, backed_up=backed_up)
-    demand_room(layout, backup, work + _slack(layout.database.parent), emit, protect)
+    require_space(layout, backup, work + _slack(layout.database.parent), emit, protect)
 
 
-def demand_room(
+def require_space(
     layout: Layout, backup: int, work: int, emit: Emit, protect: Collection[str] = ()
 ) -> None:
     """
@@ -131,7 +131,7 @@ def demand_room(
 
 
 def _demand(layout: Layout, store: Path, needed: int, emit: Emit, protect: Collection[str]) -> None:
-    if free(store) >= needed or make_room(layout, needed, protect, emit):
+    if free(store) >= needed or make_space(layout, needed, protect, emit):
         return
     raise _no_space(store, needed, free(store))
 

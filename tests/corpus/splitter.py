@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Self
 
-from migrator.definitions import sql
+from migrator.parsing import sql
 from tests.support.proof import Stopwatch
 
 SECONDS = 300.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.definitions import sql
+from migrator.parsing import sql
 from tests.corpus import databases, entries, histories, notes, scripts, splitter
 from tests.corpus.case import Case, play
 from tests.corpus.runs import processes
@@ -52,7 +52,7 @@ BUGS = (
     InputBug(
         _bug(
             "damage is an unexpected error",
-            "migrator/report/failures.py",
+            "migrator/log/translate.py",
             "    return primary_code(error) in (_CORRUPT, _NOTADB) or told\n",
             "    return primary_code(error) == _CORRUPT\n",
         ),
@@ -64,7 +64,7 @@ BUGS = (
     InputBug(
         _bug(
             "the structure is not checked",
-            "migrator/backups/backup.py",
+            "migrator/backups/create.py",
             "            damage = check_structure(",
             "            damage = (lambda *_: [])(",
         ),
@@ -76,7 +76,7 @@ BUGS = (
     InputBug(
         _bug(
             "a message that is no text is a traceback",
-            "migrator/looking/look.py",
+            "migrator/inspect/database.py",
             "    except (sqlite3.Error, UnicodeDecodeError) as error:\n        # A run",
             "    except sqlite3.Error as error:\n        # A run",
         ),
@@ -88,7 +88,7 @@ BUGS = (
     InputBug(
         _bug(
             "looking recovers the database",
-            "migrator/looking/look.py",
+            "migrator/inspect/database.py",
             "    if not _size(database) and (left := _sidecar(database)) is not None:\n",
             "    if False and (left := _sidecar(database)) is not None:\n",
         ),
@@ -100,7 +100,7 @@ BUGS = (
     InputBug(
         _bug(
             "a deep note is a traceback",
-            "migrator/storage/state.py",
+            "migrator/database/run_state.py",
             "    except (ValueError, RecursionError):\n",
             "    except ValueError:\n",
         ),
@@ -124,7 +124,7 @@ BUGS = (
     InputBug(
         _bug(
             "a history of another shape is taken for ours",
-            "migrator/looking/history.py",
+            "migrator/formats/history.py",
             "        if style is None:\n            raise self._not_ours(kind)\n",
             "        if style is None:\n            return True\n",
         ),
@@ -136,7 +136,7 @@ BUGS = (
     InputBug(
         _bug(
             "what does not parse is a traceback",
-            "migrator/definitions/outline.py",
+            "migrator/parsing/python_header.py",
             "    except SyntaxError as error:\n",
             "    except SystemError as error:\n",
         ),
@@ -148,8 +148,8 @@ BUGS = (
     InputBug(
         _bug(
             "a named pipe is waited for",
-            "migrator/looking/look.py",
-            "    with explained_at_once(layout.database.parent):\n"
+            "migrator/inspect/database.py",
+            "    with translated_errors_at_once(layout.database.parent):\n"
             "        refuse_odd_sidecars(layout.database)\n",
             "",
         ),
@@ -161,7 +161,7 @@ BUGS = (
     InputBug(
         _bug(
             "any entry is read for the id",
-            "migrator/backups/identity.py",
+            "migrator/backups/database_id.py",
             "        descriptor = open_regular(path)\n",
             "        descriptor = os.open(path, os.O_RDONLY)\n",
         ),
@@ -173,7 +173,7 @@ BUGS = (
     InputBug(
         _bug(
             "whatever the id says is an id",
-            "migrator/backups/identity.py",
+            "migrator/backups/database_id.py",
             "    if not _ID.fullmatch(text):\n",
             "    if False:\n",
         ),
@@ -185,7 +185,7 @@ BUGS = (
     InputBug(
         _bug(
             "looking makes a directory",
-            "migrator/looking/look.py",
+            "migrator/inspect/database.py",
             '    mode = "ro" if _has_live_wal(database) else None\n',
             '    Path(f"{database}.looked").mkdir(exist_ok=True)\n'
             '    mode = "ro" if _has_live_wal(database) else None\n',
@@ -198,7 +198,7 @@ BUGS = (
     InputBug(
         _bug(
             "looking leaves a -shm without a -wal",
-            "migrator/looking/look.py",
+            "migrator/inspect/database.py",
             '    mode = "ro" if _has_live_wal(database) else None\n',
             '    Path(f"{database}-shm").touch()\n'
             '    mode = "ro" if _has_live_wal(database) else None\n',

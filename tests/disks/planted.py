@@ -31,7 +31,7 @@ BUGS = (
     FullBug(
         _bug(
             "a run that failed for want of space keeps its own backup",
-            "migrator/safety/on_failure.py",
+            "migrator/recovery/rollback.py",
             "        if in_the_way(ctx, failure, saved):\n",
             "        if False:\n",
             "up in-place wal",
@@ -42,7 +42,7 @@ BUGS = (
     FullBug(
         _bug(
             "the room that a rollback takes on btrfs is not made",
-            "migrator/safety/on_failure.py",
+            "migrator/recovery/rollback.py",
             "        if not is_want_of_room(ctx, error) or not may_give_way(ctx, saved):\n",
             "        if True:\n",
             "up in-place delete",
@@ -53,7 +53,7 @@ BUGS = (
     FullBug(
         _bug(
             "a restore keeps its own backup on a full disk",
-            "migrator/safety/without_room.py",
+            "migrator/recovery/disk_full.py",
             "        if saved is not None and not noted and in_the_way(ctx, error, saved):\n",
             "        if False:\n",
             "restore wal",
@@ -64,7 +64,7 @@ BUGS = (
     FullBug(
         _bug(
             "the room that a restore takes after its commit is not asked for",
-            "migrator/safety/restore.py",
+            "migrator/change/restore.py",
             "    if not has_room(ctx.layout.home, needed):\n",
             "    if False:\n",
             "restore wal",
@@ -86,7 +86,7 @@ BUGS = (
     FullBug(
         _bug(
             "the unfinished copy of a failed run stays",
-            "migrator/safety/litter.py",
+            "migrator/recovery/temporary_files.py",
             "    clean_home(layout)\n",
             "    del layout\n",
             "up copy delete",
@@ -97,9 +97,9 @@ BUGS = (
     FullBug(
         _bug(
             "the copy of a run that was killed stays in the way of its settling",
-            "migrator/safety/recovery.py",
-            "    remove_litter(ctx.layout)\n    outcome = _settle(ctx, left)\n",
-            "    outcome = _settle(ctx, left)\n    remove_litter(ctx.layout)\n",
+            "migrator/recovery/after_crash.py",
+            "    remove_temporary_files(ctx.layout)\n    outcome = _settle(ctx, left)\n",
+            "    outcome = _settle(ctx, left)\n    remove_temporary_files(ctx.layout)\n",
             "up copy wal mapping",
         ),
         "ext4",

@@ -59,8 +59,8 @@ class Bug:
 BUGS = (
     Bug(
         "the restore is a bare file copy",
-        "migrator/safety/writeback.py",
-        "        pump(source, live.conn)\n",
+        "migrator/recovery/copy_back.py",
+        "        write_pages(source, live.conn)\n",
         "        with protection.allowed(), open(live.path, 'wb', 0) as target:\n"
         "            data = chosen.path.read_bytes()\n"
         "            for at in range(0, len(data), 1024):\n"
@@ -71,7 +71,7 @@ BUGS = (
     ),
     Bug(
         "the guard runs without a journal",
-        "migrator/connection/guard.py",
+        "migrator/session/guard.py",
         '    connection._execute("PRAGMA synchronous=EXTRA")\n',
         '    connection._execute("PRAGMA journal_mode=OFF")\n'
         '    connection._execute("PRAGMA synchronous=OFF")\n',
@@ -81,7 +81,7 @@ BUGS = (
     ),
     Bug(
         "a migration's COMMIT commits",
-        "migrator/connection/restrictions.py",
+        "migrator/session/authorizer.py",
         'return sqlite3.SQLITE_IGNORE if first != "ROLLBACK" else _ROLLBACK',
         'return sqlite3.SQLITE_OK if first == "COMMIT"'
         ' else sqlite3.SQLITE_IGNORE if first != "ROLLBACK" else _ROLLBACK',
@@ -91,7 +91,7 @@ BUGS = (
     ),
     Bug(
         "the phase is not noted before the pages are published",
-        "migrator/running/run.py",
+        "migrator/run.py",
         '        enter(ctx, "publish", noted)\n',
         '        enter(ctx, "publish")\n',
         "up copy mode delete clean",
@@ -101,7 +101,7 @@ BUGS = (
     ),
     Bug(
         "the journal mode is not put back after a crash",
-        "migrator/safety/recovery.py",
+        "migrator/recovery/after_crash.py",
         '        if wanted and left.way == "copy":\n',
         '        if wanted and left.way == "never":\n',
         "up copy page_size wal clean",
@@ -111,10 +111,10 @@ BUGS = (
     ),
     Bug(
         "a first install is copied into place",
-        "migrator/running/install.py",
+        "migrator/strategy/new_file.py",
         "        os.link(new, database, follow_symlinks=False)\n",
         "        import shutil\n"
-        "        from migrator.system import protection\n"
+        "        from migrator.process import audit_hook as protection\n"
         "        with protection.allowed(), new.open('rb') as a, database.open('wb', 0) as b:\n"
         "            shutil.copyfileobj(a, b, 1024)\n",
         "install in-place",
@@ -123,16 +123,16 @@ BUGS = (
     ),
     Bug(
         "what cannot be tidied up fails the run",
-        "migrator/safety/on_failure.py",
-        "    with contextlib.suppress(OSError, MigratorError):\n        remove_litter(",
-        "    if True:\n        remove_litter(",
+        "migrator/recovery/rollback.py",
+        "    with contextlib.suppress(OSError, MigratorError):\n        remove_temporary_files(",
+        "    if True:\n        remove_temporary_files(",
         "up in-place delete clean",
         ("error-once:EIO",),
         ("unlinkat app.db.migrator/state.json", "fsync app.db.migrator"),
     ),
     Bug(
         "work files stay after a crash",
-        "migrator/safety/litter.py",
+        "migrator/recovery/temporary_files.py",
         "    clean_home(layout)\n",
         "    del layout\n",
         "up copy delete clean",
@@ -141,7 +141,7 @@ BUGS = (
     ),
     Bug(
         "the authorizer is removed",
-        "migrator/connection/guarded.py",
+        "migrator/session/guarded.py",
         "        sqlite3.Connection.set_authorizer(self, self._authorize)\n",
         "        pass\n",
         "up in-place wal clean",
@@ -150,7 +150,7 @@ BUGS = (
     ),
     Bug(
         "a worker that was killed is taken for one that was done",
-        "migrator/running/conclusion.py",
+        "migrator/engine/conclusion.py",
         '        if confirmed and self.settled.get("outcome") != "postponed":\n',
         "        if confirmed or self.settled:\n",
         "up in-place delete clean",
@@ -159,7 +159,7 @@ BUGS = (
     ),
     Bug(
         "a commit whose last sync failed is taken for undone",
-        "migrator/safety/on_failure.py",
+        "migrator/recovery/rollback.py",
         '    if ctx.phase not in ("commit", "publish"):\n',
         '    if ctx.phase != "never":\n',
         "up beside delete clean",
@@ -169,10 +169,10 @@ BUGS = (
     ),
     Bug(
         "the backup is a plain copy of the file",
-        "migrator/backups/backup.py",
+        "migrator/backups/create.py",
         "            copy_pages(self.source, slot.partial, ownership, report.progress)\n",
         "            import shutil\n"
-        "            from migrator.system import protection\n"
+        "            from migrator.process import audit_hook as protection\n"
         "            with protection.allowed():\n"
         "                shutil.copyfile(self.layout.database, slot.partial)\n",
         "up beside wal hot",
@@ -181,8 +181,8 @@ BUGS = (
     ),
     Bug(
         "every attempt makes a backup of its own",
-        "migrator/safety/saving.py",
-        "same = backup.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None",
+        "migrator/backup_step.py",
+        "same = create.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None",
         "same = None",
         "up in-place delete clean",
         ("all-after",),
@@ -190,7 +190,7 @@ BUGS = (
     ),
     Bug(
         "the outcome is called unknown before the commit",
-        "migrator/safety/on_failure.py",
+        "migrator/recovery/rollback.py",
         '    if ctx.phase in ("commit", "publish"):\n        return OutcomeUnknownError(',
         "    if True:\n        return OutcomeUnknownError(",
         "up in-place delete clean",
@@ -199,7 +199,7 @@ BUGS = (
     ),
     Bug(
         "a disk that fails is called a permission that lacks",
-        "migrator/report/failures.py",
+        "migrator/log/translate.py",
         "_DENIED = (errno.EACCES, errno.EPERM)\n",
         "_DENIED = (errno.EACCES, errno.EPERM, errno.EIO)\n",
         "up in-place delete clean",
@@ -208,7 +208,7 @@ BUGS = (
     ),
     Bug(
         "a full disk is called a database that is read-only",
-        "migrator/report/failures.py",
+        "migrator/log/translate.py",
         "    if code in (_CANTOPEN, _READONLY):\n",
         "    if code == _CANTOPEN:\n",
         "up copy mode wal clean",
@@ -227,7 +227,7 @@ BUGS = (
     ),
     Bug(
         "a run in its caller's process notes nothing",
-        "migrator/safety/phases.py",
+        "migrator/recovery/phases.py",
         "    if noted is None:\n",
         "    if noted is None or ctx.inline:\n",
         "inline up copy delete clean",
@@ -237,7 +237,7 @@ BUGS = (
     ),
     Bug(
         "every attempt of the API makes a backup of its own",
-        "migrator/safety/saving.py",
+        "migrator/backup_step.py",
         "                dedupe=live.raw is None,\n",
         "                dedupe=False,\n",
         "inline up copy delete clean",
@@ -246,11 +246,11 @@ BUGS = (
     ),
     Bug(
         "a failed run leaves its connection open, in a transaction",
-        "migrator/running/run.py",
-        "    with contextlib.closing(open_live(ctx, hint, header=first)) as live:\n"
+        "migrator/run.py",
+        "    with contextlib.closing(open_exclusive(ctx, hint, header=first)) as live:\n"
         "        way = _in_place if batch.transactional else _on_copy\n"
         "        saved = way(ctx, batch, live, reason)\n",
-        "    globals()['kept'] = live = open_live(ctx, hint, header=first)\n"
+        "    globals()['kept'] = live = open_exclusive(ctx, hint, header=first)\n"
         "    way = _in_place if batch.transactional else _on_copy\n"
         "    try:\n"
         "        saved = way(ctx, batch, live, reason)\n"

@@ -44,7 +44,7 @@ def test_what_was_written_behind_a_killed_restore_is_somewhere(
 
 BLIND = Bug(
     "an interrupted restore is finished without a look",
-    "migrator/safety/recovery.py",
+    "migrator/recovery/after_crash.py",
     "    if found is Standing.CHANGED:\n",
     "    if found == 'never':\n",
     "restore delete clean",

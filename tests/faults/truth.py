@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-from migrator.system.files import FULL
+from migrator.files import FULL
 from tests.faults.launching import Done
 from tests.faults.shim import Fault
 

@@ -54,12 +54,12 @@ def library(tmp_path: Path) -> Path:
 
 _WRITES = Bug(
     "a function that writes files is there for schemas",
-    "migrator/connection/guard.py",
-    "        _set_up(connection, exclusive, temporary)\n",
+    "migrator/session/guard.py",
+    "        _set_up(connection, exclusive, temporary, header)\n",
     "        sqlite3.Connection.create_function(\n"
     "            connection, 'writefile', 2, lambda path, text: open(path, 'w').write(text)\n"
     "        )\n"
-    "        _set_up(connection, exclusive, temporary)\n",
+    "        _set_up(connection, exclusive, temporary, header)\n",
     "",
     (),
     (),

@@ -150,7 +150,7 @@ def test_what_is_printed_without_configuration_is_found(tmp_path: Path) -> None:
     """The planted bug, structlog's own default, prints on the application's standard output."""
     bug = Bug(
         "the API prints its events",
-        "migrator/report/logs.py",
+        "migrator/log/lines.py",
         '        structlog: Any = sys.modules.get("structlog")\n'
         "        configured = structlog is not None and structlog.is_configured()\n",
         "        import structlog\n\n        configured = True\n",

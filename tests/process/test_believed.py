@@ -47,7 +47,7 @@ BUGS = (
     Believed(
         _bug(
             "only listed tools are a history",
-            "migrator/looking/foreign.py",
+            "migrator/formats/foreign.py",
             "        found = _by_shape(conn, name) or _in_settings(conn, name)\n",
             "        found = None\n",
         ),
@@ -59,7 +59,7 @@ BUGS = (
     Believed(
         _bug(
             "user_version is not looked at",
-            "migrator/looking/foreign.py",
+            "migrator/formats/foreign.py",
             '    noted = conn.execute("PRAGMA user_version").fetchone()[0] if names else 0\n',
             "    noted = 0\n",
         ),
@@ -70,7 +70,7 @@ BUGS = (
     Believed(
         _bug(
             "a history of ours under another name is not looked for",
-            "migrator/looking/foreign.py",
+            "migrator/formats/foreign.py",
             "        if style_of(conn, name) is not None and _has_rows(conn, name):\n",
             "        if name in ():\n",
         ),
@@ -82,7 +82,7 @@ BUGS = (
     Believed(
         _bug(
             "a lower mark is a comment",
-            "migrator/looking/texts.py",
+            "migrator/inspect/texts.py",
             "    refuse_marks(chosen)\n",
             "",
         ),
@@ -93,7 +93,7 @@ BUGS = (
     Believed(
         _bug(
             "what is not read is passed over",
-            "migrator/definitions/source.py",
+            "migrator/parsing/directory.py",
             "    if others:\n",
             "    if False:\n",
         ),
@@ -107,7 +107,7 @@ BUGS = (
     Believed(
         _bug(
             "half of a pair is a migration",
-            "migrator/definitions/source.py",
+            "migrator/parsing/directory.py",
             "        if match is None or HALF.fullmatch(item.name):\n",
             "        if match is None:\n",
         ),
@@ -142,7 +142,7 @@ def test_a_planted_bug_of_the_advice_is_found(tmp_path):
     """An undo script's name proposed as an upgrade's is seen in the message."""
     bug = _bug(
         "an undo script is told to be an upgrade",
-        "migrator/definitions/unread.py",
+        "migrator/parsing/unread_files.py",
         "        return True\n    words",
         "        return False\n    words",
     )
@@ -151,7 +151,7 @@ def test_a_planted_bug_of_the_advice_is_found(tmp_path):
     words += ["--migrations", str(tmp_path / "files")]
     assert "'_U1__drop.sql'" in run(words, {}, PACKAGES).stderr
     broken = bug.plant(tmp_path / "planted")
-    path = broken / "migrator/definitions/unread.py"
+    path = broken / "migrator/parsing/unread_files.py"
     text = path.read_text()
     assert text.count('        if kind == "U":\n') == 1
     path.write_text(text.replace('        if kind == "U":\n', "        if False:\n"))

@@ -21,7 +21,7 @@ LIAR = """
 import gc, json, os
 
 def pipe():
-    from migrator.system.worker import _Pipe
+    from migrator.process.worker import _Pipe
     return next(each for each in gc.get_objects() if type(each) is _Pipe)
 
 def claim(outcome, **more):
@@ -54,7 +54,7 @@ LIES = {
     "done twice": "finish(); pipe().send(claim('migrated')); pipe().send(claim('migrated'))\n"
     "    os._exit(0)",
     "done, and dying": "finish(); pipe().send(claim('migrated')); os.abort()",
-    "done, cut off": "from migrator.system import reports\n"
+    "done, cut off": "from migrator.process import reports\n"
     "    line = reports.spell(pipe()._mark, claim('migrated'))\n"
     "    os.write(pipe()._number, line[:-9]); os._exit(0)",
     "a bug": "pipe().send({'crash': 'Traceback'}); os._exit(0)",
@@ -158,10 +158,10 @@ def test_an_import_that_lies_is_found(tmp_path, lie):
 # --- workers that report what they have not done -----------------------------
 
 IDLE = {
-    "up": ("migrator.running.run", "upgrade", "migrated"),
-    "down": ("migrator.running.undo", "down", "migrated"),
-    "baseline": ("migrator.running.takeover", "baseline", "migrated"),
-    "restore": ("migrator.safety.restore", "restore", "migrated"),
+    "up": ("migrator.run", "upgrade", "migrated"),
+    "down": ("migrator.down", "down", "migrated"),
+    "baseline": ("migrator.baseline", "baseline", "migrated"),
+    "restore": ("migrator.change.restore", "restore", "migrated"),
 }
 
 
@@ -221,7 +221,7 @@ def test_a_baseline_that_took_another_row_with_it_is_82(tmp_path):
     env = planted(
         tmp_path / "site",
         """
-        import migrator.running.takeover as module
+        import migrator.baseline as module
         real = module.commit
         def commit(ctx, guard):
             with guard.engine():
@@ -243,7 +243,7 @@ def test_a_restore_that_wrote_no_page_is_82(tmp_path):
     env = planted(
         tmp_path / "site",
         """
-        import migrator.safety.restore as module
+        import migrator.change.restore as module
         module.write_back = lambda *given, **more: None
         """,
     )
@@ -259,8 +259,8 @@ def test_a_restore_whose_note_stays_is_settled(tmp_path):
     env = planted(
         tmp_path / "site",
         """
-        import migrator.running.run as module
-        module.housekeep = lambda *given, **more: None
+        import migrator.run as module
+        module.prune_and_clean = lambda *given, **more: None
         """,
     )
     result = run_migrator("up", *scene.options, env=env)
@@ -277,16 +277,16 @@ def test_a_first_install_that_is_another_file_is_not_believed(tmp_path):
         tmp_path / "site",
         """
         import os, shutil
-        import migrator.running.install as module
-        from migrator.system import protection
-        real = module.housekeep
+        import migrator.strategy.new_file as module
+        from migrator.process import audit_hook as protection
+        real = module.prune_and_clean
         def housekeep(ctx, saved):
             real(ctx, saved)
             copy = str(ctx.layout.database) + ".copy"
             with protection.allowed():
                 shutil.copy(ctx.layout.database, copy)
                 os.rename(copy, ctx.layout.database)
-        module.housekeep = housekeep
+        module.prune_and_clean = housekeep
         """,
     )
     result = run_entrypoint(*scene.options, "--", "/bin/echo", "started", env=env)
@@ -359,15 +359,15 @@ def test_what_somebody_has_committed_past_a_dead_run_is_not_overwritten(tmp_path
         tmp_path / "site",
         """
         import sqlite3
-        import migrator.safety.settling as module
-        real = module.settle
+        import migrator.recovery.dead_worker as module
+        real = module.recover
         def settle(ctx):
             conn = sqlite3.connect(ctx.layout.database)
             conn.execute("INSERT INTO items (name) VALUES ('theirs')")
             conn.commit()
             conn.close()
             return real(ctx)
-        module.settle = settle
+        module.recover = settle
         """,
     )
     result = scene.run("--", "/bin/echo", "started", env=env)

@@ -16,7 +16,7 @@ WORKERS = "unit/test_supervision.py"
 BUGS = (
     planted(
         "the history is not looked at",
-        "migrator/running/aims.py",
+        "migrator/engine/expectation.py",
         "        if missing:\n",
         "        if False:\n",
         CLAIMS,
@@ -24,15 +24,15 @@ BUGS = (
     ),
     planted(
         "the rows from before a baseline are not looked at",
-        "migrator/running/aims.py",
-        "    there = {row.key: row.identity for row in Aim(host).sight().history or ()}\n",
+        "migrator/engine/expectation.py",
+        "    there = {row.key: row.identity for row in Expectation(parent).sight().history or ()}\n",
         "    there = {}\n",
         CLAIMS,
         "took_another_row",
     ),
     planted(
         "what was to go is not looked at",
-        "migrator/running/aims.py",
+        "migrator/engine/expectation.py",
         "        if left:\n",
         "        if False:\n",
         CLAIMS,
@@ -40,7 +40,7 @@ BUGS = (
     ),
     planted(
         "the pages are not compared",
-        "migrator/running/aims.py",
+        "migrator/engine/expectation.py",
         "        if same or (claim is not None and self._was_written_to(self.chosen)):\n",
         "        if True:\n",
         CLAIMS,
@@ -48,7 +48,7 @@ BUGS = (
     ),
     planted(
         "another file is believed",
-        "migrator/running/aims.py",
+        "migrator/engine/expectation.py",
         '        if "file" not in claim:\n',
         "        if True:\n",
         CLAIMS,
@@ -56,7 +56,7 @@ BUGS = (
     ),
     planted(
         "what is unsettled is not looked at",
-        "migrator/running/conclusion.py",
+        "migrator/engine/conclusion.py",
         "        if self._confirmed(ending) and not self._unsettled():\n",
         "        if self._confirmed(ending):\n",
         CLAIMS,
@@ -64,7 +64,7 @@ BUGS = (
     ),
     planted(
         "a report in the middle of a migration counts",
-        "migrator/system/supervision.py",
+        "migrator/process/supervisor.py",
         "        return in_order and (self.migration is None or self.error is not None)\n",
         "        return in_order\n",
         WORKERS,
@@ -72,7 +72,7 @@ BUGS = (
     ),
     planted(
         "a report counts that was no last word",
-        "migrator/system/supervision.py",
+        "migrator/process/supervisor.py",
         "    ending.doubtful = ending.doubtful or ending.reported or what is None\n",
         "    pass\n",
         WORKERS,
@@ -80,7 +80,7 @@ BUGS = (
     ),
     planted(
         "a worker that dies after its report is believed",
-        "migrator/system/supervision.py",
+        "migrator/process/supervisor.py",
         "        in_order = self.reported and not self.doubtful and self.status == 0\n",
         "        in_order = self.reported and not self.doubtful\n",
         WORKERS,
@@ -88,7 +88,7 @@ BUGS = (
     ),
     planted(
         "a line needs no mark",
-        "migrator/system/supervision.py",
+        "migrator/process/supervisor.py",
         "    if not line.startswith(watch.mark):\n",
         "    if not line.strip():\n",
         WORKERS,
@@ -96,7 +96,7 @@ BUGS = (
     ),
     planted(
         "the worker is not killed",
-        "migrator/system/supervision.py",
+        "migrator/process/supervisor.py",
         "                _end(watch, before, marked=marked)\n",
         "                pass\n",
         WORKERS,
@@ -104,7 +104,7 @@ BUGS = (
     ),
     planted(
         "an event may be the parent's own",
-        "migrator/system/reports.py",
+        "migrator/process/reports.py",
         "        and not event.startswith(_PARENTS)\n",
         "",
         WORKERS,
@@ -112,7 +112,7 @@ BUGS = (
     ),
     planted(
         "what a registry's child says has no shape",
-        "migrator/running/host.py",
+        "migrator/engine/parent.py",
         "        if not isinstance(rows, list) or not all(map(_is_entry, rows)):\n",
         "        if False:\n",
         CLAIMS,
@@ -120,7 +120,7 @@ BUGS = (
     ),
     planted(
         "half a run stays",
-        "migrator/safety/settling.py",
+        "migrator/recovery/dead_worker.py",
         "            if identical is not False:\n",
         "            if True:\n",
         CLAIMS,
@@ -128,7 +128,7 @@ BUGS = (
     ),
     planted(
         "what somebody has committed is overwritten",
-        "migrator/safety/settling.py",
+        "migrator/recovery/dead_worker.py",
         '    if counter is None or counter != left.extra.get("change_counter"):\n',
         "    if False:\n",
         CLAIMS,
@@ -136,7 +136,7 @@ BUGS = (
     ),
     planted(
         "a removed lock is not noticed",
-        "migrator/storage/lock.py",
+        "migrator/database/lock.py",
         "        return (named.st_dev, named.st_ino) != self.identity\n",
         "        return False\n",
         LOCK,
@@ -144,7 +144,7 @@ BUGS = (
     ),
     planted(
         "what is linked is not compared",
-        "migrator/running/install.py",
+        "migrator/strategy/new_file.py",
         "    if not os.path.samestat(os.lstat(database), os.fstat(held)):\n",
         "    if False:\n",
         LOCK,
@@ -152,7 +152,7 @@ BUGS = (
     ),
     planted(
         "another run's files are tidied away",
-        "migrator/safety/on_failure.py",
+        "migrator/recovery/rollback.py",
         "    if ctx.lock_is_lost:\n        # What",
         "    if False:\n        # What",
         LOCK,
@@ -160,7 +160,7 @@ BUGS = (
     ),
     planted(
         "the parent does not look at the lock",
-        "migrator/running/conclusion.py",
+        "migrator/engine/conclusion.py",
         "        if self.lock.lost:\n",
         "        if False:\n",
         LOCK,

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(0)
 BUGS = (
     planted(
         "a generator counts as having run",
-        "migrator/running/effect.py",
+        "migrator/change/effect.py",
         "    if found is None:\n        return\n",
         "    return\n",
         "process/test_effect.py",
@@ -21,7 +21,7 @@ BUGS = (
     ),
     planted(
         "an empty file is applied in silence",
-        "migrator/running/effect.py",
+        "migrator/change/effect.py",
         "    return all(sql.keyword(each.text) in TRANSACTION for each in section.statements)\n",
         "    return False\n",
         "process/test_effect.py",
@@ -29,7 +29,7 @@ BUGS = (
     ),
     planted(
         "a transaction that stays open is accepted",
-        "migrator/definitions/transactions.py",
+        "migrator/parsing/sql_transactions.py",
         "    if found.begun is not None and found.early is None:\n",
         "    if False:\n",
         "process/test_effect.py",
@@ -37,7 +37,7 @@ BUGS = (
     ),
     planted(
         "what is cut off is run",
-        "migrator/definitions/sql.py",
+        "migrator/parsing/sql.py",
         "        if (opened := _opened(rest.text, rest.line) or _unfinished(rest)) is not None:\n",
         "        if (opened := None) is not None:\n",
         "process/test_effect.py",
@@ -45,7 +45,7 @@ BUGS = (
     ),
     planted(
         "what cannot be checked is damage",
-        "migrator/storage/structure.py",
+        "migrator/database/integrity_check.py",
         "            if code == sqlite3.SQLITE_ERROR:\n",
         "            if False:\n",
         "process/test_unchecked.py",
@@ -53,7 +53,7 @@ BUGS = (
     ),
     planted(
         "what cannot be checked is not compared",
-        "migrator/backups/backup.py",
+        "migrator/backups/create.py",
         "            self._compare(slot, str(error))\n            return\n",
         "            return\n",
         "process/test_unchecked.py",
@@ -61,7 +61,7 @@ BUGS = (
     ),
     planted(
         "where one table cannot be checked, no other is",
-        "migrator/storage/structure.py",
+        "migrator/database/integrity_check.py",
         "        for name in found.tables(conn):\n",
         "        for name in ():\n",
         "process/test_unchecked.py",
@@ -69,7 +69,7 @@ BUGS = (
     ),
     planted(
         "a migration's own collation decides",
-        "migrator/connection/registrations.py",
+        "migrator/session/functions.py",
         "            if name in BUILTIN_COLLATIONS:\n",
         "            if False:\n",
         "process/test_unchecked.py",
@@ -77,7 +77,7 @@ BUGS = (
     ),
     planted(
         "a replaced function is no reason to check everything",
-        "migrator/running/steps.py",
+        "migrator/change/migrations.py",
         "        ctx.suspect |= desk.record.suspect\n",
         "",
         "process/test_unchecked.py",
@@ -85,7 +85,7 @@ BUGS = (
     ),
     planted(
         "new rows against a constraint are let through",
-        "migrator/running/constraints.py",
+        "migrator/verify/constraints.py",
         "    if more:\n",
         "    if False:\n",
         "process/test_unchecked.py",
@@ -93,7 +93,7 @@ BUGS = (
     ),
     planted(
         "rows from before are taken for new ones",
-        "migrator/running/constraints.py",
+        "migrator/verify/constraints.py",
         "        known[what, _current(table, renames)] += count\n",
         "        pass\n",
         "process/test_unchecked.py",
@@ -101,7 +101,7 @@ BUGS = (
     ),
     planted(
         "a setting that SQLite ignores passes",
-        "migrator/connection/guarded.py",
+        "migrator/session/guarded.py",
         "        if not made.holds(now):\n",
         "        if False:\n",
         "process/test_header.py",
@@ -109,8 +109,8 @@ BUGS = (
     ),
     planted(
         "a new database is made without what its first file sets",
-        "migrator/running/install.py",
-        "        set_header(ctx.layout.new, header.leading(batch.scripts))\n",
+        "migrator/strategy/new_file.py",
+        "        set_header(ctx.layout.new, header_pragmas.leading(batch.scripts))\n",
         "",
         "process/test_header.py",
         "first_file_of_a_new_database and INCREMENTAL",

@@ -15,8 +15,8 @@ from textwrap import dedent
 
 import pytest
 
-from migrator.storage import state
-from migrator.storage.pages import fingerprint
+from migrator.database import run_state
+from migrator.database.checksum import fingerprint
 from tests.support import others
 from tests.support.files import (
     BY_VERSION,
@@ -510,13 +510,11 @@ def test_a_registry_without_a_database_is_69_with_create_never(tmp_path):
 
 
 @Both
-@pytest.mark.parametrize(
-    "where", ["migrator.looking.survey", "migrator.running.upgrade", "migrator.running.run"]
-)
+@pytest.mark.parametrize("where", ["migrator.inspect.status", "migrator.start", "migrator.run"])
 def test_a_bug_is_70_with_its_traceback_in_one_line(run, where, database, migrations, tmp_path):
     """A crash of this program is one JSON line, exit 70, and the database is as before."""
-    name = {"migrator.running.run": "prepare", "migrator.running.upgrade": "judge"}.get(
-        where, "look"
+    name = {"migrator.run": "prepare", "migrator.start": "refuse_or_warn"}.get(
+        where, "inspect_database"
     )
     before = Before.of(database)
     with planted(
@@ -544,12 +542,12 @@ def test_a_bug_in_the_middle_of_a_run_is_70_and_undone(database, migrations, tmp
     with planted(
         tmp_path / "site",
         """
-        import migrator.running.run
+        import migrator.run
 
         def broken(*args, **more):
             raise ZeroDivisionError("planted")
 
-        migrator.running.run.proof.prove = broken
+        migrator.run.proof.verify = broken
         """,
     ) as env:
         result = start(run_entrypoint, database, migrations, env=env)
@@ -1222,17 +1220,17 @@ def leave_restore(database: Path, backup: Path) -> None:
     """Leave the note of a restore that was cut off."""
     with database.open("rb") as file:
         found = {"found": "pages", "fingerprint": fingerprint(file.fileno())}
-    noted = state.RunState(
+    noted = run_state.RunState(
         "0123456789abcdef",
         "restore",
-        state.now(),
+        run_state.now(),
         "restore",
         database=str(database),
         backup=backup.name,
         journal_mode="delete",
         extra=found,
     )
-    fields = {name: getattr(noted, name) for name in state.RunState.__dataclass_fields__}
+    fields = {name: getattr(noted, name) for name in run_state.RunState.__dataclass_fields__}
     (Path(f"{database}.migrator") / "state.json").write_text(json.dumps(fields))
 
 
@@ -1254,13 +1252,13 @@ def test_a_check_that_fails_after_the_commit(run, in_use, database, migrations, 
     with planted(
         tmp_path / "site",
         """
-        import migrator.running.proof
+        import migrator.verify.proof
         from migrator.errors import VerificationError
 
         def broken(*args):
             raise VerificationError("This is planted.", hint="Take it away.")
 
-        migrator.running.proof.read_back = broken
+        migrator.verify.proof.read_back = broken
         """,
     ) as env:
         result = start(run, database, migrations, "--in-use", in_use, env=env)
@@ -1283,14 +1281,14 @@ def test_a_database_that_is_damaged_after_its_release_is_82(database, migrations
     with planted(
         tmp_path / "site",
         """
-        import migrator.running.run
-        from migrator.system import protection
+        import migrator.run
+        from migrator.process import audit_hook as protection
 
         def damaged(ctx, saved):
             with protection.allowed():
                 ctx.layout.database.write_bytes(b"no database")
 
-        migrator.running.run.housekeep = damaged
+        migrator.run.prune_and_clean = damaged
         """,
     ) as env:
         result = start(run_entrypoint, database, migrations, env=env)
@@ -1305,7 +1303,7 @@ def test_a_restore_that_fails_is_82(database, migrations, tmp_path):
         tmp_path / "site",
         """
         import sqlite3
-        import migrator.running.proof, migrator.safety.writeback
+        import migrator.verify.proof, migrator.recovery.copy_back
         from migrator.errors import VerificationError
 
         def broken(*args):
@@ -1314,8 +1312,8 @@ def test_a_restore_that_fails_is_82(database, migrations, tmp_path):
         def stuck(*args):
             raise sqlite3.OperationalError("disk I/O error")
 
-        migrator.running.proof.read_back = broken
-        migrator.safety.writeback._pump_back = stuck
+        migrator.verify.proof.read_back = broken
+        migrator.recovery.copy_back._pump_back = stuck
         """,
     ) as env:
         result = start(run_entrypoint, database, migrations, env=env)

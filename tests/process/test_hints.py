@@ -399,11 +399,11 @@ def planted(directory: Path) -> Iterator[dict[str, str]]:
     """Return variables with which the check after the commit fails."""
     directory.mkdir()
     (directory / "sitecustomize.py").write_text(
-        "import migrator.running.proof\n"
+        "import migrator.verify.proof\n"
         "from migrator.errors import VerificationError\n"
         "def broken(*args):\n"
         "    raise VerificationError('This is planted.', hint='Take it away.')\n"
-        "migrator.running.proof.read_back = broken\n"
+        "migrator.verify.proof.read_back = broken\n"
     )
     yield {"PYTHONPATH": f"{directory}{os.pathsep}{PACKAGES}"}
 

@@ -49,8 +49,8 @@ def assert_theirs(scene: Scene, code: int, reason: str, event: dict[str, object]
 
 
 BEFORE_THE_END = {
-    "before commit": ("migrator.running.proof.prove", "after", "in-place"),
-    "before publish": ("migrator.running.run.note", "after", "copy"),
+    "before commit": ("migrator.verify.proof.verify", "after", "in-place"),
+    "before publish": ("migrator.run.note", "after", "copy"),
 }
 
 
@@ -77,7 +77,7 @@ def test_a_loss_behind_the_last_migration(tmp_path, point, mode, then):
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_a_loss_before_a_failed_run_is_rolled_back(tmp_path, mode):
     """SQLite does not write its old pages over what another process has written."""
-    place = "migrator.safety.on_failure.undoable"
+    place = "migrator.recovery.rollback.undoable"
     scene = scene_of(tmp_path, late(place, "before", OTHERS["writes"], end="1 / 0"), mode=mode)
     assert_theirs(scene, 82, "lock.lost", start(scene).finished)
     with opened(scene.database) as conn:
@@ -88,14 +88,14 @@ def test_a_loss_before_a_failed_run_is_rolled_back(tmp_path, mode):
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_a_loss_before_the_backup_is_put_back(tmp_path, mode):
     """What differs from the backup after the rollback is then another process's, and stays."""
-    place = "migrator.safety.on_failure._roll_back"
+    place = "migrator.recovery.rollback._roll_back"
     scene = scene_of(tmp_path, late(place, "after", OTHERS["writes"], end="1 / 0"), mode=mode)
     assert_theirs(scene, 82, "lock.lost", start(scene).finished)
 
 
 AFTER_THE_COMMIT = {
-    "in-place": "migrator.running.run._commit",
-    "copy": "migrator.running.run._publish",
+    "in-place": "migrator.run._commit",
+    "copy": "migrator.run._publish",
 }
 
 
@@ -103,7 +103,7 @@ AFTER_THE_COMMIT = {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_failed_check_behind_a_loss_puts_nothing_back(tmp_path, way, mode):
     """After the commit what another process has written is not overwritten with the backup."""
-    lose = late("migrator.running.proof.read_back", "after", OTHERS["writes"], way=way)
+    lose = late("migrator.verify.proof.read_back", "after", OTHERS["writes"], way=way)
     text = lose.replace("def up(", "    raise ValueError('no check')\n\ndef up(")
     scene = scene_of(tmp_path, text, mode=mode)
     end = start(scene).finished
@@ -211,7 +211,7 @@ STOP = "os.kill(os.getppid(), signal.SIGTERM)"
 def test_a_stop_that_comes_when_the_locks_are_lost(tmp_path, point, then):
     """The worker ends, nothing of it stays, and what another process has written is there."""
     if point == "in the commit":
-        text = late("migrator.running.run.commit", "before", OTHERS[then])
+        text = late("migrator.run.commit", "before", OTHERS[then])
         text = text.replace("def up(", f"    {STOP}\n\ndef up(")
     else:
         body = f"change(conn)\n{DROPS['libc']}\nother({OTHERS[then]!r})\n{STOP}\nsignal.pause()"

@@ -10,12 +10,12 @@ from tests.support.teeth import Planted, assert_found, planted
 
 pytestmark = pytest.mark.timeout(0)
 
-LOOKS = "migrator/storage/sqlite_locks.py"
+LOOKS = "migrator/database/sqlite_locks.py"
 
 BUGS = (
     planted(
         "no look before a statement",
-        "migrator/connection/guarded.py",
+        "migrator/session/guarded.py",
         "        if not self._engine and self._has_lost_locks():\n",
         "        if False:\n",
         "process/test_locks.py",
@@ -23,7 +23,7 @@ BUGS = (
     ),
     planted(
         "no look between the rows of a statement",
-        "migrator/connection/guarded.py",
+        "migrator/session/guarded.py",
         "        if self._forked or not real_in_transaction(self) or self._has_lost_locks():\n",
         "        if self._forked or not real_in_transaction(self):\n",
         "process/test_locks_late.py",
@@ -31,7 +31,7 @@ BUGS = (
     ),
     planted(
         "no look after a migration",
-        "migrator/running/steps.py",
+        "migrator/change/migrations.py",
         "            require_locks(ctx, script)\n",
         "",
         "process/test_locks_late.py",
@@ -39,7 +39,7 @@ BUGS = (
     ),
     planted(
         "no look before the commit",
-        "migrator/running/inplace.py",
+        "migrator/strategy/in_place.py",
         "        require_locks(ctx, decisive=True)\n",
         "",
         "process/test_locks_late.py",
@@ -47,7 +47,7 @@ BUGS = (
     ),
     planted(
         "no look before the pages are published",
-        "migrator/running/run.py",
+        "migrator/run.py",
         "            require_locks(ctx, decisive=True)\n",
         "",
         "process/test_locks_late.py",
@@ -55,7 +55,7 @@ BUGS = (
     ),
     planted(
         "no look before the rollback",
-        "migrator/safety/lost_locks.py",
+        "migrator/recovery/lost_locks.py",
         "    loss = live.guard.lost(decisive=True)\n",
         "    loss = None\n",
         "process/test_locks_late.py",
@@ -63,7 +63,7 @@ BUGS = (
     ),
     planted(
         "no look before the backup is put back",
-        "migrator/safety/on_failure.py",
+        "migrator/recovery/rollback.py",
         "    require_held(live)\n",
         "",
         "process/test_locks_late.py",
@@ -71,7 +71,7 @@ BUGS = (
     ),
     planted(
         "a failed check after the commit puts the backup back",
-        "migrator/safety/on_failure.py",
+        "migrator/recovery/rollback.py",
         "        if not live.alone or not live.guard.holds():\n",
         "        if not live.alone:\n",
         "process/test_locks_late.py",
@@ -79,7 +79,7 @@ BUGS = (
     ),
     planted(
         "no look before the connection is closed",
-        "migrator/connection/guard.py",
+        "migrator/session/guard.py",
         "not in _guarded or not self.holds():\n",
         "not in _guarded:\n",
         "process/test_locks_late.py",
@@ -119,7 +119,7 @@ BUGS = (
     ),
     planted(
         "a damaged database is kept for another process's",
-        "migrator/safety/lost_locks.py",
+        "migrator/recovery/lost_locks.py",
         "        if not damaged:\n",
         "        if True:\n",
         "process/test_locks_late.py",

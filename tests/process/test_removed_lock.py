@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from migrator.context import Context
+from migrator.database.lock import RunLock
+from migrator.database.workspace import Layout
 from migrator.errors import LockedError
-from migrator.running import install
-from migrator.safety.context import Context
-from migrator.storage.layout import Layout
-from migrator.storage.lock import RunLock
+from migrator.strategy import new_file
 from tests.support.files import history, tables, write_migrations
 from tests.support.outcomes import assert_failed, assert_succeeded
 from tests.support.processes import PACKAGES, run_migrator
@@ -111,12 +111,12 @@ def test_a_lock_that_is_removed_after_the_commit_starts_no_application(tmp_path)
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         "import shutil\n"
-        "import migrator.running.run as module\n"
-        "real = module.housekeep\n"
+        "import migrator.run as module\n"
+        "real = module.prune_and_clean\n"
         "def housekeep(ctx, saved):\n"
         "    real(ctx, saved)\n"
         "    shutil.rmtree(ctx.layout.home)\n"
-        "module.housekeep = housekeep\n"
+        "module.prune_and_clean = housekeep\n"
     )
     env = {"PYTHONPATH": f"{site}{os.pathsep}{PACKAGES}"}
     result = scene.run("--", "/bin/echo", "started", env=env)
@@ -152,7 +152,7 @@ def test_another_file_by_that_name_gets_no_place(placing, links, monkeypatch):
     if not links:
         monkeypatch.setattr(os, "link", _no_links)
     with pytest.raises(LockedError) as caught:
-        install._place(ctx, held)
+        new_file._place(ctx, held)
     assert caught.value.reason == "lock.removed"
     assert not layout.database.exists()
     assert layout.new.read_text() == "another run's"
@@ -166,7 +166,7 @@ def test_the_verified_file_gets_its_place(placing, links, monkeypatch):
     ctx, held = placing
     if not links:
         monkeypatch.setattr(os, "link", _no_links)
-    install._place(ctx, held)
+    new_file._place(ctx, held)
     assert os.path.samestat(os.stat(ctx.layout.database), os.fstat(held))
     ctx.lock.release()
     os.close(held)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from migrator.api import MigrationRunner
+from migrator.database.checksum import fingerprint
 from migrator.errors import NotReadyError
-from migrator.storage.pages import fingerprint
 from tests.support.files import history, opened, tables, write_migrations
 from tests.support.machine import tool
 from tests.support.processes import (

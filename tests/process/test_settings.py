@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from entrypoint.options import MIGRATE, MOUNT, RUN_AS
-from migrator.settings.arguments import Option
-from migrator.settings.menu import COMMANDS
-from migrator.settings.options import ENGINE_OPTIONS
+from migrator.options.commands import COMMANDS
+from migrator.options.model import Option
+from migrator.options.table import ENGINE_OPTIONS
 from tests.support import others
 from tests.support.files import history, make_database, opened, rows, tables, write_migrations
 from tests.support.outcomes import Before, assert_failed, assert_succeeded

@@ -339,7 +339,7 @@ def test_an_id_that_is_none_is_78(tmp_path: Path, text: str) -> None:
 BUGS = (
     Bug(
         "the list goes by the path",
-        "migrator/backups/whose.py",
+        "migrator/backups/owner.py",
         "each.id in ids or (each.id is None and has_path(layout, each))",
         "ids is not None and has_path(layout, each)",
         "test_each_lists_keeps_and_restores_its_own",
@@ -348,7 +348,7 @@ BUGS = (
     ),
     Bug(
         "pruning goes by the path",
-        "migrator/backups/whose.py",
+        "migrator/backups/owner.py",
         "    ours = of_this(layout, backups)\n    if is_beside(layout):\n",
         "    ours = list(backups)\n    if True:\n",
         "test_each_lists_keeps_and_restores_its_own",
@@ -358,7 +358,7 @@ BUGS = (
     Bug(
         "what is reused goes by the path",
         "migrator/backups/catalog.py",
-        "        return whose.of_this(layout, readable_backups(layout))\n",
+        "        return owner.of_this(layout, readable_backups(layout))\n",
         "        return readable_backups(layout)\n",
         "test_the_same_state_of_another_is_not_reused",
         (),
@@ -366,7 +366,7 @@ BUGS = (
     ),
     Bug(
         "every other volume is a lost one",
-        "migrator/storage/volume.py",
+        "migrator/database/volume.py",
         "    return mine == its and here != there\n",
         "    return False\n",
         "test_a_first_install_on_another_volume_is_one",
@@ -375,7 +375,7 @@ BUGS = (
     ),
     Bug(
         "every lost volume is another one",
-        "migrator/storage/volume.py",
+        "migrator/database/volume.py",
         "    return mine == its and here != there\n",
         "    return True\n",
         "test_a_volume_that_is_emptied_is_a_lost_database",

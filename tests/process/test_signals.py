@@ -390,7 +390,7 @@ def test_a_stop_while_a_failure_is_being_said_changes_nothing(tmp_path, module, 
 SWALLOWED = """
     import os, signal, time, weakref
     from migrator.errors import InterruptedRunError
-    from migrator.system.signals import Signals
+    from migrator.process.signals import Signals
 
     class Thing:
         pass
@@ -427,7 +427,7 @@ def test_a_stop_is_not_lost_where_python_lets_no_exception_out(then):
 def test_a_stop_after_the_last_line_changes_no_code():
     """How the process ends has been said in `run.finished`."""
     code = (
-        "import os, signal, sys\nfrom migrator.system.signals import Signals\nSignals.install()\n"
+        "import os, signal, sys\nfrom migrator.process.signals import Signals\nSignals.install()\n"
         "with Signals.last_words():\n    os.kill(os.getpid(), signal.SIGINT)\n"
         "os.kill(os.getpid(), signal.SIGTERM)\nsys.exit(3)"
     )

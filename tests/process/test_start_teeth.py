@@ -30,8 +30,8 @@ AS_ROOT = (
     planted(
         "the image's own database says whose the run is",
         "entrypoint/migrator_command.py",
-        "option_value(_DATABASE, menu.parse(words).values, environ)",
-        "option_value(_DATABASE, menu.parse([*words, *words[:2]]).values, environ)",
+        "option_value(_DATABASE, commands.parse(words).values, environ)",
+        "option_value(_DATABASE, commands.parse([*words, *words[:2]]).values, environ)",
         "process/test_migrator_command.py",
         "users_own_database_decides",
     ),
@@ -67,7 +67,7 @@ def test_a_planted_bug_of_roots_is_found(
 BUGS = (
     planted(
         "a run within a run is told as the exit that it led to",
-        "migrator/definitions/loading.py",
+        "migrator/parsing/python_file.py",
         "    error = within_a_run(error) or error\n",
         "",
         "process/test_within_a_run.py",
@@ -83,7 +83,7 @@ BUGS = (
     ),
     planted(
         "doubled entries of the environment are merged",
-        "entrypoint/program.py",
+        "entrypoint/program/executable.py",
         "    if len(pairs) == len(env):\n",
         "    if pairs:\n",
         "unit/test_program.py",
@@ -91,7 +91,7 @@ BUGS = (
     ),
     planted(
         "without /proc, Python's LC_CTYPE is passed on",
-        "entrypoint/program.py",
+        "entrypoint/program/executable.py",
         '        if not places or not entry.startswith(b"LC_CTYPE="):\n',
         "        if places:\n",
         "unit/test_program.py",
@@ -99,7 +99,7 @@ BUGS = (
     ),
     planted(
         "a connection is interrupted for ever",
-        "migrator/connection/recording.py",
+        "migrator/session/recording.py",
         "            if self._lent:\n",
         "            if True:\n",
         "process/test_interrupts.py",
@@ -107,7 +107,7 @@ BUGS = (
     ),
     planted(
         "only exceptions fail a check",
-        "migrator/running/steps.py",
+        "migrator/change/migrations.py",
         "    except (Exception, SystemExit) as error:\n",
         "    except Exception as error:\n",
         "process/test_checks.py",
@@ -115,7 +115,7 @@ BUGS = (
     ),
     planted(
         "any module is taken for Python's own",
-        "migrator/system/own_sqlite.py",
+        "migrator/process/own_sqlite.py",
         '        if getattr(found, "Connection", None) is not _own_connection():\n',
         '        if not hasattr(found, "Connection"):\n',
         "process/test_replaced_sqlite.py",

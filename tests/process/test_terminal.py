@@ -220,7 +220,7 @@ def test_printable_escapes_what_is_obeyed_or_hidden(text: str, expected: str) ->
 
 
 BUGS = (
-    ("a table", "migrator/tables.py", "tuple(map(printable, row))", "tuple(row)", "status"),
+    ("a table", "migrator/columns.py", "tuple(map(printable, row))", "tuple(row)", "status"),
     (
         "a problem",
         "migrator/results.py",
@@ -230,14 +230,14 @@ BUGS = (
     ),
     (
         "the log for people",
-        "migrator/report/logs.py",
+        "migrator/log/lines.py",
         '    return printable(value, "\\n\\t" if key in _IN_LINES else "\\t")\n',
         "    return value\n",
         "up",
     ),
     (
         "every line of the log for people",
-        "migrator/report/logs.py",
+        "migrator/log/lines.py",
         'frozenset(("statement", "traceback", "error"))',
         'frozenset(("statement", "traceback", "error", "message"))',
         "up",

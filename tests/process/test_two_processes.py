@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from migrator.deadline import Deadline
+from migrator.engine.parent import Parent
 from migrator.errors import BackupError
 from migrator.model import Settings
-from migrator.running.host import Host
-from migrator.system.deadline import Deadline
-from migrator.system.signals import Signals
+from migrator.process.signals import Signals
 from tests.support import others
 from tests.support.files import history, make_database, opened, rows, tables, write_migrations
 from tests.support.machine import tool
@@ -226,9 +226,11 @@ def test_a_worker_that_is_killed_before_the_backup(tmp_path, number):
     """It is 73, and more memory is spoken of only after the signal that the want of it sends."""
     scene = Scene.make(tmp_path, {"001_first.py": UP + CHANGES})
     settings = Settings(database=scene.database, migrations=str(scene.migrations))
-    host = Host(settings, scene.layout, lambda *_said, **_facts: None, "r", Signals(), Deadline(5))
+    host = Parent(
+        settings, scene.layout, lambda *_said, **_facts: None, "r", Signals(), Deadline(5)
+    )
     with pytest.raises(BackupError) as caught:
-        host.perform(lambda _ctx: os.kill(os.getpid(), number))
+        host.run_in_worker(lambda _ctx: os.kill(os.getpid(), number))
     assert number.name in caught.value.message
     assert ("memory" in caught.value.hint) == (number == signal.SIGKILL)
     scene.assert_as_before("001")

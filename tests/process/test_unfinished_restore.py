@@ -32,8 +32,8 @@ STEPS = {
 }
 _CUT = """
 import os, signal, time
-import migrator.safety.restore as restore
-import migrator.safety.writeback as writeback
+import migrator.change.restore as restore
+import migrator.recovery.copy_back as writeback
 
 pump_back, remove = writeback._pump_back, writeback.remove
 
@@ -62,7 +62,7 @@ def committed(*args):
 POINTS = {
     "in its backup": "restore.make_backup = cut",
     "before its first page": "writeback._pump_back = cut",
-    "among its pages": "writeback.pump = half",
+    "among its pages": "writeback.write_pages = half",
     "behind its commit": "writeback._pump_back = committed",
     "behind the note of its commit": "writeback.complete = cut",
     "before its renaming": "writeback.remove = moving",
@@ -492,17 +492,17 @@ def test_an_older_version_leaves_the_note_of_a_restore_alone(volume):
 
 
 def _bug(file: str, old: str, new: str) -> Bug:
-    return Bug("", f"migrator/safety/{file}", old, new, "", (), ())
+    return Bug("", f"migrator/{file}", old, new, "", (), ())
 
 
 PLANTED: dict[str, tuple[Bug, Callable[[Volume], None]]] = {
     "the look before finishing is left out": (
-        _bug("recovery.py", "if found is Standing.CHANGED:", "if found == 'never':"),
+        _bug("recovery/after_crash.py", "if found is Standing.CHANGED:", "if found == 'never':"),
         lambda volume: what_was_written_stays(volume, "among its pages"),
     ),
     "the note stays after Ctrl-C": (
         _bug(
-            "recovery.py",
+            "recovery/after_crash.py",
             'if left.reason != "restore" or left.run_id != ctx.run_id:',
             "if True:",
         ),
@@ -510,14 +510,14 @@ PLANTED: dict[str, tuple[Bug, Callable[[Volume], None]]] = {
     ),
     "a new restore finishes the old one first": (
         _bug(
-            "restore.py",
-            "if unfinished_restore(ctx) is None:\n        settle(ctx)\n    chosen",
-            "settle(ctx)\n    chosen",
+            "change/restore.py",
+            "if unfinished_restore(ctx) is None:\n        recover(ctx)\n    chosen",
+            "recover(ctx)\n    chosen",
         ),
         lambda volume: another_restore_takes_its_place(volume, "among its pages"),
     ),
     "a journal is played into whatever lies there": (
-        _bug("recovery.py", "if written_over(ctx, left, chosen):", "if False:"),
+        _bug("recovery/after_crash.py", "if written_over(ctx, left, chosen):", "if False:"),
         what_was_put_there_is_kept,
     ),
 }

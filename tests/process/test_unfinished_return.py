@@ -22,9 +22,9 @@ from tests.support.processes import PACKAGES, Result, run_entrypoint, run_migrat
 
 _BROKEN = """
 import os, signal, sqlite3, time
-import migrator.running.proof as proof
-import migrator.safety.live as live
-import migrator.safety.writeback as writeback
+import migrator.verify.proof as proof
+import migrator.exclusive as live
+import migrator.recovery.copy_back as writeback
 from migrator.errors import VerificationError
 
 
@@ -44,8 +44,8 @@ proof.read_back = broken
 """
 _FULL = """
 import sqlite3
-import migrator.safety.live as live
-import migrator.safety.writeback as writeback
+import migrator.exclusive as live
+import migrator.recovery.copy_back as writeback
 
 pump_back = writeback._pump_back
 
@@ -58,7 +58,7 @@ def full(self):
 
 def then_full(*args):
     pump_back(*args)
-    live.Live.checkpoint = full
+    live.ExclusiveDatabase.checkpoint = full
 
 
 writeback._pump_back = then_full
@@ -241,7 +241,7 @@ def test_a_recovery_leaves_in_use_as_it_was(database, migrations, tmp_path):
     """A run beside readers is one as well where it has first finished a restore."""
     assert start(database, migrations).code == 0
     words = ("restore", "latest", "--database", database, "--migrations", migrations)
-    text = "import os\nimport migrator.safety.writeback as w\n"
+    text = "import os\nimport migrator.recovery.copy_back as w\n"
     text += "def cut(*args):\n    os.kill(os.getppid(), 9)\n    os.kill(os.getpid(), 9)\n"
     env = site(tmp_path / "site", f"{text}w._pump_back = cut\n")
     assert run_migrator(*words, env=env, cwd=tmp_path, check_log=False).code == -9
@@ -258,9 +258,9 @@ def test_a_failure_of_a_recovery_is_told_in_words(database, migrations, tmp_path
     """`in the phase ''` tells nobody anything."""
     assert start(database, migrations).code == 0
     note(database, phase="migrate", way="in-place", journal_mode="delete")
-    text = "import errno\nimport migrator.safety.recovery as r\n"
+    text = "import errno\nimport migrator.recovery.after_crash as r\n"
     text += "def broken(*args):\n    raise OSError(errno.EIO, 'Input/output error')\n"
-    env = site(tmp_path / "site", f"{text}r.with_plain = broken\n")
+    env = site(tmp_path / "site", f"{text}r.with_recovered = broken\n")
     end = assert_failed(start(database, migrations, env=env), 74, "disk.failed")
     assert "while an interrupted run was being settled" in end["error"]
     assert "phase" not in end["error"]
@@ -271,13 +271,13 @@ def test_a_failure_of_a_recovery_is_told_in_words(database, migrations, tmp_path
 
 
 def _bug(file: str, old: str, new: str) -> Bug:
-    return Bug("", f"migrator/safety/{file}", old, new, "", (), ())
+    return Bug("", f"migrator/{file}", old, new, "", (), ())
 
 
 PLANTED: dict[str, tuple[Bug, Callable[[Path, Path, Path], None]]] = {
     "an interrupted restore has the run wait for the database alone": (
         _bug(
-            "recovery.py",
+            "recovery/after_crash.py",
             "    if written_over(ctx, left, chosen):\n",
             "    ctx.settings = replace(ctx.settings, in_use='wait')\n"
             "    if written_over(ctx, left, chosen):\n",
@@ -286,7 +286,7 @@ PLANTED: dict[str, tuple[Bug, Callable[[Path, Path, Path], None]]] = {
     ),
     "a stop takes a failed run's return back": (
         _bug(
-            "recovery.py",
+            "recovery/after_crash.py",
             'if left.reason != "restore" or left.run_id != ctx.run_id:',
             "if left.run_id != ctx.run_id:",
         ),
@@ -294,7 +294,7 @@ PLANTED: dict[str, tuple[Bug, Callable[[Path, Path, Path], None]]] = {
     ),
     "what comes after the commit of a restore is a part of it": (
         _bug(
-            "writeback.py",
+            "recovery/copy_back.py",
             "    except (sqlite3.Error, OSError) as error:\n        raise _incomplete(",
             "    except ZeroDivisionError as error:\n        raise _incomplete(",
         ),
@@ -305,7 +305,7 @@ PLANTED: dict[str, tuple[Bug, Callable[[Path, Path, Path], None]]] = {
         ),
     ),
     "a return is finished without a look": (
-        _bug("recovery.py", "if found is Standing.CHANGED:", "if found == 'never':"),
+        _bug("recovery/after_crash.py", "if found is Standing.CHANGED:", "if found == 'never':"),
         lambda database, migrations, tmp_path: (
             test_a_return_that_was_killed_overwrites_nothing_that_was_written_since(
                 wal=False, database=database, migrations=migrations, tmp_path=tmp_path

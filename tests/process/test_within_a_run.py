@@ -29,8 +29,8 @@ FORKED = """
     import multiprocessing, os, sys, threading
     from migrator import Migration, MigrationRunner
     from migrator.model import Settings
-    from migrator.storage.layout import Layout
-    from migrator.storage.lock import probe
+    from migrator.database.workspace import Layout
+    from migrator.database.lock import probe
 
     database, how, way = sys.argv[1:4]
     inside, forked = threading.Event(), threading.Event()
@@ -106,7 +106,7 @@ def test_a_lock_that_a_child_keeps_is_found(database: Path, tmp_path: Path) -> N
     """The planted bug, a lock that the child does not close, is seen by the same look."""
     bug = Bug(
         "a forked child keeps the lock",
-        "migrator/storage/lock.py",
+        "migrator/database/lock.py",
         "        if alone:\n            return open_for_itself(",
         "        if False:\n            return open_for_itself(",
         "",

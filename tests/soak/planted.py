@@ -13,14 +13,14 @@ def _bug(name: str, file: str, old: str, new: str, seed: str) -> Bug:
 BUGS = (
     _bug(
         "the lock is not taken",
-        "migrator/storage/lock.py",
+        "migrator/database/lock.py",
         "                held = _try(descriptor, layout.lock)\n",
         "                held = True\n",
         "lock-2",
     ),
     _bug(
         "a migration's COMMIT commits",
-        "migrator/connection/restrictions.py",
+        "migrator/session/authorizer.py",
         'return sqlite3.SQLITE_IGNORE if first != "ROLLBACK" else _ROLLBACK',
         'return sqlite3.SQLITE_OK if first == "COMMIT"'
         ' else sqlite3.SQLITE_IGNORE if first != "ROLLBACK" else _ROLLBACK',
@@ -28,7 +28,7 @@ BUGS = (
     ),
     _bug(
         "work files stay after a crash",
-        "migrator/safety/litter.py",
+        "migrator/recovery/temporary_files.py",
         "    clean_home(layout)\n",
         "    del layout\n",
         "litter-1",
@@ -42,7 +42,7 @@ BUGS = (
     ),
     _bug(
         "a -shm stays after the run",
-        "migrator/safety/litter.py",
+        "migrator/recovery/temporary_files.py",
         "    clean_home(layout)\n",
         "    clean_home(layout)\n    with open(f'{layout.database}-shm', 'ab'):\n        pass\n",
         "shm-0",

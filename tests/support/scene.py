@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from migrator.database.lock import probe
+from migrator.database.workspace import Layout
 from migrator.model import Settings
-from migrator.storage.layout import Layout
-from migrator.storage.lock import probe
 from tests.support import aside
 from tests.support.digest import logical_digest
 from tests.support.files import history, make_database, write_migrations

@@ -19,25 +19,18 @@ from typing import Any
 
 import pytest
 
-from migrator.backups import backup as store
-from migrator.backups import catalog, retention, slot, space
-from migrator.backups.backup import (
-    Backup,
-    Facts,
-    check_space,
-    clean,
-    find,
-    list_backups,
-    make,
-    make_room,
-    newest,
-    prune,
-    remove_backup,
-    reuse,
-    same_state,
-    space_needed,
-    verify_backup,
-)
+from migrator import files
+from migrator.backups import create as store
+from migrator.backups import pending, retention, space
+from migrator.backups.catalog import Backup, list_backups, verify_backup
+from migrator.backups.create import Facts, make, reuse, same_state
+from migrator.backups.directory import names, partial_path
+from migrator.backups.find import find_backup, newest_backup
+from migrator.backups.retention import make_space, prune_backups, remove_backup, remove_unfinished
+from migrator.backups.space import check_space, space_needed
+from migrator.database import pages
+from migrator.database.raw_file import LiveFile
+from migrator.database.workspace import Layout, like_database
 from migrator.errors import (
     BackupError,
     DamagedError,
@@ -46,12 +39,8 @@ from migrator.errors import (
     NotReadyError,
     UsageError,
 )
+from migrator.files import Ownership
 from migrator.model import Applied, Settings
-from migrator.storage import copying
-from migrator.storage.layout import Layout, like_database
-from migrator.storage.livefile import LiveFile
-from migrator.system import files
-from migrator.system.files import Ownership
 from tests.support.files import make_database, opened, rows
 from tests.support.recorder import Recorder, in_child, read_only, small_disk
 
@@ -146,7 +135,7 @@ def test_the_order_does_not_hang_on_the_clock(
     second = back_up(layout)
     assert second.created_at == "1970-01-01T00:00:00Z"
     assert [each.name for each in list_backups(layout)] == [second.name, first.name]
-    prune(layout, 1, (), second.name, Recorder())
+    prune_backups(layout, 1, (), second.name, Recorder())
     assert left(layout) == pair(second)
 
 
@@ -193,7 +182,7 @@ def test_an_empty_database_has_an_empty_backup(volume: Path) -> None:
 
 def test_progress_is_told_every_second(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long backup says how far it is; a short one says nothing in between."""
-    monkeypatch.setattr(copying, "_CHUNK", 4096)
+    monkeypatch.setattr(pages, "_CHUNK", 4096)
     emit = Recorder()
     back_up(layout, emit=emit)
     assert emit.named("backup.progress") == []
@@ -272,7 +261,7 @@ def test_a_disk_that_spoils_the_copy_is_the_backups_fault(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the file itself can be read, damage of the copy alone is 73 and not 65."""
-    real = copying.copy_pages
+    real = pages.copy_pages
 
     def spoiled(source: sqlite3.Connection, target: Path, *more: Any) -> int:
         size = real(source, target, *more)
@@ -520,7 +509,7 @@ def test_a_crash_at_any_point_leaves_a_backup_or_litter(layout: Layout, tmp_path
     seen = set()
     for operation in range(1, 1000):
         finished = run_until(operation, lambda: back_up(layout))
-        clean(layout)
+        remove_unfinished(layout)
         found = list_backups(layout)
         assert left(layout) == pair(*found)
         assert [verify_backup(each) for each in found] == [None] * len(found)
@@ -545,12 +534,12 @@ def test_a_crash_between_the_two_names_loses_nothing(
             raise KeyboardInterrupt
         real(old, new)
 
-    monkeypatch.setattr(slot, "rename", crash)
-    monkeypatch.setattr(slot.Slot, "close", lambda self: os.close(self.descriptor))
+    monkeypatch.setattr(pending, "rename", crash)
+    monkeypatch.setattr(pending.PendingBackup, "close", lambda self: os.close(self.descriptor))
     with pytest.raises(KeyboardInterrupt):
         back_up(layout)
     assert list_backups(layout) == []
-    clean(layout)
+    remove_unfinished(layout)
     (found,) = list_backups(layout)
     assert verify_backup(found) is None
 
@@ -558,9 +547,9 @@ def test_a_crash_between_the_two_names_loses_nothing(
 def test_both_names_of_a_half_done_rename_become_one(layout: Layout) -> None:
     """Renaming one name of a file to another of its names does nothing, and is made up for."""
     made = back_up(layout)
-    unfinished = catalog.partial_path(made.json_path)
+    unfinished = partial_path(made.json_path)
     os.link(made.json_path, unfinished)
-    clean(layout)
+    remove_unfinished(layout)
     assert left(layout) == pair(made)
 
 
@@ -571,8 +560,8 @@ def test_a_crash_while_pruning_leaves_no_litter_for_long(layout: Layout, tmp_pat
     shutil.copytree(layout.backup_dir, saved)
     found: list[Backup] = []
     for operation in range(1, 1000):
-        finished = run_until(operation, lambda: prune(layout, 2, (), None, Recorder()))
-        clean(layout)
+        finished = run_until(operation, lambda: prune_backups(layout, 2, (), None, Recorder()))
+        remove_unfinished(layout)
         found = list_backups(layout)
         assert left(layout) == pair(*found)
         assert found[:2] == made[:1:-1]
@@ -589,8 +578,8 @@ def test_a_users_own_copy_is_never_removed(layout: Layout) -> None:
     theirs = layout.backup_dir / "app.db-000009-mine.db"
     shutil.copyfile(made.path, theirs)
     (layout.backup_dir / "notes.txt").touch()
-    clean(layout)
-    prune(layout, 1, (), made.name, Recorder())
+    remove_unfinished(layout)
+    prune_backups(layout, 1, (), made.name, Recorder())
     assert left(layout) == pair(made) | {theirs.name, "notes.txt"}
     assert list_backups(layout) == [made]
 
@@ -600,9 +589,9 @@ def test_a_neighbours_backup_under_way_is_no_litter(layout: Layout, tmp_path: Pa
     other = make_database(tmp_path / "other" / "app.db", "CREATE TABLE theirs (x)")
     shared = Layout.of(Settings(other, backup_dir=layout.backup_dir))
     layout.backup_dir.mkdir()
-    theirs = slot.Slot.reserve(shared, like_database(shared), ID)
+    theirs = pending.PendingBackup.reserve(shared, like_database(shared), ID)
     theirs.partial.touch()
-    clean(layout)
+    remove_unfinished(layout)
     assert theirs.partial.exists()
     made = back_up(layout)
     assert made.counter == theirs.counter + 1
@@ -616,11 +605,11 @@ def test_neighbours_never_take_the_same_name(
     """Whoever comes second to a counter takes the next one, finished or not."""
     layout.backup_dir.mkdir()
     own = like_database(layout)
-    monkeypatch.setattr(slot, "highest_counter", lambda _: 0)
+    monkeypatch.setattr(pending, "highest_counter", lambda _: 0)
     monkeypatch.setattr(time, "strftime", lambda *_: "20260131T000000Z")
     (layout.backup_dir / "app.db-000001-20260131T000000Z.db").touch()
-    second = slot.Slot.reserve(layout, own, ID)
-    third = slot.Slot.reserve(layout, own, ID)
+    second = pending.PendingBackup.reserve(layout, own, ID)
+    third = pending.PendingBackup.reserve(layout, own, ID)
     assert (second.counter, third.counter) == (2, 3)
     second.close()
     third.close()
@@ -640,8 +629,8 @@ def test_a_reservation_taken_for_litter_is_given_up(
         calls.append(descriptor)
         return real(descriptor)
 
-    monkeypatch.setattr(slot, "try_lock", cleaned)
-    reserved = slot.Slot.reserve(layout, like_database(layout), ID)
+    monkeypatch.setattr(pending, "try_lock", cleaned)
+    reserved = pending.PendingBackup.reserve(layout, like_database(layout), ID)
     assert (reserved.counter, len(calls)) == (2, 2)
     assert reserved.facts.exists()
     reserved.close()
@@ -658,16 +647,16 @@ def test_without_locks_litter_is_litter(layout: Layout, monkeypatch: pytest.Monk
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    clean(layout)
+    remove_unfinished(layout)
     assert left(layout) == set()
 
 
 def test_cleaning_fails_no_run(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a directory, or with one that cannot be read, cleaning does nothing."""
-    clean(layout)
+    remove_unfinished(layout)
     assert not layout.backup_dir.exists()
     layout.backup_dir.touch()
-    clean(layout)
+    remove_unfinished(layout)
 
 
 # -- finding --------------------------------------------------------------------------
@@ -676,7 +665,7 @@ def test_cleaning_fails_no_run(layout: Layout, monkeypatch: pytest.MonkeyPatch) 
 def test_no_directory_has_no_backups(layout: Layout) -> None:
     """Looking creates nothing."""
     assert list_backups(layout) == []
-    assert newest(layout) is None
+    assert newest_backup(layout) is None
     assert not layout.backup_dir.exists()
 
 
@@ -688,7 +677,7 @@ def test_two_databases_may_share_a_directory(layout: Layout, tmp_path: Path) -> 
     assert (ours.counter, theirs.counter) == (1, 2)
     assert list_backups(layout) == [ours]
     assert list_backups(shared) == [theirs]
-    prune(shared, 0, (), theirs.name, Recorder())
+    prune_backups(shared, 0, (), theirs.name, Recorder())
     assert list_backups(layout) == [ours]
 
 
@@ -710,7 +699,7 @@ def test_a_backup_is_found_by_name_and_by_path(
     made = back_up(layout)
     monkeypatch.chdir(layout.backup_dir.parent)
     for wanted in (made.name, made.path.stem, str(made.path), f"backups/{made.name}"):
-        assert find(layout, wanted) == made
+        assert find_backup(layout, wanted) == made
 
 
 def test_a_backup_that_was_carried_elsewhere_is_found_by_its_path(
@@ -720,7 +709,7 @@ def test_a_backup_that_was_carried_elsewhere_is_found_by_its_path(
     made = back_up(layout)
     for path in (made.path, made.json_path):
         shutil.move(path, tmp_path / path.name)
-    found = find(layout, str(tmp_path / made.name))
+    found = find_backup(layout, str(tmp_path / made.name))
     assert found.sha256 == made.sha256
     assert verify_backup(found) is None
 
@@ -733,7 +722,7 @@ def test_an_unknown_backup_is_64(
     made = back_up(layout)
     monkeypatch.chdir(layout.database.parent)
     with pytest.raises(UsageError) as caught:
-        find(layout, wanted)
+        find_backup(layout, wanted)
     assert (caught.value.exit_code, caught.value.reason) == (64, "backup.unknown")
     if wanted == "nothing":
         assert made.name in caught.value.hint
@@ -753,7 +742,7 @@ def test_an_unknown_backup_is_64(
 def test_what_can_be_no_path_is_no_backup(layout: Layout, wanted: str) -> None:
     """A NUL, a name that is too long or an unknown home is 64, in a sentence that can be read."""
     with pytest.raises(UsageError) as caught:
-        find(layout, wanted)
+        find_backup(layout, wanted)
     assert "backup.unknown" == caught.value.reason
     assert len(caught.value.message) < 1000
 
@@ -763,7 +752,7 @@ def test_another_databases_backup_is_64(layout: Layout, tmp_path: Path) -> None:
     other = make_database(tmp_path / "shop.db", "CREATE TABLE theirs (x)")
     theirs = back_up(Layout.of(Settings(other)))
     with pytest.raises(UsageError, match="not of"):
-        find(layout, str(theirs.path))
+        find_backup(layout, str(theirs.path))
 
 
 def test_the_newest_is_one_that_a_run_made(layout: Layout) -> None:
@@ -771,8 +760,8 @@ def test_the_newest_is_one_that_a_run_made(layout: Layout) -> None:
     made = several(layout, 2)
     change(layout)
     kept = back_up(layout, RESTORE)
-    assert newest(layout) == made[1]
-    assert newest(layout, ("restore",)) == kept
+    assert newest_backup(layout) == made[1]
+    assert newest_backup(layout, ("restore",)) == kept
 
 
 def test_a_later_versions_backup_is_78_for_readers_and_safe_from_housekeeping(
@@ -782,12 +771,12 @@ def test_a_later_versions_backup_is_78_for_readers_and_safe_from_housekeeping(
     made = several(layout, 3)
     newer = made[1]
     newer.json_path.write_text(json.dumps(newer.facts() | {"format": 2}))
-    for read in (list_backups, newest, lambda at: find(at, newer.name)):
+    for read in (list_backups, newest_backup, lambda at: find_backup(at, newer.name)):
         with pytest.raises(MisfitError, match="later version") as caught:
             read(layout)
         assert caught.value.exit_code == 78
-    prune(layout, 1, (), made[2].name, Recorder())
-    clean(layout)
+    prune_backups(layout, 1, (), made[2].name, Recorder())
+    remove_unfinished(layout)
     assert left(layout) == pair(newer, made[2])
 
 
@@ -796,7 +785,7 @@ def test_facts_that_cannot_be_understood_are_no_backup(layout: Layout, text: str
     """What somebody else has written is passed over and left alone."""
     made = back_up(layout)
     made.json_path.write_text(text)
-    clean(layout)
+    remove_unfinished(layout)
     assert list_backups(layout) == []
     assert left(layout) == pair(made)
 
@@ -891,7 +880,7 @@ def test_latest_leads_to_the_state_before_the_last_run_also_when_its_backup_is_o
     again = back_up(layout, dedupe=True)
     assert again.name == first.name
     assert again.counter > second.counter
-    assert newest(layout) == again
+    assert newest_backup(layout) == again
     assert left(layout) == pair(first, second)
     change(layout)
     assert back_up(layout).counter == again.counter + 1
@@ -905,7 +894,7 @@ def test_repeating_a_restore_changes_no_order(layout: Layout) -> None:
     second = back_up(layout)
     layout.database.write_bytes(before)
     assert back_up(layout, RESTORE, dedupe=True) == first
-    assert newest(layout) == second
+    assert newest_backup(layout) == second
 
 
 def test_what_a_restore_kept_becomes_a_runs_backup_when_a_run_reuses_it(layout: Layout) -> None:
@@ -915,7 +904,7 @@ def test_what_a_restore_kept_becomes_a_runs_backup_when_a_run_reuses_it(layout: 
     kept = back_up(layout, RESTORE)
     again = back_up(layout, UP, dedupe=True)
     assert (again.name, again.reason) == (kept.name, "up")
-    assert newest(layout) == again
+    assert newest_backup(layout) == again
 
 
 # -- pruning --------------------------------------------------------------------------
@@ -925,7 +914,7 @@ def test_the_newest_are_kept(layout: Layout) -> None:
     """As many as asked for, by the counter; each that goes is said."""
     made = several(layout, 5)
     emit = Recorder()
-    prune(layout, 2, (), made[-1].name, emit)
+    prune_backups(layout, 2, (), made[-1].name, emit)
     assert left(layout) == pair(*made[-2:])
     assert [event["path"] for event in emit.named("backup.pruned")] == [
         str(each.path) for each in made[:3]
@@ -936,9 +925,9 @@ def test_the_newest_are_kept(layout: Layout) -> None:
 def test_what_an_unfinished_run_needs_is_kept(layout: Layout) -> None:
     """A protected backup goes neither for the count nor for space."""
     made = several(layout, 4)
-    prune(layout, 1, {made[0].name}, made[-1].name, Recorder())
+    prune_backups(layout, 1, {made[0].name}, made[-1].name, Recorder())
     assert left(layout) == pair(made[0], made[-1])
-    prune(layout, 0, {made[-1].name}, made[-1].name, Recorder())
+    prune_backups(layout, 0, {made[-1].name}, made[-1].name, Recorder())
     assert made[-1].name in left(layout)
 
 
@@ -948,7 +937,7 @@ def test_damaged_ones_do_not_count_and_the_last_good_one_stays(layout: Layout) -
     os.truncate(made[3].path, 10)
     good = made[2].path.read_bytes()
     made[2].path.write_bytes(bytes(len(good)))
-    prune(layout, 1, (), None, Recorder())
+    prune_backups(layout, 1, (), None, Recorder())
     assert made[1].name in left(layout)
     assert made[0].name not in left(layout)
 
@@ -958,25 +947,25 @@ def test_pruning_after_a_restore_keeps_what_latest_leads_to(layout: Layout) -> N
     made = several(layout, 2)
     change(layout)
     kept = back_up(layout, RESTORE)
-    prune(layout, 1, (), kept.name, Recorder())
+    prune_backups(layout, 1, (), kept.name, Recorder())
     assert left(layout) == pair(made[1], kept)
-    assert newest(layout) == made[1]
+    assert newest_backup(layout) == made[1]
 
 
 def test_keeping_none_removes_the_runs_own(layout: Layout) -> None:
     """With 0 the run's own backup goes, and of older ones all but the newest."""
     made = several(layout, 3)
-    prune(layout, 0, (), made[-1].name, Recorder())
+    prune_backups(layout, 0, (), made[-1].name, Recorder())
     assert left(layout) == pair(made[1])
     own = several(layout, 1)[0]
-    prune(layout, 0, (), own.name, Recorder())
+    prune_backups(layout, 0, (), own.name, Recorder())
     assert left(layout) == pair(made[1])
 
 
 def test_the_only_one_goes_when_none_is_to_be_kept(layout: Layout) -> None:
     """The new state is verified; nothing else is left to protect."""
     own = back_up(layout)
-    prune(layout, 0, (), own.name, Recorder())
+    prune_backups(layout, 0, (), own.name, Recorder())
     assert left(layout) == set()
 
 
@@ -985,7 +974,7 @@ def test_what_cannot_be_removed_fails_no_run(layout: Layout, tmp_path: Path, as_
     several(layout, 2)
     with read_only(layout.database.parent, tmp_path / "ro") as shown:
         emit = Recorder()
-        prune(Layout.of(Settings(shown / "app.db")), 1, (), None, emit)
+        prune_backups(Layout.of(Settings(shown / "app.db")), 1, (), None, emit)
         assert emit.events == []
     assert len(list_backups(layout)) == 2
 
@@ -1060,10 +1049,10 @@ def test_nothing_goes_in_vain(layout: Layout, disk: dict[str, int]) -> None:
     made = several(layout, 3)
     size = made[0].bytes
     disk["free"] = 0
-    assert make_room(layout, size * 2 + 1, (), Recorder()) is False
+    assert make_space(layout, size * 2 + 1, (), Recorder()) is False
     assert left(layout) == pair(*made)
-    assert make_room(layout, size * 2, {made[0].name}, Recorder()) is False
-    assert make_room(layout, size * 2, (), Recorder()) is True
+    assert make_space(layout, size * 2, {made[0].name}, Recorder()) is False
+    assert make_space(layout, size * 2, (), Recorder()) is True
     assert left(layout) == pair(made[2])
 
 
@@ -1072,7 +1061,7 @@ def test_the_last_good_one_is_known_by_its_checksum(layout: Layout, disk: dict[s
     made = several(layout, 2)
     made[1].path.write_bytes(bytes(made[1].bytes))
     disk["free"] = 0
-    make_room(layout, made[0].bytes, (), Recorder())
+    make_space(layout, made[0].bytes, (), Recorder())
     assert left(layout) == pair(made[0])
 
 
@@ -1102,7 +1091,9 @@ def test_room_is_asked_for_where_a_directory_will_be(tmp_path: Path) -> None:
 def test_a_reservation_is_as_private_as_the_database(layout: Layout) -> None:
     """Also what is unfinished gives nobody more than the database does."""
     layout.backup_dir.mkdir()
-    reserved = slot.Slot.reserve(layout, Ownership(os.getuid(), os.getgid(), 0o640, 0o750), ID)
+    reserved = pending.PendingBackup.reserve(
+        layout, Ownership(os.getuid(), os.getgid(), 0o640, 0o750), ID
+    )
     assert reserved.facts.stat().st_mode & 0o777 == 0o640
-    assert catalog.names(layout) == [reserved.facts.name]
+    assert names(layout) == [reserved.facts.name]
     reserved.close()

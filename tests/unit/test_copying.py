@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from migrator.errors import NotReadyError
-from migrator.storage import copying
-from migrator.storage.copying import (
+from migrator.database import pages
+from migrator.database.freelist import free_leaves
+from migrator.database.pages import (
     UncheckableError,
     check_structure,
     content_size,
     copy_pages,
     digest_file,
-    pump,
     read_header,
     same_pages,
+    write_pages,
 )
-from migrator.storage.freelist import free_leaves
-from migrator.storage.livefile import LiveFile, who_has_open
-from migrator.system.files import Ownership
+from migrator.database.raw_file import LiveFile, who_has_open
+from migrator.errors import NotReadyError
+from migrator.files import Ownership
 from tests.support.files import make_database, opened, rows
 from tests.support.others import idle_connection, leave_wal, read_transaction, write_lock
 from tests.support.recorder import in_child, small_disk
@@ -158,7 +158,7 @@ def test_a_target_that_exists_is_not_touched(tmp_path: Path) -> None:
 
 def test_progress_is_told_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step says how far it has come, up to the whole."""
-    monkeypatch.setattr(copying, "_CHUNK", 65536)
+    monkeypatch.setattr(pages, "_CHUNK", 65536)
     source = make_database(tmp_path / "app.db", FILLED)
     told: list[tuple[int, int]] = []
     with opened(source) as conn:
@@ -199,7 +199,7 @@ def test_a_target_that_stays_locked_ends_the_pumping(tmp_path: Path) -> None:
     before = target.read_bytes()
     with write_lock(target), opened(source) as work, opened(target, timeout=0) as live:
         with pytest.raises(NotReadyError, match="locked") as caught:
-            pump(work, live, stall=0.3)
+            write_pages(work, live, stall=0.3)
         assert caught.value.reason == "database.in_use"
     assert target.read_bytes() == before
 
@@ -210,7 +210,7 @@ def test_pumping_replaces_a_database_in_one_transaction(tmp_path: Path) -> None:
     target = make_database(tmp_path / "app.db", "CREATE TABLE old (x)")
     inode = target.stat().st_ino
     with opened(source) as work, opened(target) as live:
-        pump(work, live)
+        write_pages(work, live)
     assert target.stat().st_ino == inode
     assert same(source, target)
 
@@ -246,7 +246,7 @@ def test_writing_back_keeps_pace_with_the_disk(
 
     monkeypatch.setattr(os, "fdatasync", sync)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    writeback = copying._Writeback(0)
+    writeback = pages._Writeback(0)
     writeback.reach(7 << 20)
     assert writeback.reached == 0
     for _ in range(10):
@@ -332,8 +332,8 @@ def test_the_page_at_the_lock_byte_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At one gigabyte lies a page that SQLite never uses and never copies."""
-    monkeypatch.setattr(copying, "_CHUNK", 8192)
-    monkeypatch.setattr(copying, "_LOCK_PAGE", 16384)
+    monkeypatch.setattr(pages, "_CHUNK", 8192)
+    monkeypatch.setattr(pages, "_LOCK_PAGE", 16384)
     source = make_database(tmp_path / "app.db", FILLED)
     changed = bytearray(source.read_bytes())
     changed[16384:20480] = os.urandom(4096)
@@ -349,7 +349,7 @@ def test_the_header_is_read_as_sqlite_writes_it(tmp_path: Path) -> None:
     for size in (512, 65536):
         path = make_database(tmp_path / f"{size}.db", FILLED, wal=size == 512, page_size=size)
         with LiveFile.open(path) as live:
-            header = copying.read_header(live.descriptor)
+            header = pages.read_header(live.descriptor)
             assert live.size == path.stat().st_size
         assert header is not None
         assert (header.page_size, header.wal) == (size, size == 512)

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from migrator import MigrationRunner
-from migrator.connection.guard import Guard
-from migrator.connection.guarded import GuardedConnection
-from migrator.connection.leftovers import close_cursors
-from migrator.connection.recording import RecordingConnection
-from migrator.running.oncopy import CopyDesk
+from migrator.session.guard import Guard
+from migrator.session.guarded import GuardedConnection
+from migrator.session.recording import RecordingConnection
+from migrator.session.reset import close_cursors
+from migrator.strategy.on_copy import CopySession
 
 WAYS = pytest.mark.parametrize("way", ["in-place", "copy"])
 
@@ -28,7 +28,7 @@ class Watched:
         self.directory = directory
         self.statements: list[str] = []
         self.walks = 0
-        begin, connect, objects = Guard.begin, CopyDesk._connect, gc.get_objects
+        begin, connect, objects = Guard.begin, CopySession._connect, gc.get_objects
 
         def watch(conn: sqlite3.Connection) -> None:
             sqlite3.Connection.set_trace_callback(conn, self.statements.append)
@@ -37,7 +37,7 @@ class Watched:
             begin(guard)
             watch(guard.conn)
 
-        def connect_watched(desk: CopyDesk, factory: type[sqlite3.Connection]) -> object:
+        def connect_watched(desk: CopySession, factory: type[sqlite3.Connection]) -> object:
             conn = connect(desk, factory)
             watch(conn)
             return conn
@@ -47,7 +47,7 @@ class Watched:
             return objects(*arguments)
 
         monkeypatch.setattr(Guard, "begin", begin_watched)
-        monkeypatch.setattr(CopyDesk, "_connect", connect_watched)
+        monkeypatch.setattr(CopySession, "_connect", connect_watched)
         # A migration's own callback is taken away at its end, and this one is to stay.
         monkeypatch.setattr(GuardedConnection, "set_trace_callback", lambda *_: None)
         monkeypatch.setattr(gc, "get_objects", walk)

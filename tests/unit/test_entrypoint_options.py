@@ -12,8 +12,8 @@ import pytest
 from entrypoint import options
 from entrypoint.options import ContainerSettings, RunAs, container_settings, parse_arguments
 from migrator.errors import UsageError
-from migrator.settings.arguments import Option
-from migrator.settings.options import CONTAINER_VARIABLES, ENGINE_OPTIONS, KNOWN_VARIABLES
+from migrator.options.model import Option
+from migrator.options.table import CONTAINER_VARIABLES, ENGINE_OPTIONS, KNOWN_VARIABLES
 
 CONTRACT = [
     "--database",

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from migrator.looking import foreign
+from migrator.formats import foreign
 from tests.support.files import BY_VERSION
 
 BY_NAME = (

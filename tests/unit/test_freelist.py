@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator.storage.copying import same_pages
-from migrator.storage.freelist import free_leaves, without_pages
+from migrator.database.freelist import free_leaves, without_pages
+from migrator.database.pages import same_pages
 from tests.support.files import make_database, opened
 
 PAGE = 1024

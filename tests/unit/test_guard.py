@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from migrator.connection.guard import Guard, RefusedError, open_guard
-from migrator.connection.record import is_disk_error
-from migrator.connection.recording import RecordingConnection
+from migrator.session.authorizer import RefusedError
+from migrator.session.guard import Guard, open_guard
+from migrator.session.record import is_disk_error
+from migrator.session.recording import RecordingConnection
 from tests.support.digest import logical_digest
 
 ROOT = Path(__file__).parents[2]
@@ -1107,7 +1108,7 @@ def test_a_list_is_executed_in_one_call(guard: Guard) -> None:
 
 FORKING = """
 import ctypes, multiprocessing, os, sqlite3, sys
-from migrator.connection.guard import open_guard
+from migrator.session.guard import open_guard
 
 path, way, planted, journal = sys.argv[1:5]
 guard = open_guard(path)

@@ -12,17 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from migrator import files
+from migrator.database.workspace import (
+    Layout,
+    clean_home,
+    like_database,
+    make_backup_dir,
+    make_home,
+)
 from migrator.errors import (
     DiskError,
     MigratorError,
     NoPermissionError,
     NotReadyError,
 )
-from migrator.model import Settings
-from migrator.report.failures import of_system
-from migrator.storage.layout import Layout, clean_home, like_database, make_backup_dir, make_home
-from migrator.system import files
-from migrator.system.files import (
+from migrator.files import (
     Ownership,
     create_file,
     fsync_directory,
@@ -32,6 +36,8 @@ from migrator.system.files import (
     remove,
     write_atomic,
 )
+from migrator.log.translate import of_system
+from migrator.model import Settings
 from tests.support.files import listing
 from tests.support.recorder import in_child, read_only, small_disk
 

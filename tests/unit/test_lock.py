@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from migrator.database import lock, run_state
+from migrator.database.lock import RunLock, probe
+from migrator.database.run_state import RunState
+from migrator.database.workspace import Layout, make_home
 from migrator.errors import LockedError, NoPermissionError, NotReadyError
+from migrator.files import Ownership
 from migrator.model import Settings
-from migrator.storage import lock, state
-from migrator.storage.layout import Layout, make_home
-from migrator.storage.lock import RunLock, probe
-from migrator.storage.state import RunState
-from migrator.system.files import Ownership
 from tests.support.files import listing
 from tests.support.recorder import Recorder, in_child, read_only
 from tests.support.waiting import until
@@ -103,7 +103,7 @@ def test_the_refusal_says_who_holds_it(layout: Layout) -> None:
     """What the holder has noted about itself is in the message."""
     with holder(layout):
         noted = RunState("01JX", "migrate", "2026-01-31T12:00:00Z", "up")
-        state.write(layout.state, noted, OURS)
+        run_state.write(layout.state, noted, OURS)
         with pytest.raises(LockedError, match="01JX, migrate since 2026-01-31T12:00:00Z"):
             RunLock.acquire(layout, 0, Recorder())
 

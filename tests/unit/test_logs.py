@@ -15,8 +15,8 @@ import pytest
 import structlog
 
 from migrator.errors import InterruptedRunError
-from migrator.report import sink
-from migrator.report.logs import Forward, Log, clean, to_structlog
+from migrator.log import writer
+from migrator.log.lines import Forward, Log, clean, to_structlog
 
 
 class Reader:
@@ -217,7 +217,7 @@ def test_a_reader_that_has_stopped_does_not_hold_the_run_up(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody reads a full pipe: after a moment the line is dropped."""
-    monkeypatch.setattr(sink, "_PATIENCE", 0.01)
+    monkeypatch.setattr(writer, "_PATIENCE", 0.01)
     os.set_blocking(reader.writing, False)
     Log(fd=reader.writing)("x", "Something happened.", text="a" * 200_000)
 
@@ -288,7 +288,7 @@ def test_structlog_is_imported_for_a_run_only() -> None:
     import sys
 
     code = (
-        "import sys, migrator.report.logs; log = migrator.report.logs.Log();"
+        "import sys, migrator.log.lines; log = migrator.log.lines.Log();"
         "log('x', 'm.'); print('structlog' in sys.modules);"
         "log.expect_run(); log('x', 'm.'); print('structlog' in sys.modules)"
     )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from migrator.definitions import marks, scripts
 from migrator.errors import MisfitError
 from migrator.model import Entry, Script
+from migrator.parsing import down_markers, scripts
 
 MARKS = [
     "-- rollback",
@@ -166,7 +166,7 @@ def test_a_mark_between_statements_is_refused_with_its_line(read, mark):
     """What stands below it would be run as part of the upgrade."""
     script = read(f"{UPPER}{mark}\nDROP TABLE tags;\n")
     with pytest.raises(MisfitError) as caught:
-        marks.refuse_marks([script])
+        down_markers.refuse_marks([script])
     assert (78, "migrations.directive") == (caught.value.exit_code, caught.value.reason)
     assert (3, "002_tags.sql") == (caught.value.data["line"], caught.value.data["file"])
     assert "`-- migrate:up` and `-- migrate:down`" in caught.value.hint

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import mounts
+from entrypoint.volume import mounts
 from tests.support.processes import clean_environment
 
 ROOT = "20 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/a:/b,upperdir=/c"
@@ -270,7 +270,7 @@ touch bind/app.db other.db
 mount --bind other.db bind/app.db
 mount -t tmpfs tmpfs memory
 {sys.executable} - <<'END'
-from entrypoint import mounts
+from entrypoint.volume import mounts
 found = mounts.read()
 for path in ("bind/app.db", "bind/x.db", "memory/app.db", "app.db"):
     volume = mounts.classify("{tmp_path}/" + path, found)

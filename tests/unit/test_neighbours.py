@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from entrypoint import mounts
-from entrypoint.neighbours import point_out, pointed_out
+from entrypoint.volume import mounts
+from entrypoint.volume.users import point_out, pointed_out
 from migrator.errors import LockedError, MigratorError, NotReadyError
 
 HINT = "Stop it."

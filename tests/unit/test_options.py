@@ -14,10 +14,10 @@ import pytest
 
 from migrator.errors import UsageError
 from migrator.model import Settings
-from migrator.settings import menu, options, spelling, usage
-from migrator.settings.arguments import Command, Option
-from migrator.settings.commandline import readable_values, split_command
-from migrator.settings.options import ENGINE_OPTIONS, engine_settings
+from migrator.options import commands, suggest, table, usage
+from migrator.options.command_line import readable_values, split_command
+from migrator.options.model import Command, Option
+from migrator.options.table import ENGINE_OPTIONS, engine_settings
 
 OPTION = {option.field: option for option in ENGINE_OPTIONS}
 
@@ -287,32 +287,32 @@ def test_colors_are_for_terminals_that_want_them(
     environ: dict[str, str], *, terminal: bool, expected: bool
 ) -> None:
     """NO_COLOR (no-color.org), a dumb terminal and a pipe get no colours."""
-    assert expected == options.wants_colors(environ, terminal=terminal)
+    assert expected == table.wants_colors(environ, terminal=terminal)
 
 
 def test_a_mistake_is_logged_in_the_format_that_was_asked_for() -> None:
     """Format and level are found beside any other mistake; bad ones fall back to the default."""
     words = ["--bogus", "status", "--log-format", "console", "--backup-keep"]
-    assert options.log_settings(words, {}) == ("console", "info")
+    assert table.log_settings(words, {}) == ("console", "info")
     environ = {"MIGRATOR_LOG_LEVEL": "loud", "MIGRATOR_LOG_FORMAT": "console"}
-    assert options.log_settings(["--", "--log-format", "json"], environ) == ("console", "info")
+    assert table.log_settings(["--", "--log-format", "json"], environ) == ("console", "info")
     assert readable_values(["app", "--log-format", "json"], ENGINE_OPTIONS, anywhere=False) == {}
-    assert options.log_choice({"log_format": "x"}, {}, terminal=False) == ("json", "info")
+    assert table.log_choice({"log_format": "x"}, {}, terminal=False) == ("json", "info")
 
 
 def test_the_environment_is_read_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """read_environment returns a copy, which nobody's change reaches."""
     monkeypatch.setenv("MIGRATOR_VERIFY", "full")
-    found = options.read_environment()
+    found = table.read_environment()
     found["MIGRATOR_VERIFY"] = "x"
     assert os.environ["MIGRATOR_VERIFY"] == "full"
 
 
 def test_new_finds_its_directory_without_a_database() -> None:
     """`new` needs the migrations' directory and nothing else."""
-    assert options.migrations_source({}, {}) == "migrations"
-    assert options.migrations_source({}, {"MIGRATOR_MIGRATIONS": "m"}) == "m"
-    assert options.migrations_source({"migrations": "n"}, {"MIGRATOR_MIGRATIONS": "m"}) == "n"
+    assert table.migrations_source({}, {}) == "migrations"
+    assert table.migrations_source({}, {"MIGRATOR_MIGRATIONS": "m"}) == "m"
+    assert table.migrations_source({"migrations": "n"}, {"MIGRATOR_MIGRATIONS": "m"}) == "n"
 
 
 # The application's command line behind the options
@@ -401,7 +401,7 @@ def test_help_and_version_are_recognised_among_options_only() -> None:
 )
 def test_a_command_has_its_arguments(words: str, expected: dict[str, Any]) -> None:
     """Every option and argument of a command is there, given or not."""
-    parsed = menu.parse(words.split())
+    parsed = commands.parse(words.split())
     assert parsed.command is not None
     assert expected == parsed.arguments
 
@@ -409,7 +409,7 @@ def test_a_command_has_its_arguments(words: str, expected: dict[str, Any]) -> No
 def test_options_stand_before_and_after_the_command_and_its_arguments() -> None:
     """Where an option stands makes no difference, and the last of two wins."""
     words = ["--database", "a", "new", "--verify=full", "x", "--migrations", "m", "--database=b"]
-    parsed = menu.parse(words)
+    parsed = commands.parse(words)
     assert parsed.values == {"verify": "full", "migrations": "m", "database": "b"}
     assert parsed.given == ("--verify", "full", "--migrations", "m", "--database", "b")
     assert parsed.arguments == {"name": "x", "sql": False}
@@ -444,7 +444,7 @@ def test_options_stand_before_and_after_the_command_and_its_arguments() -> None:
 def test_a_wrong_command_line_is_refused(words: list[str], said: str) -> None:
     """Every mistake ends with 64 and says what it is and what to write."""
     with pytest.raises(UsageError) as caught:
-        menu.parse(words)
+        commands.parse(words)
     assert said in caught.value.message
     assert any(word in caught.value.hint for word in ("commands", "migrator", "Write", "Give"))
 
@@ -452,27 +452,27 @@ def test_a_wrong_command_line_is_refused(words: list[str], said: str) -> None:
 def test_an_unknown_command_is_answered_with_what_there_is() -> None:
     """The hint has the command that may have been meant, and all of them."""
     with pytest.raises(UsageError) as caught:
-        menu.parse(["stauts"])
+        commands.parse(["stauts"])
     assert "Did you mean `migrator status`?" in caught.value.hint
-    assert all(command.name in caught.value.hint for command in menu.COMMANDS)
+    assert all(command.name in caught.value.hint for command in commands.COMMANDS)
 
 
 def test_help_is_given_before_the_arguments_are_judged() -> None:
     """`migrator restore --help` needs no backup, `migrator --help` no command."""
-    parsed = menu.parse(["restore", "--help"])
+    parsed = commands.parse(["restore", "--help"])
     assert parsed.help
     assert parsed.command is not None
     assert parsed.command.name == "restore"
-    assert menu.parse(["--help"]).command is None
-    assert menu.parse(["--version"]).version
+    assert commands.parse(["--help"]).command is None
+    assert commands.parse(["--version"]).version
 
 
-@pytest.mark.parametrize("command", menu.COMMANDS, ids=lambda command: command.name)
+@pytest.mark.parametrize("command", commands.COMMANDS, ids=lambda command: command.name)
 def test_each_command_has_an_example_that_parses(command: Command) -> None:
     """The example of every command is a command line that this program takes."""
     program, *words = command.example.split()
     assert program == "migrator"
-    assert menu.parse(words).command == command
+    assert commands.parse(words).command == command
     assert f"  {command.example}\n" in usage.command_help(command)
     assert f"Usage: migrator {command.usage}" in usage.command_help(command)
 
@@ -483,7 +483,7 @@ def test_help_lists_every_option_and_command_within_100_columns() -> None:
     for option in ENGINE_OPTIONS:
         assert f"  {option.flag} {option.value_name}" in text
         assert str(option.variable) in text
-    for command in menu.COMMANDS:
+    for command in commands.COMMANDS:
         assert f"  {command.usage}" in text
     for _, each in usage.all_help():
         assert max(len(line) for line in each.splitlines()) <= 100
@@ -517,32 +517,32 @@ def test_help_lists_every_option_and_command_within_100_columns() -> None:
 def test_a_variable_one_slip_away_is_refused(name: str, right: str) -> None:
     """One character too many, too few, wrong or swapped is 64 with name, value and right name."""
     with pytest.raises(UsageError) as caught:
-        options.check_variables({name: "the value"})
+        table.check_variables({name: "the value"})
     assert caught.value.exit_code == 64
     assert name in caught.value.message
     assert "'the value'" in caught.value.message
     assert right in caught.value.message
-    assert not options.check_variables({name: ""})
+    assert not table.check_variables({name: ""})
 
 
 def test_every_single_deletion_of_every_name_is_found() -> None:
     """No place in any of our names is one where a slip goes unseen."""
-    for known in options.KNOWN_VARIABLES:
+    for known in table.KNOWN_VARIABLES:
         for at in range(len(known)):
             name = known[:at] + known[at + 1 :]
             with pytest.raises(UsageError):
-                options.check_variables({name: "x"})
+                table.check_variables({name: "x"})
 
 
 def test_our_names_are_more_than_one_slip_apart() -> None:
     """No name of ours is a misspelling of another one."""
-    for a, b in combinations(sorted(options.KNOWN_VARIABLES), 2):
-        assert not spelling.one_slip(a, b)
+    for a, b in combinations(sorted(table.KNOWN_VARIABLES), 2):
+        assert not suggest.one_slip(a, b)
 
 
 def test_another_unknown_variable_is_a_warning_without_its_value() -> None:
     """A rolled-back image meets newer variables: they are named, their values are not."""
-    (found,) = options.check_variables({"MIGRATOR_SHINY": "secret", "PATH": "/bin"})
+    (found,) = table.check_variables({"MIGRATOR_SHINY": "secret", "PATH": "/bin"})
     assert found.variable == "MIGRATOR_SHINY"
     assert "MIGRATOR_SHINY" in found.message
     assert "secret" not in found.message
@@ -567,16 +567,16 @@ def test_another_unknown_variable_is_a_warning_without_its_value() -> None:
 )
 def test_kubernetes_service_links_are_nothing_at_all(service: str, ending: str) -> None:
     """A Service called migrator, or migrator-..., puts variables into every container."""
-    assert options.check_variables({f"{service}_{ending}": "tcp://10.0.0.1:80"}) == ()
+    assert table.check_variables({f"{service}_{ending}": "tcp://10.0.0.1:80"}) == ()
 
 
 @pytest.mark.parametrize(
     "name",
-    [*sorted(options.KNOWN_VARIABLES), "PUID", "PGID", "PUDI", "GUID", "TIMIGRATOR_X", "MIG", ""],
+    [*sorted(table.KNOWN_VARIABLES), "PUID", "PGID", "PUDI", "GUID", "TIMIGRATOR_X", "MIG", ""],
 )
 def test_our_own_and_strangers_variables_are_left_alone(name: str) -> None:
     """Our names are no misspellings, and other people's names are theirs."""
-    assert options.check_variables({name: "x"}) == ()
+    assert table.check_variables({name: "x"}) == ()
 
 
 def test_two_hundred_variables_take_no_visible_time() -> None:
@@ -584,7 +584,7 @@ def test_two_hundred_variables_take_no_visible_time() -> None:
     environ = {f"SERVICE_{n}_PORT_{n}_TCP_ADDR": "10.0.0.1" for n in range(100)}
     environ |= {f"MIGRATOR_SOME_{n}_OTHER": "x" for n in range(100)}
     started = time.process_time()
-    options.check_variables(environ)
+    table.check_variables(environ)
     assert time.process_time() - started < 0.05
 
 
@@ -606,8 +606,8 @@ def test_two_hundred_variables_take_no_visible_time() -> None:
 )
 def test_one_slip_is_a_distance_of_one(a: str, b: str, *, expected: bool) -> None:
     """Insert, delete, substitute or swap once: that is one slip, both ways round."""
-    assert expected == spelling.one_slip(a, b)
-    assert expected == spelling.one_slip(b, a)
+    assert expected == suggest.one_slip(a, b)
+    assert expected == suggest.one_slip(b, a)
 
 
 def test_importing_the_options_imports_nothing_heavy() -> None:
@@ -615,9 +615,9 @@ def test_importing_the_options_imports_nothing_heavy() -> None:
     import subprocess
 
     code = (
-        "import sys; import migrator.settings.options, migrator.report.logs, entrypoint.options;"
+        "import sys; import migrator.options.table, migrator.log.lines, entrypoint.options;"
         "print([m for m in ('structlog', 'asyncio', 'argparse', 'textwrap', 'json', 'sqlite3',"
-        " 'migrator.settings.menu', 'migrator.settings.usage') if m in sys.modules])"
+        " 'migrator.options.commands', 'migrator.options.usage') if m in sys.modules])"
     )
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(

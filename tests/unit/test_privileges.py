@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from entrypoint import handover, privileges
+from entrypoint import ownership, privileges
 from migrator.errors import NoPermissionError
 from tests.support.files import describe
 from tests.support.processes import clean_environment
@@ -25,7 +25,7 @@ def run(code: str, *args: object, prefix: Sequence[str] = ()) -> Any:
     script = f"""
 import json, os, sys
 from pathlib import Path
-from entrypoint import handover, privileges, program
+from entrypoint import privileges; from entrypoint import ownership as handover; from entrypoint.program import executable as program
 from migrator.errors import MigratorError
 
 def status():
@@ -83,7 +83,7 @@ def place(open_path: Path, as_root: None) -> Path:
 @pytest.mark.root
 def test_what_is_handed_over(place: Path) -> None:
     """Database, sidecars, root's directory, ours and our backups go to the user, nothing else."""
-    handover.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
 
     given = {str(p.relative_to(place)) for p in (place, *place.rglob("*")) if owner(p)[0] == UID}
     assert given == {
@@ -109,7 +109,7 @@ def test_modes_never_change(place: Path) -> None:
     (place / "app.db").chmod(0o640)
     place.chmod(0o750)
 
-    handover.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
 
     assert (place / "app.db").stat().st_mode & 0o7777 == 0o640
     assert place.stat().st_mode & 0o7777 == 0o750
@@ -121,7 +121,7 @@ def test_a_directory_of_somebody_else_stays_theirs(place: Path) -> None:
     os.chown(place, 4321, 4321)
     os.chown(place / "app.db", 4321, 4321)
 
-    handover.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
 
     assert owner(place) == (4321, 4321)
     assert owner(place / "app.db") == (UID, GID)
@@ -132,7 +132,7 @@ def test_a_directory_like_tmp_stays_roots(place: Path) -> None:
     """A directory that everybody may write with the sticky bit is nobody's to be given."""
     place.chmod(0o1777)
 
-    handover.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
 
     assert owner(place) == (0, 0)
     assert owner(place / "app.db") == (UID, GID)
@@ -143,7 +143,7 @@ def test_the_owner_keeps_its_group(place: Path) -> None:
     """What belongs to the user already is not touched, whatever its group."""
     os.chown(place / "app.db", UID, 777)
 
-    handover.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
 
     assert owner(place / "app.db") == (UID, 777)
 
@@ -164,7 +164,7 @@ def test_links_and_special_files_are_not_followed(place: Path, name: str) -> Non
     for make in makers:
         target.unlink()
         make()
-        handover.hand_over(place / "app.db", place / "backups", UID, GID)
+        ownership.hand_over(place / "app.db", place / "backups", UID, GID)
         assert owner(victim) == (0, 0)
         assert owner(target) == (0, 0)
 
@@ -176,7 +176,7 @@ def test_our_directory_as_a_link_is_not_followed(place: Path) -> None:
     (place / "app.db.migrator").rename(victim)
     (place / "app.db.migrator").symlink_to(victim)
 
-    handover.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
 
     assert owner(victim) == (0, 0)
     assert owner(victim / "lock") == (0, 0)
@@ -192,7 +192,7 @@ def test_a_link_of_the_user_leads_to_no_other_file(place: Path) -> None:
     os.lchown(place / "app.db", UID, GID)
 
     with pytest.raises(NoPermissionError, match="not root's") as caught:
-        handover.hand_over(victim, place / "backups", UID, GID, given=place / "app.db")
+        ownership.hand_over(victim, place / "backups", UID, GID, given=place / "app.db")
 
     assert owner(victim) == (0, 0)
     assert caught.value.exit_code == 77
@@ -204,7 +204,7 @@ def test_a_link_of_root_is_followed(place: Path) -> None:
     link = place.parent / "link"
     link.symlink_to("data")
 
-    handover.hand_over(place / "app.db", link / "backups", UID, GID, given=link / "app.db")
+    ownership.hand_over(place / "app.db", link / "backups", UID, GID, given=link / "app.db")
 
     assert owner(place / "app.db") == (UID, GID)
     assert owner(place / "backups") == (UID, GID)
@@ -218,7 +218,7 @@ def test_a_link_of_the_user_to_its_own_file_is_right(place: Path) -> None:
     for path in (place, place / "real.db", place / "app.db"):
         os.lchown(path, UID, GID)
 
-    handover.hand_over(place / "real.db", place / "backups", UID, GID, given=place / "app.db")
+    ownership.hand_over(place / "real.db", place / "backups", UID, GID, given=place / "app.db")
 
     assert owner(place / "real.db") == (UID, GID)
 
@@ -231,7 +231,7 @@ def test_the_users_link_in_place_of_the_backups_is_not_followed(place: Path) -> 
     (place / "backups").symlink_to(victim)
     os.lchown(place / "backups", UID, GID)
 
-    handover.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
 
     assert {owner(path) for path in (victim, *victim.iterdir())} == {(0, 0)}
 
@@ -242,7 +242,7 @@ def test_links_in_a_circle_end(place: Path) -> None:
     (place / "a").symlink_to("b")
     (place / "b").symlink_to("a")
 
-    handover.hand_over(place / "x", place / "backups", UID, GID, given=place / "a" / "x")
+    ownership.hand_over(place / "x", place / "backups", UID, GID, given=place / "a" / "x")
 
     assert owner(place / "app.db") == (0, 0)
 
@@ -250,7 +250,7 @@ def test_links_in_a_circle_end(place: Path) -> None:
 @pytest.mark.root
 def test_a_missing_place_is_no_error(tmp_path: Path, as_root: None) -> None:
     """Before the volume is there, nothing is to be given and nothing is made."""
-    handover.hand_over(tmp_path / "x" / "app.db", tmp_path / "x" / "backups", UID, GID)
+    ownership.hand_over(tmp_path / "x" / "app.db", tmp_path / "x" / "backups", UID, GID)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -292,7 +292,7 @@ def test_a_read_only_volume_is_left_alone(place: Path) -> None:
     script = f"""
 mount --bind {place} {place} && mount -o remount,ro,bind {place} && exec "$0" -c '
 from pathlib import Path
-from entrypoint import handover
+from entrypoint import ownership as handover
 handover.hand_over(Path("{place}/app.db"), Path("{place}/backups"), {UID}, {GID})
 '"""
     subprocess.run(

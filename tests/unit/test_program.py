@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from entrypoint import binary, program
+from entrypoint.program import elf as binary
+from entrypoint.program import executable
 from migrator.errors import CommandNotFoundError, MigratorError, NotExecutableError
 from tests.support.processes import clean_environment
 
@@ -33,7 +34,7 @@ def script(path: Path, text: str = "#!/bin/sh\nexit 0\n", mode: int = 0o755) -> 
 def refused(command: object, environ: Mapping[str, str] | None = None) -> MigratorError:
     """Return the error of a command that cannot be executed."""
     with pytest.raises((CommandNotFoundError, NotExecutableError)) as caught:
-        program.resolve(str(command), environ or {"PATH": "/usr/bin:/bin"})
+        executable.resolve(str(command), environ or {"PATH": "/usr/bin:/bin"})
     assert caught.value.hint
     return caught.value
 
@@ -59,8 +60,8 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     script(tmp_path / "app")
     monkeypatch.chdir(tmp_path)
 
-    assert program.resolve(str(tmp_path / "app"), {}) == str(tmp_path / "app")
-    assert program.resolve("./app", {"PATH": "/nowhere"}) == "./app"
+    assert executable.resolve(str(tmp_path / "app"), {}) == str(tmp_path / "app")
+    assert executable.resolve("./app", {"PATH": "/nowhere"}) == "./app"
 
 
 def test_the_first_in_path_counts(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_the_first_in_path_counts(tmp_path: Path) -> None:
     script(tmp_path / "c" / "app")
     path = f"{tmp_path}/a:{tmp_path}/b:{tmp_path}/c"
 
-    assert program.resolve("app", {"PATH": path}) == f"{tmp_path}/b/app"
+    assert executable.resolve("app", {"PATH": path}) == f"{tmp_path}/b/app"
 
 
 def test_what_cannot_be_executed_is_passed_over(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_what_cannot_be_executed_is_passed_over(tmp_path: Path) -> None:
     script(tmp_path / "c" / "app")
     path = f"{tmp_path}/a:{tmp_path}/b:{tmp_path}/c"
 
-    assert program.resolve("app", {"PATH": path}) == f"{tmp_path}/c/app"
+    assert executable.resolve("app", {"PATH": path}) == f"{tmp_path}/c/app"
 
 
 def test_if_none_can_be_executed_the_first_is_named(tmp_path: Path) -> None:
@@ -101,12 +102,12 @@ def test_an_empty_entry_is_the_working_directory(
     script(tmp_path / "app")
     monkeypatch.chdir(tmp_path)
 
-    assert program.resolve("app", {"PATH": path}) == "./app"
+    assert executable.resolve("app", {"PATH": path}) == "./app"
 
 
 def test_without_path_the_default_counts() -> None:
     """PATH not set at all means the system's default."""
-    assert program.resolve("sh", {}) in ("/bin/sh", "/usr/bin/sh")
+    assert executable.resolve("sh", {}) in ("/bin/sh", "/usr/bin/sh")
 
 
 @pytest.mark.parametrize("command", ["no-such-app", "", "/no/such/app", "./no-such-app"])
@@ -185,7 +186,7 @@ def test_the_kernel_agrees_about_first_lines(tmp_path: Path) -> None:
         said = run_child(code, app).strip()
         assert said == ("" if expected is None else str(expected)), text
         if expected is None:
-            assert program.resolve(str(app), {}) == str(app)
+            assert executable.resolve(str(app), {}) == str(app)
         else:
             wanted = 127 if expected == errno.ENOENT else 126
             assert refused(app).exit_code == wanted, text
@@ -235,7 +236,7 @@ def test_interpreters_may_be_scripts(tmp_path: Path) -> None:
     app = script(tmp_path / "app", f"#!{tmp_path}/inner\n")
     loop = script(tmp_path / "loop", f"#!{tmp_path}/loop\n")
 
-    assert program.resolve(str(app), {}) == str(app)
+    assert executable.resolve(str(app), {}) == str(app)
     assert refused(loop).exit_code == 126
 
 
@@ -256,7 +257,7 @@ def test_what_env_can_do_besides_is_left_to_it(tmp_path: Path, line: str) -> Non
     """Options and assignments of `env` are its own business."""
     app = script(tmp_path / "app", line + "\n")
 
-    assert program.resolve(str(app), {"PATH": "/usr/bin:/bin"}) == str(app)
+    assert executable.resolve(str(app), {"PATH": "/usr/bin:/bin"}) == str(app)
 
 
 # --- Binaries ---
@@ -299,7 +300,7 @@ def our_machine() -> int:
 
 def test_a_real_binary_passes() -> None:
     """A program of this machine with its loader is what is wanted."""
-    assert program.resolve(str(PYTHON), {}) == str(PYTHON)
+    assert executable.resolve(str(PYTHON), {}) == str(PYTHON)
 
 
 def test_the_loader_of_a_real_binary_is_found() -> None:
@@ -374,7 +375,7 @@ def test_a_broken_binary_is_left_to_the_kernel(tmp_path: Path) -> None:
     """What cannot be read of a binary is no reason to refuse it."""
     path = write_binary(tmp_path / "app", elf(machine=our_machine())[:20])
 
-    assert program.resolve(str(path), {}) == str(path)
+    assert executable.resolve(str(path), {}) == str(path)
 
 
 def _format(directory: Path, name: str, *lines: str) -> None:
@@ -420,7 +421,7 @@ def test_formats_that_are_switched_off_take_nothing(tmp_path: Path) -> None:
 def _try_as(path: Path, uid: int) -> Any:
     code = f"""
 import json, sys
-from entrypoint import program
+from entrypoint.program import executable as program
 from migrator.errors import MigratorError
 try:
     print(json.dumps(program.resolve(sys.argv[1], {{}}, run_as=({uid}, {uid}))))
@@ -435,7 +436,7 @@ def test_permission_is_that_of_the_target_user(open_path: Path, as_root: None) -
     """What root may execute and the application's user may not is 126 before anything runs."""
     app = script(open_path / "app", mode=0o744)
 
-    assert program.resolve(str(app), {}) == str(app)
+    assert executable.resolve(str(app), {}) == str(app)
     assert _try_as(app, 0) == str(app)
     code, message = _try_as(app, 12345)
     assert code == 126
@@ -469,7 +470,7 @@ def test_what_may_be_executed_and_not_read_passes(open_path: Path, as_root: None
 def test_a_file_system_without_exec_is_named(tmp_path: Path, as_root: None) -> None:
     """With `noexec` the mode is right and the mount is not; the message says which."""
     code = f"""
-from entrypoint import program
+from entrypoint.program import executable as program
 from migrator.errors import NotExecutableError
 try:
     program.resolve("{tmp_path}/m/app", {{}})
@@ -499,7 +500,7 @@ def test_the_environment_is_as_it_was_received() -> None:
     """Python's own LC_CTYPE is not in it, and bytes that are no text are kept."""
     code = """
 import os, sys
-from entrypoint import program
+from entrypoint.program import executable as program
 sys.stdout.write(repr((sorted(program.original_environment()), "LC_CTYPE" in os.environ)))
 """
     given = {b"PATH": b"/bin", b"ODD": b"\xff=\n", b"EMPTY": b"", **_python_path()}
@@ -543,8 +544,8 @@ def test_the_application_gets_every_entry_as_it_was_received(tmp_path: Path, pro
         pytest.skip("needs a C compiler")
     subprocess.run([compiler, "-o", tmp_path / "run", source], check=True)
     code = (
-        f"{proc}\nfrom entrypoint import program\n"
-        'program.become("/bin/cat", ["cat", "/proc/self/environ"], program.original_environment())'
+        f"{proc}\nfrom entrypoint.program import executable as program\n"
+        'program.replace_process("/bin/cat", ["cat", "/proc/self/environ"], program.original_environment())'
     )
     path = "PYTHONPATH=" + clean_environment().get("PYTHONPATH", "")
 
@@ -559,7 +560,7 @@ def test_the_application_gets_every_entry_as_it_was_received(tmp_path: Path, pro
 @pytest.mark.parametrize("first", [True, False])
 def test_without_proc_pythons_own_lc_ctype_is_known(given: str | None, first: bool) -> None:
     """LC_CTYPE is passed on only where it was received, wherever in the environment it stands."""
-    code = f"{NO_PROC}\nfrom entrypoint import program; print(program.original_environment())"
+    code = f"{NO_PROC}\nfrom entrypoint.program import executable as program; print(program.original_environment())"
     others = {"PATH": "/bin", "MARK": "1", **clean_environment({"LC_CTYPE": None})}
     own = {} if given is None else {"LC_CTYPE": given}
     env = {**own, **others} if first else {**others, **own}
@@ -576,7 +577,7 @@ def test_without_proc_pythons_own_lc_ctype_is_known(given: str | None, first: bo
 def test_another_home_takes_the_place_of_every_one() -> None:
     """Only `HOME` changes, and there is one of it."""
     received = [b"HOME=/a", b"HOMES=x", b"HOME=/b", b"junk"]
-    assert program.with_home(received, b"/c") == [b"HOMES=x", b"junk", b"HOME=/c"]
+    assert executable.with_home(received, b"/c") == [b"HOMES=x", b"junk", b"HOME=/c"]
 
 
 # --- Becoming ---
@@ -596,7 +597,7 @@ def test_the_application_starts_clean(tmp_path: Path) -> None:
     app = script(tmp_path / "app", REPORT)
     code = """
 import os, signal, sys
-from entrypoint import program
+from entrypoint.program import executable as program
 print("said before")
 print("pid:", os.getpid())
 ours = open("/dev/null")
@@ -606,7 +607,7 @@ signal.signal(signal.SIGRTMIN, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
 signal.setitimer(signal.ITIMER_REAL, 0.05)
 os.chdir("/tmp"); os.umask(0o027)
-program.become(sys.argv[1], ["name", "a b", ""], [b"X=\\xff1", b"PATH=/usr/bin:/bin"])
+program.replace_process(sys.argv[1], ["name", "a b", ""], [b"X=\\xff1", b"PATH=/usr/bin:/bin"])
 """
     done = subprocess.run(
         [sys.executable, "-c", code, app],
@@ -634,15 +635,15 @@ def test_a_stop_in_the_last_moment_starts_nothing(tmp_path: Path) -> None:
     """As process 1 it would be lost: so it is looked for when no handler is left."""
     code = """
 import os, signal, sys
-from entrypoint import program
+from entrypoint.program import executable as program
 from migrator.errors import InterruptedRunError
-from migrator.system.signals import Signals
+from migrator.process.signals import Signals
 signals = Signals.install()
 signals.note_only()
 signals.hold()
 os.kill(os.getpid(), signal.SIGTERM)
 try:
-    program.become("/bin/echo", ["echo", "started"], [])
+    program.replace_process("/bin/echo", ["echo", "started"], [])
 except InterruptedRunError as error:
     print(error.exit_code)
 """
@@ -655,8 +656,8 @@ except InterruptedRunError as error:
 def test_the_first_argument_is_the_command_as_given(tmp_path: Path) -> None:
     """A program that looks at its own name sees what was asked for."""
     code = (
-        "import sys; from entrypoint import program\n"
-        "program.become('/bin/sh', ['my-name', '-c', 'echo $0'], [])"
+        "import sys; from entrypoint.program import executable as program\n"
+        "program.replace_process('/bin/sh', ['my-name', '-c', 'echo $0'], [])"
     )
 
     assert run_child(code) == "my-name\n"
@@ -666,8 +667,8 @@ def test_inherited_descriptors_stay(tmp_path: Path) -> None:
     """What the caller opened for the application reaches it."""
     read, write = os.pipe()
     code = (
-        "import sys; from entrypoint import program\n"
-        f"program.become('/bin/sh', ['sh', '-c', 'echo hello > /proc/self/fd/{write}'], [])"
+        "import sys; from entrypoint.program import executable as program\n"
+        f"program.replace_process('/bin/sh', ['sh', '-c', 'echo hello > /proc/self/fd/{write}'], [])"
     )
     subprocess.run(
         [sys.executable, "-c", code], env=clean_environment(), pass_fds=[write], check=True
@@ -692,10 +693,10 @@ def test_an_exec_that_fails_after_all_has_its_code(
     argument = "x" * (300_000 if name == "huge" else 1)
     run = f"""
 import sys
-from entrypoint import program
+from entrypoint.program import executable as program
 from migrator.errors import MigratorError
 try:
-    program.become(sys.argv[1], ["app", {argument!r}], [])
+    program.replace_process(sys.argv[1], ["app", {argument!r}], [])
 except MigratorError as error:
     print(error.exit_code)
 """

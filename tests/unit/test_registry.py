@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator.definitions import registry
 from migrator.errors import MisfitError, UsageError
+from migrator.formats import registry
 
 CLASSES = '''
 from dataclasses import dataclass

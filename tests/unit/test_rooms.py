@@ -11,14 +11,22 @@ import pytest
 from tests.support.processes import PACKAGES
 
 FLOORS = (
-    {"errors", "model", "_version", "terminal"},
-    {"settings", "system", "tables"},
-    {"definitions", "report", "storage"},
-    {"connection", "backups"},
-    {"looking"},
-    {"safety"},
-    {"running"},
-    {"results", "api"},
+    {"errors", "model", "_version", "terminal", "deadline"},
+    {"files", "columns", "options", "wait"},
+    {"access", "process"},
+    {"parsing"},
+    {"formats", "log", "database"},
+    {"context", "session", "backups", "plan"},
+    {"exclusive", "verify"},
+    {"inspect"},
+    {"recovery"},
+    {"backup_step"},
+    {"change"},
+    {"strategy"},
+    {"run"},
+    {"down"},
+    {"baseline", "engine"},
+    {"start", "results", "api"},
     {"cli"},
 )
 """Of `migrator`, from the ground up: a room imports from the floors below it, and from itself."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from migrator.connection.guard import Guard, open_guard
-from migrator.connection.recording import RecordingConnection
-from migrator.connection.rows import RowGuard
 from migrator.errors import VerificationError
 from migrator.model import Entry
+from migrator.session.guard import Guard, open_guard
+from migrator.session.recording import RecordingConnection
+from migrator.verify.row_loss import RowGuard
 
 ENTRY = Entry(key=(7,), version="007", name="tidy", path=Path("/m/007_tidy.sql"))
 

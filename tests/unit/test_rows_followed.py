@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from migrator.connection.guard import open_guard
-from migrator.connection.rows import RowGuard
 from migrator.errors import VerificationError
 from migrator.model import Entry
-from migrator.running.inplace import GuardDesk
-from migrator.running.oncopy import CopyDesk
+from migrator.session.guard import open_guard
+from migrator.strategy.in_place import InPlaceSession
+from migrator.strategy.on_copy import CopySession
+from migrator.verify.row_loss import RowGuard
 
 ENTRY = Entry(key=(7,), version="007", name="tidy", path=Path("/m/007_tidy.sql"))
 SCRIPT: Any = SimpleNamespace(wants_cursor=False, sql_up=None, sql_down=None)
@@ -59,7 +59,7 @@ Migration = Callable[[sqlite3.Connection], object]
 class Run:
     """A run of migrations under the row guard, on one of the two ways."""
 
-    def __init__(self, desk: GuardDesk | CopyDesk, mode: str = "on") -> None:
+    def __init__(self, desk: InPlaceSession | CopySession, mode: str = "on") -> None:
         self.desk = desk
         self.rows = RowGuard(desk.conn, mode, "migrations")
         with desk.engine():
@@ -85,31 +85,31 @@ class Run:
 
 
 @contextlib.contextmanager
-def place(tmp_path: Path, way: str, schema: str = SCHEMA) -> Iterator[GuardDesk | CopyDesk]:
+def place(tmp_path: Path, way: str, schema: str = SCHEMA) -> Iterator[InPlaceSession | CopySession]:
     """Make a database, and open the desk of a way on it."""
     path = tmp_path / "app.db"
     with closing(sqlite3.connect(path)) as conn:
         conn.executescript(schema)
     if way == "copy":
-        with closing(CopyDesk(path, BATCH, None)) as desk:
+        with closing(CopySession(path, BATCH, None)) as desk:
             yield desk
         return
     guard = open_guard(path)
     guard.begin()
-    yield GuardDesk(guard)
+    yield InPlaceSession(guard)
     guard.rollback()
     guard.close()
 
 
 @pytest.fixture(params=["in-place", "copy"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GuardDesk | CopyDesk]:
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InPlaceSession | CopySession]:
     """Return the desk of each way over the same tables."""
     with place(tmp_path, request.param) as found:
         yield found
 
 
 @pytest.fixture
-def run(desk: GuardDesk | CopyDesk) -> Run:
+def run(desk: InPlaceSession | CopySession) -> Run:
     """Return a run with `--row-guard on`."""
     return Run(desk)
 

@@ -12,13 +12,13 @@ FOLLOWED, COST = "unit/test_rows_followed.py", "unit/test_cost.py"
 
 
 def _planted(name: str, file: str, old: str, new: str, where: str, test: str) -> Planted:
-    return planted(name, f"migrator/connection/{file}", old, new, where, test)
+    return planted(name, f"migrator/{file}", old, new, where, test)
 
 
 BUGS = (
     _planted(
         "tables are followed by their names only",
-        "changes.py",
+        "session/changes.py",
         "        if new != name:\n",
         "        if not name:\n",
         FOLLOWED,
@@ -26,7 +26,7 @@ BUGS = (
     ),
     _planted(
         "a DELETE that was rolled back still counts",
-        "changes.py",
+        "session/changes.py",
         "        if stay < len(numbers):\n",
         "        if stay < 0:\n",
         FOLLOWED,
@@ -34,7 +34,7 @@ BUGS = (
     ),
     _planted(
         "only a rollback that Python does is noticed",
-        "recording.py",
+        "session/recording.py",
         "        if real_in_transaction(self):\n            self._look(f",
         "        if not self._looking:\n            ledger.finish()\n"
         "        elif real_in_transaction(self):\n            self._look(f",
@@ -43,7 +43,7 @@ BUGS = (
     ),
     _planted(
         "what triggers take out of an index is a loss",
-        "rows.py",
+        "verify/row_loss.py",
         "            if now in self._virtual:\n",
         "            if now is None:\n",
         FOLLOWED,
@@ -51,7 +51,7 @@ BUGS = (
     ),
     _planted(
         "an index without rows of its own is counted",
-        "rows.py",
+        "verify/row_loss.py",
         "        if virtual and self._shows_another(name):\n",
         "        if virtual and not name:\n",
         FOLLOWED,
@@ -59,7 +59,7 @@ BUGS = (
     ),
     _planted(
         "a trigger's DELETE is one of the migration's own",
-        "changes.py",
+        "session/changes.py",
         "    if own is None or by is not None:\n        return\n",
         "    yield from (Deleted(t) for _, t, _, _ in asked if t)\n"
         "    if own is None or by is not None:\n        return\n",
@@ -68,7 +68,7 @@ BUGS = (
     ),
     _planted(
         "a DELETE on a view says nothing of its table",
-        "changes.py",
+        "session/changes.py",
         "            return said - {own}\n",
         "            return set()\n",
         FOLLOWED,
@@ -76,7 +76,7 @@ BUGS = (
     ),
     _planted(
         "an explained DELETE is taken for one",
-        "record.py",
+        "session/record.py",
         '        self.asked = [] if self.command != "EXPLAIN" else _EXPLAINED\n',
         "        self.asked = []\n",
         FOLLOWED,
@@ -84,7 +84,7 @@ BUGS = (
     ),
     _planted(
         "a DELETE of many rows of parameters is not noted",
-        "recording.py",
+        "session/recording.py",
         "            if record.asked and record.asked[0][0] == _DELETE:\n",
         "            if record.asked is outer:\n",
         FOLLOWED,
@@ -92,7 +92,7 @@ BUGS = (
     ),
     _planted(
         "cursors are looked for in the whole memory",
-        "leftovers.py",
+        "session/reset.py",
         "    if not any(each is probe for each in known):\n",
         "    if probe is not None:\n",
         COST,
@@ -100,7 +100,7 @@ BUGS = (
     ),
     _planted(
         "every table is listed after each migration",
-        "rows.py",
+        "verify/row_loss.py",
         "        self._all = False\n",
         "        self._all = True\n",
         COST,
@@ -108,7 +108,7 @@ BUGS = (
     ),
     _planted(
         "every table is counted after each migration",
-        "rows.py",
+        "verify/row_loss.py",
         "        stale = {*written, *defined, *",
         "        stale = {*self._names, *written, *defined, *",
         COST,

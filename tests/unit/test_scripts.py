@@ -9,9 +9,10 @@ import textwrap
 
 import pytest
 
-from migrator.definitions import scripts, source
 from migrator.errors import InterruptedRunError, MisfitError
 from migrator.model import Entry, Script
+from migrator.parsing import directory as source
+from migrator.parsing import scripts
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from migrator.definitions import source
 from migrator.errors import MisfitError
+from migrator.parsing import directory as source
 
 
 def fill(directory, *names: str):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from migrator.definitions import sql
 from migrator.model import Statement
+from migrator.parsing import sql
 
 TRIGGER = """CREATE TRIGGER t AFTER INSERT ON a BEGIN
   UPDATE a SET n = CASE WHEN n THEN 1 ELSE 2 END; -- END;

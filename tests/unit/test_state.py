@@ -13,10 +13,10 @@ from shlex import quote
 
 import pytest
 
+from migrator.database import run_state
+from migrator.database.run_state import RunState
 from migrator.errors import MigratorError, MisfitError, NotReadyError
-from migrator.storage import state
-from migrator.storage.state import RunState
-from migrator.system.files import Ownership
+from migrator.files import Ownership
 from tests.support.recorder import in_child
 
 OTHER = (12345, 12345)
@@ -42,47 +42,47 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_was_noted_is_read_back(path: Path) -> None:
     """The next start knows what the last run knew."""
-    state.write(path, NOTED, OURS)
-    assert state.read(path) == NOTED
-    state.write(path, replace(NOTED, phase="commit"), OURS)
-    assert state.read(path) == replace(NOTED, phase="commit")
+    run_state.write(path, NOTED, OURS)
+    assert run_state.read(path) == NOTED
+    run_state.write(path, replace(NOTED, phase="commit"), OURS)
+    assert run_state.read(path) == replace(NOTED, phase="commit")
 
 
 def test_it_is_private_and_has_a_format_number(path: Path) -> None:
     """The file is 0600 whatever the database's mode, and says its format."""
-    state.write(path, NOTED, OURS)
+    run_state.write(path, NOTED, OURS)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text())["format"] == 1
 
 
 def test_nothing_noted_is_no_unfinished_run(path: Path) -> None:
     """A missing file, or a missing directory, is None, and stays missing."""
-    assert state.read(path) is None
-    assert state.read(path.parent / "none" / "state.json") is None
+    assert run_state.read(path) is None
+    assert run_state.read(path.parent / "none" / "state.json") is None
     assert list(path.parent.iterdir()) == []
 
 
 def test_what_is_cleared_is_gone(path: Path) -> None:
     """After clearing no run is unfinished; clearing twice is no error."""
-    state.write(path, NOTED, OURS)
-    state.clear(path)
-    state.clear(path)
-    assert state.read(path) is None
+    run_state.write(path, NOTED, OURS)
+    run_state.clear(path)
+    run_state.clear(path)
+    assert run_state.read(path) is None
 
 
 def test_an_older_version_refuses_what_a_later_one_wrote(path: Path) -> None:
     """A higher format number is 78, and says that a later version wrote it."""
-    path.write_text(json.dumps({"format": state.FORMAT + 1, "whatever": True}))
+    path.write_text(json.dumps({"format": run_state.FORMAT + 1, "whatever": True}))
     with pytest.raises(MisfitError, match="later version") as caught:
-        state.read(path)
+        run_state.read(path)
     assert (caught.value.exit_code, caught.value.reason) == (78, "state.newer")
 
 
 def test_fields_that_are_not_known_are_passed_over(path: Path) -> None:
     """Within a format a field may be added without stranding anybody."""
-    state.write(path, NOTED, OURS)
+    run_state.write(path, NOTED, OURS)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"added": 1}))
-    assert state.read(path) == NOTED
+    assert run_state.read(path) == NOTED
 
 
 GOOD = {"format": 1, "run_id": "x", "phase": "commit", "since": "t", "reason": "up"}
@@ -120,7 +120,7 @@ def test_what_no_crash_can_leave_is_not_guessed_at(path: Path, text: str) -> Non
     """The file is written atomically, so anything else in it needs a person: 78."""
     path.write_text(text)
     with pytest.raises(MisfitError, match=re.escape(str(path))) as caught:
-        state.read(path)
+        run_state.read(path)
     assert caught.value.reason == "state.unreadable"
     assert f"`rm {quote(str(path))}`" in caught.value.hint
 
@@ -131,7 +131,7 @@ def test_the_command_that_deletes_it_names_it_whatever_it_is_called(tmp_path: Pa
     path.parent.mkdir()
     path.write_text("?")
     with pytest.raises(MisfitError) as caught:
-        state.read(path)
+        run_state.read(path)
     command = caught.value.hint.split("`")[1]
     assert ["rm", str(path)] == shlex.split(command)
 
@@ -148,7 +148,7 @@ def test_what_is_no_regular_file_is_not_read(path: Path, kind: str, tmp_path: Pa
     else:
         path.mkdir()
     with pytest.raises(NotReadyError) as caught:
-        state.read(path)
+        run_state.read(path)
     assert caught.value.reason == "volume.unsafe_entry"
 
 
@@ -158,11 +158,11 @@ def test_a_reader_without_permission_is_told_so(open_path: Path, as_root: None) 
     database.touch(mode=0o644)
     home = open_path / "app.db.migrator"
     home.mkdir(mode=0o700)
-    state.write(home / "state.json", NOTED, OURS)
+    run_state.write(home / "state.json", NOTED, OURS)
 
     def read() -> str:
         try:
-            state.read(home / "state.json", database)
+            run_state.read(home / "state.json", database)
         except MigratorError as error:
             return f"{error.reason} {error.hint}"
         return "read"
@@ -175,4 +175,4 @@ def test_a_reader_without_permission_is_told_so(open_path: Path, as_root: None) 
 
 def test_the_time_is_utc_to_the_second() -> None:
     """Times are ISO 8601 in UTC."""
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", state.now())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", run_state.now())

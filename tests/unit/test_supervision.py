@@ -11,10 +11,10 @@ import pytest
 
 from migrator import errors
 from migrator.errors import InterruptedRunError, MigratorError
-from migrator.system import reports
-from migrator.system.signals import Signals
-from migrator.system.supervision import Ending, supervise
-from migrator.system.wait import NotYetError
+from migrator.process import reports
+from migrator.process.signals import Signals
+from migrator.process.supervisor import Ending, supervise
+from migrator.wait import NotYetError
 from tests.support.recorder import Recorder
 
 ERROR = {

@@ -8,8 +8,10 @@ import stat
 
 import pytest
 
-from migrator.definitions import scripts, source, template
 from migrator.errors import DiskError, MisfitError, NoPermissionError, UsageError
+from migrator.formats import template
+from migrator.parsing import directory as source
+from migrator.parsing import scripts
 
 
 def after(directory, *names: str):

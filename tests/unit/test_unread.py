@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from migrator.definitions import source, unread
 from migrator.errors import MisfitError
+from migrator.parsing import directory as source
+from migrator.parsing import unread_files
 
 READ = "000_first.sql"
 
@@ -218,4 +219,4 @@ def test_a_circle_of_links_ends(tmp_path):
 )  # fmt: skip
 def test_a_word_of_a_name_says_that_it_undoes(name, expected):
     """Whole words only: downloads are no `down`."""
-    assert expected == unread.undoes(name)
+    assert expected == unread_files.undoes(name)

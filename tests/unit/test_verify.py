@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator.connection.verify import foreign_keys, new_orphans, tables
-from migrator.storage.structure import Structural, examine
+from migrator.database.integrity_check import Structural, examine
+from migrator.verify.checks import foreign_keys, new_orphans, tables
 from tests.support.digest import logical_digest
 
 

@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
-from entrypoint import mounts
-from entrypoint import volume as place
+from entrypoint.volume import checks as place
+from entrypoint.volume import mounts
+from migrator import access
+from migrator.database import lock_selftest
 from migrator.errors import (
     DamagedError,
     DiskError,
@@ -25,10 +27,8 @@ from migrator.errors import (
     NoPermissionError,
     NotReadyError,
 )
-from migrator.looking.place import strays
-from migrator.storage import locktest
-from migrator.system import access
-from migrator.system.wait import NotYetError
+from migrator.inspect.location import orphaned_files
+from migrator.wait import NotYetError
 from tests.support.files import describe
 from tests.support.processes import clean_environment
 
@@ -457,7 +457,7 @@ def test_in_a_shared_backup_directory_the_path_decides(
     if named is not None:
         describe(backup, Path(named))
 
-    found = strays(Path("/data/a/app.db"), tmp_path)
+    found = orphaned_files(Path("/data/a/app.db"), tmp_path)
 
     assert found == ((backup,) if counts else ())
 
@@ -469,7 +469,7 @@ def test_beside_the_database_the_name_decides(volume: Path) -> None:
     backup.touch()
     describe(backup, Path("/elsewhere/app.db"))
 
-    assert strays(volume / "app.db", volume / "backups") == (backup,)
+    assert orphaned_files(volume / "app.db", volume / "backups") == (backup,)
 
 
 # --- What the system says ---
@@ -533,8 +533,8 @@ def as_user(code: str, *args: object, uid: int = 12345, groups: str = "[]") -> d
     script = f"""
 import json, os, pwd, sys
 from pathlib import Path
-from entrypoint import volume
-from migrator.system import access, wait
+from entrypoint.volume import checks as volume
+from migrator import access; from migrator import wait
 from migrator.errors import MigratorError
 database = Path(sys.argv[1])
 os.setgroups({groups}); os.setresgid({uid}, {uid}, {uid}); os.setresuid({uid}, {uid}, {uid})
@@ -693,8 +693,8 @@ def unshared(script: str) -> list[str]:
 LOOK = """
 "$PYTHON" - <<'END'
 from pathlib import Path
-from entrypoint import volume
-from migrator.system import access
+from entrypoint.volume import checks as volume
+from migrator import access
 from migrator.errors import MigratorError
 database = Path("%s")
 try:
@@ -749,7 +749,7 @@ def test_locks_that_work_pass_the_test(volume: Path) -> None:
     """Both kinds of lock keep others out, and the file stays empty."""
     (volume / "lock").touch()
 
-    locktest.lock_self_test(volume / "lock")
+    lock_selftest.lock_self_test(volume / "lock")
 
     assert (volume / "lock").read_bytes() == b""
 
@@ -760,7 +760,7 @@ def test_the_test_leaves_a_lock_that_is_held(volume: Path) -> None:
     path.touch()
     with path.open("r+b") as held, path.open("r+b") as other:
         fcntl.flock(held, fcntl.LOCK_EX)
-        locktest.lock_self_test(path)
+        lock_selftest.lock_self_test(path)
 
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -775,7 +775,7 @@ def test_locks_that_keep_nobody_out_are_found(
     monkeypatch.setattr(f"fcntl.{broken}", lambda *_args: None)
 
     with pytest.raises(NotReadyError, match="locks do not work") as caught:
-        locktest.lock_self_test(volume / "lock")
+        lock_selftest.lock_self_test(volume / "lock")
 
     assert caught.value.reason == "volume.no_locks"
 
@@ -792,4 +792,4 @@ def test_locks_that_the_system_refuses_are_found(
     monkeypatch.setattr("fcntl.flock", fail)
 
     with pytest.raises(NotReadyError, match="No locks available"):
-        locktest.lock_self_test(volume / "lock")
+        lock_selftest.lock_self_test(volume / "lock")

@@ -1,0 +1,1 @@
+"""The application's command: found, examined, and executed at the end."""

@@ -1,0 +1,214 @@
+"""
+The checks on the place where the database lies, before anything is read or written there.
+
+What cannot pass ends at once with its own error; what can still pass is a
+`NotYetError`, for `wait_until_ready` to repeat. Looking creates and
+writes nothing: a place that is looked at stays as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entrypoint.volume import mounts
+from entrypoint.volume.mounts import Volume
+from migrator import access
+from migrator.database.lock_selftest import no_locks
+from migrator.errors import NotReadyError
+from migrator.inspect.location import check_directory, check_file, check_missing, translated_errors
+from migrator.wait import NotYetError
+
+if TYPE_CHECKING:
+    from migrator.model import Emit
+
+_LOCKLESS = frozenset({"9p"})
+_LOCKLESS_OPTIONS = frozenset({"nolock", "nobrl", "local_lock=all", "local_lock=posix"})
+_DOUBTFUL = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "virtiofs", "overlay", "vfat", "msdos"}
+)
+_NOT_MOUNTED = "volume.not_mounted"
+_VOLUME_HINT = (
+    "Mount a named volume: `docker run -v NAME:{directory} …`; in a compose file"
+    ' `services: {{app: {{volumes: ["NAME:{directory}"]}}}}` and `volumes: {{NAME: {{}}}}`.'
+    " `--mount ignore` (MIGRATOR_MOUNT=ignore) starts all the same, and the data is lost with"
+    " the container."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the checks found: where the database lies, and whether there is one yet."""
+
+    database: Path
+    volume: Volume
+    exists: bool
+
+
+def inspect(
+    database: Path,
+    backup_dir: Path,
+    *,
+    create: str,
+    mount_policy: str,
+    container: bool,
+    emit: Emit,
+    unfinished: bool = False,
+    admit: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Place:
+    """
+    Look once at the place of a database, and at the database as a file.
+
+    Whether it may be written is another question, asked only when something has
+    to be written: `access.require_writable`.
+
+    Args:
+        database: The resolved path.
+        backup_dir: Where the finished backups lie.
+        create: `auto`, or `never` for a database that has to come from elsewhere.
+        mount_policy: `require`, `warn` or `ignore`.
+        container: Whether this is one; on a host nothing is said about mounts.
+        emit: Gets the warnings, once everything else is right.
+        unfinished: Whether an interrupted run is to be settled first: it may
+            have left anything but a place that is lost.
+        admit: Entered around the looks at files, to do them as another user.
+
+    Raises:
+        NotYetError: What is wrong may still pass.
+        NotReadyError: It cannot: no volume, a single file, no locks, more links.
+        DamagedError: Something else stands in the database's place.
+        NoPermissionError: The database may not be read.
+    """
+    volume = mounts.classify(database, mounts.read())
+    policy = mount_policy if container else "ignore"
+    with translated_errors(database.parent):
+        check_locks(database, volume)
+        # First: whoever mounts the file alone has mounted something, only not enough.
+        check_single_file(database, volume)
+        check_mount(database, volume, policy, emit)
+        with admit():
+            check_directory(database.parent)
+            exists = check_file(database)
+            if exists:
+                access.require_readable(database)
+            elif not unfinished:
+                check_missing(database, backup_dir, create)
+    place = Place(database, volume, exists)
+    if container:
+        warn(place, policy, emit)
+    return place
+
+
+def check_locks(database: Path, volume: Volume) -> None:
+    """Refuse a file system whose mount says that locks do not reach other machines, or at all."""
+    mount = volume.mount
+    options = _LOCKLESS_OPTIONS.intersection((*mount.options, *mount.super_options))
+    if mount.fstype in _LOCKLESS:
+        raise no_locks(database, f"it lies on {mount.fstype}")
+    if options:
+        raise no_locks(database, f"{mount.mount_point!r} is mounted with {min(options)!r}")
+
+
+def check_mount(database: Path, volume: Volume, policy: str, emit: Emit) -> None:
+    """
+    Refuse, with `require`, a place whose data goes with the container.
+
+    Raises:
+        NotYetError: The place lies below a mount that receives others from
+            outside, so that the volume may still arrive.
+        NotReadyError: No volume can arrive there any more.
+    """
+    if policy != "require" or not _refused(database, volume):
+        return
+    msg = f"{_description(database, volume)} No volume is mounted there."
+    if volume.kind == "anonymous":
+        msg = f"{_description(database, volume)} It holds no database yet."
+    error = NotReadyError(
+        msg,
+        hint=_volume_hint(database),
+        reason=_NOT_MOUNTED,
+        retryable=False,
+    )
+    fields = {"kind": volume.kind, "fstype": volume.fstype, "hint": error.hint}
+    if _may_arrive(database, volume):
+        raise NotYetError(error, event=_NOT_MOUNTED, fields=fields)
+    emit(_NOT_MOUNTED, error.message, level="error", **fields)
+    raise error
+
+
+def check_single_file(database: Path, volume: Volume) -> None:
+    """Refuse a database that is mounted alone: its journal would lie in another place."""
+    if not volume.single_file:
+        return
+    hint = (
+        f"Mount its directory instead: `docker run -v DIRECTORY:{database.parent} …`"
+        f" (compose: `DIRECTORY:{database.parent}`)."
+    )
+    if os.path.isdir(database):
+        msg = (
+            f"{str(database)!r} is a mount point and a directory: Docker makes one where the file"
+            " that is to be mounted does not exist."
+        )
+    else:
+        msg = (
+            f"{str(database)!r} is mounted as a single file: its `-wal` and `-journal` would lie"
+            " outside of that mount, and recent changes would be lost with the container."
+        )
+    raise NotReadyError(msg, hint=hint, reason="volume.single_file", retryable=False)
+
+
+def warn(place: Place, policy: str, emit: Emit) -> None:
+    """Say what is no reason to refuse: data that does not last, locks that may not be reliable."""
+    volume, database = place.volume, place.database
+    fields = {"kind": volume.kind, "fstype": volume.fstype}
+    if policy != "ignore" and volume.kind == "empty-dir":
+        text = f"{_description(database, volume)} Use a PersistentVolumeClaim for data that lasts."
+        emit("volume.warning", text, level="warning", reason="volume.empty_dir", **fields)
+    elif policy != "ignore" and not volume.lasting:
+        text = f"{_description(database, volume)} {_volume_hint(database)}"
+        emit(_NOT_MOUNTED, text, level="warning", **fields)
+    elif volume.fstype in _DOUBTFUL or volume.fstype.startswith("fuse"):
+        text = (
+            f"{str(database)!r} lies on {volume.fstype}, where file locks and fsync are not always"
+            " reliable: keep it on a local file system or a block volume."
+        )
+        emit("volume.warning", text, level="warning", reason="volume.file_system", **fields)
+
+
+def _refused(database: Path, volume: Volume) -> bool:
+    if volume.kind == "anonymous":
+        # A later start finds its data there; only a warning then.
+        return not os.path.lexists(database)
+    return volume.kind in ("container-layer", "tmpfs")
+
+
+def _volume_hint(database: Path) -> str:
+    if database.parent == Path("/"):
+        move = f"Give the database a directory of its own: `--database /data/{database.name}`. "
+        return move + _VOLUME_HINT.format(directory="/data")
+    return _VOLUME_HINT.format(directory=database.parent)
+
+
+def _may_arrive(database: Path, volume: Volume) -> bool:
+    """Tell whether a volume can still be mounted on the directory from outside."""
+    point = volume.mount.mount_point
+    below = point not in ("/", str(database.parent))
+    return volume.kind != "anonymous" and below and volume.mount.receives
+
+
+def _description(database: Path, volume: Volume) -> str:
+    directory = str(database.parent)
+    what = {
+        "container-layer": "in the container's own layer and goes with the container",
+        "tmpfs": f"in memory ({volume.fstype}) and goes with the container",
+        "anonymous": (
+            f"on the anonymous volume {(volume.name or '')[:12]}…: the next container gets"
+            " another, empty one"
+        ),
+        "empty-dir": "in an emptyDir, which goes with its Pod",
+    }[volume.kind]
+    return f"{directory!r}, the directory of the database, lies {what}."

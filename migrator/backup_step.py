@@ -1,0 +1,128 @@
+"""The backup that a run stands on, and what is kept of backups afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Collection, Sequence
+
+from migrator.backups import create
+from migrator.backups.catalog import Backup
+from migrator.backups.names import refuse_long_name
+from migrator.backups.retention import prune_backups, remove_backup
+from migrator.backups.space import check_space
+from migrator.context import Batch, Context
+from migrator.database.pages import read_header
+from migrator.database.uri import database_uri
+from migrator.errors import BackupError, MigratorError
+from migrator.exclusive import ExclusiveDatabase
+from migrator.files import ENOUGH, has_room
+from migrator.model import Applied
+from migrator.recovery.phases import enter, note
+from migrator.recovery.rollback import cleared_on_failure, forget, may_give_way
+
+
+def back_up(ctx: Context, batch: Batch, live: ExclusiveDatabase, reason: str) -> Backup:
+    """
+    Have a verified backup of the database as it is: the newest one, if that is it.
+
+    Raises:
+        BackupError: It could not be made, or there is no space for the run.
+        DamagedError: The database is damaged.
+    """
+    enter(ctx, "backup")
+    with cleared_on_failure(ctx):
+        facts = facts_of(ctx, live, batch.applied, reason)
+        header = read_header(live.raw.descriptor) if live.raw is not None else None
+        ctx.counter = None if header is None else header.change_counter
+        same = create.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None
+        size = ctx.layout.database.stat().st_size
+        kept = {same.name} if same is not None else set()
+        check_space(ctx.layout, size, batch.way, ctx.emit, protect=kept, backed_up=same is not None)
+        # Only now: with no space left, even this note could not be written.
+        enter(ctx, "backup", note(ctx, batch, reason, None))
+        if same is not None:
+            return create.reuse(ctx.layout, same, facts, ctx.emit)
+        saved = make_backup(ctx, live, facts)
+        if ctx.inline and ctx.settings.in_use == "allow" and facts.journal_mode == "wal":
+            _demand_room_for_shared_memory(ctx, saved)
+        return saved
+
+
+def _demand_room_for_shared_memory(ctx: Context, saved: Backup) -> None:
+    """
+    Refuse a run in its caller's process that would end it where the disk is full.
+
+    Beside others SQLite maps the `-shm` of a WAL database, and the kernel sends SIGBUS to
+    who writes to a mapped page that finds no block. What `statvfs` calls free cannot all be
+    written on btrfs or under a quota, so it is tried.
+
+    Raises:
+        BackupError: There is no such room; a backup that this run has made has gone again.
+    """
+    home = ctx.layout.home
+    if has_room(home, ENOUGH):
+        return
+    if may_give_way(ctx, saved):
+        remove_backup(ctx.layout, saved)
+    message = f"After the backup less than {ENOUGH >> 20} MiB of room is left in {str(home)!r}."
+    hint = (
+        "Enlarge the volume or its quota, delete what is not needed there,"
+        " or put the backups on another one (`backup_dir`)."
+    )
+    raise BackupError(message, hint=hint, reason="backup.no_space")
+
+
+def make_backup(
+    ctx: Context, live: ExclusiveDatabase, facts: create.Facts, protect: Collection[str] = ()
+) -> Backup:
+    """
+    Copy the database into a new backup; beside others through a connection of its own.
+
+    `protect` names backups that must not go to make room for it.
+    """
+    refuse_long_name(ctx.layout)
+    full = ctx.settings.verify
+    if live.alone:
+        with live.guard.engine():
+            return create.make(
+                live.conn,
+                ctx.layout,
+                facts,
+                ctx.emit,
+                live=live.raw,
+                structural=full,
+                dedupe=live.raw is None,
+                protect=protect,
+            )
+    # The write transaction is open already; SQLite would wait for its end for
+    # ever on the same connection, and reads the state before it on another.
+    with contextlib.closing(sqlite3.connect(database_uri(live.path), uri=True)) as source:
+        return create.make(source, ctx.layout, facts, ctx.emit, structural=full, dedupe=True)
+
+
+def facts_of(
+    ctx: Context, live: ExclusiveDatabase, applied: Sequence[Applied], reason: str
+) -> create.Facts:
+    """Return what is noted beside a backup of the database as it is."""
+    return create.Facts(
+        reason=reason,
+        run_id=ctx.run_id,
+        version=applied[-1].identity if applied else None,
+        applied=tuple(applied),
+        journal_mode=live.journal_mode(),
+    )
+
+
+def prune_and_clean(ctx: Context, saved: Backup | None, protect: Collection[str] = ()) -> None:
+    """
+    Tidy up after a run that is done, and prune the backups; fails no run.
+
+    What the run has noted goes last: until then whoever settles it, should it
+    be ended here, finds that it was committed.
+    """
+    enter(ctx, "prune")
+    own = saved.name if saved is not None else None
+    with contextlib.suppress(OSError, MigratorError):
+        prune_backups(ctx.layout, ctx.settings.backup_keep, protect, own, ctx.emit)
+    forget(ctx)

@@ -1,0 +1,374 @@
+"""
+Making backups: copied through SQLite, made durable, checked, then given their names.
+
+`migrator.backups.catalog` reads what is there, `migrator.backups.retention` removes it; what
+the run needs of both can be had from here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from migrator._version import __version__
+from migrator.backups.catalog import (
+    MADE_BY_RUNS,
+    Backup,
+    highest_counter,
+    known_backups,
+    readable_backups,
+    verify_backup,
+)
+from migrator.backups.owner import relative_path, take
+from migrator.backups.pending import PendingBackup, cannot_write, writing
+from migrator.backups.retention import drop_oldest
+from migrator.database.pages import (
+    UncheckableError,
+    check_structure,
+    content_size,
+    copy_pages,
+    digest_file,
+    same_pages,
+)
+from migrator.database.volume import place_of
+from migrator.database.workspace import like_database, make_backup_dir
+from migrator.errors import BackupError, DamagedError, MigratorError
+from migrator.files import open_regular, write_atomic
+from migrator.log.translate import of_sqlite, of_system, primary_code
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+    from typing import Any
+
+    from migrator.database.raw_file import LiveFile
+    from migrator.database.workspace import Layout
+    from migrator.files import Ownership
+    from migrator.model import Applied, Emit
+
+
+_EVERY: Final = 1.0
+_READ_ERRORS = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a run says about the backup that it wants."""
+
+    reason: str
+    run_id: str
+    version: str | None = None
+    applied: tuple[Applied, ...] = ()
+    journal_mode: str | None = None
+
+
+def make(
+    source: sqlite3.Connection,
+    layout: Layout,
+    facts: Facts,
+    emit: Emit,
+    *,
+    live: LiveFile | None = None,
+    structural: str = "quick",
+    dedupe: bool = False,
+    protect: Collection[str] = (),
+) -> Backup:
+    """
+    Make a finished backup: complete, checked, fsynced, with its checksum noted.
+
+    Where the disk or a quota is full, the oldest backups go first, down to the
+    last good one. Whatever fails, nothing unfinished stays.
+
+    Args:
+        source: A connection to the database, with no write transaction open.
+        layout: The database's paths.
+        facts: What the backup is for.
+        emit: Gets `backup.started`, `backup.progress`, `backup.finished`.
+        live: The database's file, where it may be read and nobody can write to
+            it: the proof where SQLite cannot check the structure, and the
+            judge of whether a damaged copy is a copy of damage.
+        structural: `quick` or `full`.
+        dedupe: Whether to look, after copying, for a backup of the same state,
+            and to return that instead; for callers that cannot use `same_state`.
+        protect: Names of backups that must not go to make room.
+
+    Raises:
+        DamagedError: The database is damaged.
+        DiskError: The database cannot be read.
+        NotReadyError: The database stayed locked.
+        BackupError: The backup cannot be written.
+    """
+    job = _Job(source, layout, facts, emit, live, structural, dedupe)
+    while True:
+        try:
+            return job.run()
+        except BackupError as error:
+            if error.reason != "backup.no_space" or not drop_oldest(layout, protect, emit):
+                raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One attempt, or several, at one backup."""
+
+    source: sqlite3.Connection
+    layout: Layout
+    facts: Facts
+    emit: Emit
+    live: LiveFile | None
+    structural: str
+    dedupe: bool
+
+    def run(self) -> Backup:
+        """Make the backup, or find that there is one."""
+        with writing(self.layout.backup_dir):
+            ownership = like_database(self.layout)
+            make_backup_dir(self.layout, ownership)
+        own = _identified(self.layout)
+        with writing(self.layout.backup_dir):
+            slot = PendingBackup.reserve(self.layout, ownership, own)
+        try:
+            return self._fill(slot, ownership)
+        except sqlite3.Error as error:
+            raise _copy_failed(error, self.layout.database, slot) from error
+        except OSError as error:
+            raise of_system(error, "while the database was compared with its backup") from error
+        finally:
+            slot.close()
+
+    def _fill(self, slot: PendingBackup, ownership: Ownership) -> Backup:
+        report = _Report(self.emit, slot.path, time.monotonic())
+        candidates = self._candidates()
+        if not candidates:
+            report.started(self._size())
+        self._copy(slot, ownership, report)
+        if candidates:
+            if (same := _same(slot.partial, candidates)) is not None:
+                return reuse(self.layout, same, self.facts, self.emit)
+            report.started(self._size())
+        self._check(slot)
+        with writing(slot.path):
+            backup = self._describe(slot)
+            slot.publish(backup)
+        report.finished(backup)
+        return backup
+
+    def _size(self) -> int:
+        pages, size = (
+            int(self.source.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "page_size")
+        )
+        return pages * size
+
+    def _candidates(self) -> list[Backup]:
+        if not self.dedupe:
+            return []
+        wanted = (self._size(), self.facts.journal_mode)
+        backups = known_backups(self.layout)
+        return [each for each in backups if (each.bytes, each.journal_mode) == wanted]
+
+    def _copy(self, slot: PendingBackup, ownership: Ownership, report: _Report) -> None:
+        with writing(slot.partial):
+            copy_pages(self.source, slot.partial, ownership, report.progress)
+
+    def _check(self, slot: PendingBackup) -> None:
+        """Check the copy's structure: a copy of damage is damage, and a reason not to begin."""
+        try:
+            damage = check_structure(slot.partial, self.structural)
+        except UncheckableError as error:
+            self._compare(slot, str(error))
+            return
+        except sqlite3.Error as error:
+            raise cannot_write(errno.EIO, slot.path) from error
+        if not damage:
+            return
+        if self.live is not None and not self.live.same_as(slot.partial):
+            raise _miscopied(slot.path)
+        msg = f"The database {str(self.layout.database)!r} is damaged: {damage[0]}."
+        hint = (
+            "Nothing was changed. `migrator backups` lists what can be restored; "
+            "`sqlite3 FILE .recover` may save what can still be read."
+        )
+        raise DamagedError(msg, hint=hint, data={"problems": damage})
+
+    def _compare(self, slot: PendingBackup, said: str) -> None:
+        """Prove the copy against the file itself where SQLite cannot check it."""
+        if self.live is not None and not self.live.same_as(slot.partial):
+            raise _miscopied(slot.path)
+        proof = "compared with the database byte by byte" if self.live else "checksummed only"
+        self.emit(
+            "backup.check_incomplete",
+            f"SQLite cannot check the structure of the backup ({said}); it was {proof}.",
+            level="warning",
+            path=str(slot.path),
+            error=said,
+        )
+
+    def _describe(self, slot: PendingBackup) -> Backup:
+        return Backup(
+            path=slot.path,
+            counter=slot.counter,
+            created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            bytes=slot.partial.stat().st_size,
+            sha256=digest_file(slot.partial),
+            version=self.facts.version,
+            applied=self.facts.applied,
+            reason=self.facts.reason,
+            journal_mode=self.facts.journal_mode,
+            run_id=self.facts.run_id,
+            database=str(self.layout.database),
+            relative=relative_path(self.layout),
+            program=__version__,
+            id=slot.database,
+            volume=place_of(self.layout.database.parent),
+        )
+
+
+@dataclass(slots=True)
+class _Report:
+    """The events of one backup, none of them oftener than once a second."""
+
+    emit: Emit
+    path: Path
+    began: float
+    said: float = 0.0
+
+    def started(self, size: int) -> None:
+        self._send("backup.started", f"The backup {self.path.name} is being made.", size)
+
+    def progress(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - max(self.said, self.began) < _EVERY:
+            return
+        self.said = now
+        share = 100 * done // total if total else 100
+        message = f"The backup is {share} % complete."
+        self._send("backup.progress", message, done, total_bytes=total)
+
+    def finished(self, backup: Backup) -> None:
+        message = f"The backup {backup.name} was made and checked."
+        self._send("backup.finished", message, backup.bytes, name=backup.name)
+
+    def _send(self, event: str, message: str, size: int, **more: Any) -> None:
+        seconds = round(time.monotonic() - self.began, 3)
+        self.emit(event, message, path=str(self.path), bytes=size, seconds=seconds, **more)
+
+
+def _identified(layout: Layout) -> str:
+    """
+    Return the database's id, which it gets with its first backup.
+
+    Raises:
+        MigratorError: It cannot be read.
+        BackupError: It cannot be written.
+    """
+    try:
+        return take(layout, like_database(layout), readable_backups(layout))
+    except OSError as error:
+        raise cannot_write(error.errno, layout.identity, "id of the database") from error
+
+
+# -- backups of the same state --------------------------------------------------------
+
+
+def same_state(layout: Layout, live: LiveFile, facts: Facts) -> Backup | None:
+    """
+    Find a sound backup that holds exactly what the database holds.
+
+    Only while nobody can write to the database, and in WAL mode after a
+    `TRUNCATE` checkpoint. The journal mode belongs to the state, although a
+    backup is never in WAL mode itself: a run that fails puts it back.
+    """
+    backups = [each for each in known_backups(layout) if each.journal_mode == facts.journal_mode]
+    with suppress(OSError):
+        size = live.size
+        for backup in backups:
+            same = backup.bytes == size and live.same_as(backup.path)
+            if same and verify_backup(backup) is None:
+                return backup
+    return None
+
+
+def _same(partial: Path, candidates: list[Backup]) -> Backup | None:
+    for backup in candidates:
+        with suppress(OSError):
+            if _equal(partial, backup.path) and verify_backup(backup) is None:
+                return backup
+    return None
+
+
+def _equal(one: Path, other: Path) -> bool:
+    left = open_regular(one)
+    try:
+        right = open_regular(other)
+        try:
+            return content_size(left) == content_size(right) and same_pages(left, right)
+        finally:
+            os.close(right)
+    finally:
+        os.close(left)
+
+
+def reuse(layout: Layout, backup: Backup, facts: Facts, emit: Emit) -> Backup:
+    """
+    Take a backup of the same state in place of a new one.
+
+    For `up` and `down` it takes the place in the order that a new one would
+    have had, so that `latest` leads to the state before this run. A restore's
+    own backup changes no order: repeating the restore changes nothing.
+
+    Raises:
+        BackupError: Its new place cannot be noted.
+    """
+    newest_of_all = known_backups(layout)[:1] == [backup]
+    in_place = newest_of_all and backup.reason in MADE_BY_RUNS
+    _identified(layout)
+    if facts.reason in MADE_BY_RUNS and not in_place:
+        counter = highest_counter(layout) + 1
+        backup = replace(backup, counter=counter, reason=facts.reason)
+        with writing(backup.json_path):
+            write_atomic(backup.json_path, bytes(backup.encoded()), like_database(layout))
+    message = f"The backup {backup.name} holds this state already."
+    emit("backup.reused", message, path=str(backup.path), bytes=backup.bytes, name=backup.name)
+    return backup
+
+
+# -- what can go wrong ----------------------------------------------------------------
+
+
+def _miscopied(path: Path) -> BackupError:
+    msg = f"The backup {str(path)!r} does not equal the database that it was copied from."
+    return BackupError(msg, hint="Look at the disk of the backup directory (dmesg).")
+
+
+def _copy_failed(error: sqlite3.Error, database: Path, slot: PendingBackup) -> MigratorError:
+    """
+    Tell a failure of the database from one of the backup.
+
+    SQLite says "disk full" only of writing, and everything that is written is
+    the backup; of an I/O error its extended code says whether it came of
+    reading.
+    """
+    code = primary_code(error)
+    if code == sqlite3.SQLITE_FULL:
+        return cannot_write(errno.ENOSPC, slot.partial)
+    if code == sqlite3.SQLITE_IOERR and error.sqlite_errorcode not in _READ_ERRORS:
+        return cannot_write(_why(slot), slot.partial)
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return cannot_write(errno.EACCES, slot.partial)
+    return of_sqlite(error, database, "while it was backed up")
+
+
+def _why(slot: PendingBackup) -> int:
+    """Try to write, since SQLite keeps the system's reason for an I/O error to itself (a quota)."""
+    try:
+        os.pwrite(slot.descriptor, bytes(1 << 16), 0)
+        os.fsync(slot.descriptor)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return errno.EIO

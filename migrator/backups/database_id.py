@@ -1,0 +1,107 @@
+"""
+A database's id, by which its backups are known whatever path it is called by.
+
+Every container may call its database `/data/app.db`, and several may share a
+backup directory. The id lies in `app.db.migrator/identity/`: earlier versions
+delete the files that they do not know in `app.db.migrator/`, and no directories.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from migrator.access import denied
+from migrator.database.workspace import make_home
+from migrator.errors import MisfitError
+from migrator.files import (
+    kind_of,
+    make_directory,
+    open_regular,
+    refusal,
+    unsafe_entry,
+    write_atomic,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from migrator.database.workspace import Layout
+    from migrator.files import Ownership
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_LARGEST = 1 << 10
+
+
+def read(layout: Layout) -> str | None:
+    """
+    Read the id; None where the database has none yet, or it is lost with its volume.
+
+    Raises:
+        MisfitError: Something else is written there.
+        NotReadyError: No regular file is in its place.
+        NoPermissionError: It may not be read.
+        DiskError: It cannot be read.
+    """
+    path = layout.identity
+    try:
+        descriptor = open_regular(path)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise denied(path, "may not be read", layout.database) from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            # No run has been here: one needs longer names beside the database.
+            return None
+        if error.errno == errno.EINVAL:
+            raise unsafe_entry(path, kind_of(path)) from error
+        raise refusal(error, path, "reading") from error
+    try:
+        data = os.read(descriptor, _LARGEST)
+    except OSError as error:
+        raise refusal(error, path, "reading") from error
+    finally:
+        os.close(descriptor)
+    text = data.decode("ascii", "replace").removesuffix("\n")
+    if not _ID.fullmatch(text):
+        raise _unreadable(path)
+    return text
+
+
+def write(layout: Layout, ownership: Ownership, wanted: str | None = None) -> str:
+    """
+    Give the database an id, durably, which was another's only if that was this one; under the lock.
+
+    Args:
+        layout: The database's paths.
+        ownership: Whose the file shall be.
+        wanted: The id that it had before it was lost; a new one where that is None.
+
+    Raises:
+        OSError: It cannot be written; after a crash it is there as a whole, or not at all.
+    """
+    made = wanted or os.urandom(16).hex()
+    owner = ownership.private
+    make_home(layout, ownership)
+    make_directory(layout.identity.parent, owner)
+    write_atomic(layout.identity, f"{made}\n".encode("ascii"), owner)
+    return made
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text is an id as they are written here."""
+    return _ID.fullmatch(text) is not None
+
+
+def _unreadable(path: Path) -> MisfitError:
+    return MisfitError(
+        f"{str(path)!r} does not hold the id that this program writes there, "
+        "so which backups are this database's is unknown.",
+        hint=f"No crash leaves it so. Delete it: `rm {quote(str(path))}`. The database then gets "
+        "a new id with its next backup; earlier ones can be restored by their paths.",
+        reason="identity.unreadable",
+    )

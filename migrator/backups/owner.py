@@ -1,0 +1,188 @@
+"""
+Whose a backup is: by the database's id, and by its path only where no id can tell.
+
+A path is no identity: every container may call its database `/data/app.db`, and
+several may share a backup directory. It counts
+
+- of backups that were made before databases had an id,
+- in a directory on the database's own volume, which nobody else has,
+- of a database that is missing, and its id with it: its whole volume is lost.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from migrator.backups import database_id
+from migrator.database import volume
+from migrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from migrator.backups.catalog import Backup
+    from migrator.database.workspace import Layout
+    from migrator.files import Ownership
+
+_NAMED = 3
+
+
+def of_this(layout: Layout, backups: Collection[Backup]) -> list[Backup]:
+    """
+    Return those of a directory's backups that are this database's, in their order.
+
+    Raises:
+        MigratorError: The database's id cannot be read.
+    """
+    ids = _ids(layout, backups)
+    return [
+        each for each in backups if each.id in ids or (each.id is None and has_path(layout, each))
+    ]
+
+
+def _ids(layout: Layout, backups: Collection[Backup]) -> set[str]:
+    """Return the ids that are, or may have been, this database's."""
+    own = database_id.read(layout)
+    if own is not None:
+        return {own}
+    found = [each for each in backups if has_path(layout, each)]
+    ids = {each.id for each in found if each.id is not None}
+    if is_beside(layout):
+        return ids
+    if os.path.lexists(layout.database):
+        return set()
+    here = volume.place_of(layout.database.parent)
+    return {
+        each.id for each in found if each.id is not None and not volume.are_two(here, each.volume)
+    }
+
+
+def belongs(layout: Layout, backup: Backup) -> bool:
+    """
+    Tell whether a backup is certainly of this database, for housekeeping.
+
+    Raises:
+        MigratorError: The database's id cannot be read.
+    """
+    if backup.id is None:
+        return has_path(layout, backup)
+    return backup.id == database_id.read(layout)
+
+
+def is_certain(layout: Layout, backup: Backup) -> bool:
+    """
+    Tell whether more than a path says that a backup is this database's.
+
+    Raises:
+        MigratorError: The database's id cannot be read.
+    """
+    if is_beside(layout):
+        return True
+    return backup.id is not None and backup.id == database_id.read(layout)
+
+
+def has_path(layout: Layout, backup: Backup) -> bool:
+    """
+    Tell whether a backup is of a database that is called as this one is.
+
+    Its volume may be mounted elsewhere than when the backup was made; in its own
+    directory on that volume the name decides.
+    """
+    return (
+        backup.database == str(layout.database)
+        or backup.relative == relative_path(layout)
+        or is_beside(layout)
+    )
+
+
+def relative_path(layout: Layout) -> str:
+    """Say where the database lies as seen from the backup directory."""
+    return os.path.relpath(layout.database, layout.backup_dir)
+
+
+def is_beside(layout: Layout) -> bool:
+    """Tell whether the backups lie on the database's own volume, in its directory."""
+    home = layout.database.parent
+    if home not in (layout.backup_dir, layout.backup_dir.parent):
+        return False
+    return volume.is_one_mount(layout.backup_dir, home)
+
+
+def may_go(layout: Layout, backups: Sequence[Backup]) -> list[Backup]:
+    """
+    Return those of this database's backups that retention may remove.
+
+    Where the directory shows that another database has the same path, those that
+    were made before there was an id may be that one's.
+
+    Raises:
+        MigratorError: The database's id cannot be read.
+    """
+    ours = of_this(layout, backups)
+    if is_beside(layout):
+        return ours
+    mine = {each.path for each in ours}
+    others = (each for each in backups if each.path not in mine)
+    if any(each.id is not None and has_path(layout, each) for each in others):
+        return [each for each in ours if each.id is not None]
+    return ours
+
+
+def by_trust(layout: Layout, ours: Sequence[Backup]) -> list[Backup]:
+    """
+    Order this database's backups, newest first, those that have its id before all others.
+
+    In a shared directory a later one without an id is another's, which an earlier
+    version of this program still makes.
+    """
+    if is_beside(layout):
+        return list(ours)
+    return sorted(ours, key=lambda each: each.id is None)
+
+
+def take(layout: Layout, ownership: Ownership, backups: Collection[Backup]) -> str:
+    """
+    Return the database's id, and give it one where it has none: a new one, or that of its backups.
+
+    Args:
+        layout: The database's paths; the run's lock is held.
+        ownership: Whose the file shall be.
+        backups: What its directory holds.
+
+    Raises:
+        MigratorError: The id cannot be read.
+        OSError: It cannot be written.
+    """
+    own = database_id.read(layout)
+    if own is not None:
+        return own
+    ids = _ids(layout, backups)
+    return database_id.write(layout, ownership, ids.pop() if len(ids) == 1 else None)
+
+
+def refuse_several(ours: Collection[Backup], wanted: str) -> None:
+    """
+    Refuse to choose where the backups are of several databases, and the one here is lost.
+
+    Args:
+        ours: What may be this database's.
+        wanted: What was asked for, as it was typed.
+
+    Raises:
+        UsageError: They have several ids.
+    """
+    newest: dict[str, Backup] = {}
+    for each in ours:
+        if each.id is not None:
+            newest.setdefault(each.id, each)
+    if len(newest) < 2:
+        return
+    some = list(newest.values())
+    msg = (
+        f"Which backup {wanted!r} means cannot be told: {len(some)} databases of this path have"
+        f" backups in {str(some[0].path.parent)!r}, and which of them was here is lost with its id."
+    )
+    named = " or ".join(f"`migrator restore {each.name}`" for each in some[:_NAMED])
+    hint = f"`migrator backups` lists them. Name the backup, as the newest of each: {named}."
+    raise UsageError(msg, hint=hint, reason="backup.ambiguous")

@@ -1,0 +1,57 @@
+"""`baseline`: noting as applied what a database has already, running nothing."""
+
+from __future__ import annotations
+
+import contextlib
+
+from migrator.context import Context
+from migrator.down import look_for_writing
+from migrator.errors import UsageError
+from migrator.exclusive import open_exclusive
+from migrator.model import Script
+from migrator.parsing.directory import version_key
+from migrator.recovery.after_crash import recover
+from migrator.recovery.phases import Report, enter, report, uninterrupted
+from migrator.recovery.rollback import as_run_error
+from migrator.strategy.in_place import begin, commit
+
+
+def baseline(ctx: Context, version: str) -> Report:
+    """
+    Note all migrations up to a version as applied.
+
+    Args:
+        ctx: The run.
+        version: The last one that the database has; a name for a registry.
+
+    Raises:
+        UsageError: There is no such migration.
+    """
+    with as_run_error(ctx):
+        recover(ctx)
+        found = look_for_writing(ctx)
+        done = {row.key for row in found.applied}
+        noted = [each for each in _up_to(ctx, version) if each.entry.key not in done]
+        if not noted:
+            return report("up_to_date")
+        with contextlib.closing(open_exclusive(ctx)) as live:
+            begin(ctx, live.guard)
+            with live.guard.engine():
+                ctx.history.prepare(live.conn)
+                for script in noted:
+                    ctx.history.record(live.conn, script, None, ctx.run_id)
+            enter(ctx, "commit")
+            with uninterrupted():
+                commit(ctx, live.guard)
+        return report("migrated", [script.entry.identity for script in noted])
+
+
+def _up_to(ctx: Context, version: str) -> tuple[Script, ...]:
+    scripts = ctx.source.scripts()
+    key = version if ctx.source.by_name else version_key(version)
+    for at, script in enumerate(scripts):
+        if script.entry.key == key:
+            return scripts[: at + 1]
+    known = ", ".join(script.entry.identity for script in scripts[-10:]) or "none"
+    message = f"There is no migration {version!r}."
+    raise UsageError(message, hint=f"The last ones are: {known}.", data={"version": version})

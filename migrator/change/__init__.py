@@ -1,0 +1,1 @@
+"""What a run does to the database: its migrations, or a restore."""

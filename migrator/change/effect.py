@@ -1,0 +1,105 @@
+"""What became of calling a migration: whether it did anything, and whether its checks passed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from migrator.errors import MigrationFailedError, VerificationError
+from migrator.log.translate import END_IT, LEFT_BEHIND, is_interrupted
+from migrator.model import Script, Section
+from migrator.parsing import sql
+
+TRANSACTION = ("BEGIN", "COMMIT", "END")
+"""How statements begin that change nothing within the run's own transaction."""
+
+_LAZY = (map, filter)
+"""What calls a function for each item once somebody asks for it, and nobody does."""
+
+
+class NotRunError(Exception):
+    """
+    A function has returned what would have to be run, and nothing of it has.
+
+    Args:
+        message: A sentence.
+        hint: What to do.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class CheckFailedError(Exception):
+    """A migration's own check has failed, not the migration, whatever that itself may raise."""
+
+    def __init__(self, failure: VerificationError) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def is_empty(section: Section) -> bool:
+    """Tell whether a section has no statement, or none but `BEGIN` and `COMMIT`."""
+    return all(sql.keyword(each.text) in TRANSACTION for each in section.statements)
+
+
+def refuse_unrun(name: str, result: Any) -> None:
+    """
+    Refuse what a function returned where its code has not been run by calling it.
+
+    A decorator, a lambda or `functools.partial` hides from whoever looks at the function
+    that it is a generator or a coroutine.
+
+    Raises:
+        NotRunError: Saying what was returned. It is closed, so that Python does not warn
+            of a coroutine that was never awaited.
+    """
+    found = _kind(result)
+    if found is None:
+        return
+    what, hint = found
+    if isinstance(result, Generator | Coroutine):
+        with suppress(Exception):
+            result.close()
+    message = f"`{name}` returned {what}: nothing of it has run."
+    raise NotRunError(message, hint)
+
+
+def _kind(result: Any) -> tuple[str, str] | None:
+    """Name what has not run and say what to do, None for anything else."""
+    remove_async = "Remove the `async`, or run it in the function, with `asyncio.run(...)`."
+    remove_yield = "Remove the `yield`, or run it in the function, with `for _ in ...: pass`."
+    if isinstance(result, AsyncGenerator | AsyncIterator):
+        return "an asynchronous generator", remove_async
+    if isinstance(result, Coroutine):
+        return "a coroutine", remove_async
+    if isinstance(result, Generator):
+        return "a generator", remove_yield
+    if isinstance(result, Awaitable):
+        return "what has to be awaited", remove_async
+    if isinstance(result, _LAZY):
+        return f"a `{type(result).__name__}`", "Write a loop in its place."
+    return None
+
+
+@contextmanager
+def interrupted_by(script: Script) -> Iterator[None]:
+    """Within, a statement of the engine's that is interrupted is a failure of the migration."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if not is_interrupted(error):
+            raise
+        message = f"Migration {script.entry.label} failed: {error}. {LEFT_BEHIND}"
+        data = {"file": script.entry.file, "error": str(error)}
+        raise MigrationFailedError(message, hint=END_IT, data=data) from error

@@ -1,0 +1,390 @@
+"""
+Running migrations one after another, whichever way makes the run atomic.
+
+A `Session` is where they run: the guarded connection of way A, or fresh
+connections to the work copy of way B. Everything else is the same for both:
+events, checks, the row-loss guard, history rows, and what a failure is called.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from migrator.change import effect
+from migrator.change.forked import end_if_forked
+from migrator.context import Batch, Context
+from migrator.errors import (
+    REPORT,
+    DiskError,
+    MigrationFailedError,
+    MigratorError,
+    VerificationError,
+    describe,
+    said,
+    within_a_run,
+)
+from migrator.log.hints import perhaps_there
+from migrator.log.translate import (
+    is_damage,
+    is_disk_failure,
+    is_out_of_room,
+    is_unopened,
+    primary_code,
+    registered_elsewhere,
+)
+from migrator.model import Script, Section
+from migrator.recovery.lost_locks import raise_loss, require_locks
+from migrator.session.authorizer import RefusedError
+from migrator.session.record import FailedStatement, Record
+from migrator.session.recording import RecordingConnection
+from migrator.verify.checks import read_schema
+from migrator.verify.row_loss import RowGuard
+
+_CUT = 500
+_WITH_HINT = (RefusedError, MigratorError, effect.NotRunError)
+
+
+class Session(Protocol):
+    """Where migrations run."""
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The engine's own connection, on which nothing of a migration's is in force."""
+
+    def engine(self) -> AbstractContextManager[object]:
+        """Within, `conn` does what the engine says, unrecorded and unrefused."""
+
+    def session(self, script: Script) -> AbstractContextManager[sqlite3.Connection]:
+        """Within, one migration has the connection; at its end what it did stands."""
+
+    @property
+    def record(self) -> Record:
+        """What the migration of the session did."""
+
+    def failure(self, error: BaseException | None) -> FailedStatement | None:
+        """
+        Return what went wrong first in SQLite, or was refused; None for nothing.
+
+        `error` is what the migration raised, None where it returned.
+        """
+
+
+def run_batch(ctx: Context, batch: Batch, desk: Session) -> tuple[tuple[str, str], ...]:
+    """
+    Run all migrations of a batch with their history rows; commit nothing.
+
+    Returns:
+        Old and new name of each table that was renamed, in order.
+
+    Raises:
+        MigrationFailedError: One failed.
+        VerificationError: One lost rows that it did not say it would lose, or
+            its own check failed.
+        DiskError: SQLite could not write.
+    """
+    guard = RowGuard(desk.conn, ctx.settings.row_guard, ctx.settings.history_table)
+    with desk.engine():
+        ctx.history.prepare(desk.conn)
+        seconds = guard.count_all()
+    if ctx.settings.row_guard != "off":
+        message = f"The rows of all tables were counted in {seconds:.1f} s."
+        ctx.emit("rows.counted", message, level="debug", seconds=round(seconds, 3))
+    ctx.began = True
+    renames: list[tuple[str, str]] = []
+    for script in batch.scripts:
+        _step(ctx, batch, desk, guard, script)
+        renames += desk.record.renames
+        ctx.suspect |= desk.record.suspect
+    for table, why in guard.uncounted.items():
+        message = f"The rows of {table!r} cannot be counted ({why}): a loss is not noticed."
+        ctx.emit("rows.uncounted", message, level="warning", table=table, error=why)
+    return tuple(renames)
+
+
+def _step(ctx: Context, batch: Batch, desk: Session, guard: RowGuard, script: Script) -> None:
+    """Run one migration and write its history row."""
+    ctx.require_lock()  # without it, files of ours may be another run's by now
+    facts = {"version": script.entry.version, "name": script.entry.name}
+    verb = "Undoing" if batch.down else "Applying"
+    message = f"{verb} {script.entry.label}."
+    ctx.emit("migration.started", message, **facts, file=script.entry.file)
+    section = script.sql_down if batch.down else script.sql_up
+    if section is not None and effect.is_empty(section):
+        message = f"{script.entry.label} has no statement: it changes nothing."
+        ctx.emit("migration.empty", message, level="warning", **facts, file=script.entry.file)
+    started = time.monotonic()
+    try:
+        with effect.interrupted_by(script):
+            removed = _apply_one(ctx, batch, desk, guard, script)
+            _note(ctx, batch, desk, script, time.monotonic() - started)
+    except MigratorError as error:
+        seconds = round(time.monotonic() - started, 3)
+        if isinstance(error, MigrationFailedError | DiskError | VerificationError):
+            _say_failed(ctx, script, error, seconds)
+        raise
+    seconds = time.monotonic() - started
+    ctx.emit(
+        "migration.finished",
+        f"{script.entry.label} was {'undone' if batch.down else 'applied'} in {seconds:.2f} s.",
+        **facts,
+        seconds=round(seconds, 3),
+        rows_removed=removed,
+    )
+
+
+def _apply_one(
+    ctx: Context, batch: Batch, desk: Session, guard: RowGuard, script: Script
+) -> dict[str, int]:
+    """Let a migration do its work, and look at what it did; returns rows said to go, per table."""
+    pid = os.getpid()
+    try:
+        with ctx.rooms.isolated(script.entry.key), desk.session(script) as conn:
+            if not batch.down:
+                _check(desk, script, script.check_before, "check_before", conn)
+            _call(script, conn, down=batch.down)
+            if not batch.down:
+                _check(desk, script, script.check_after, "check_after", conn)
+            end_if_forked(pid, None)
+            require_locks(ctx, script)
+        _raise_hidden(desk)
+    except BaseException as error:
+        end_if_forked(pid, error)
+        raise_loss(ctx, script, error)
+        if isinstance(error, effect.CheckFailedError):
+            raise error.failure from error.__cause__
+        if ctx.inline and isinstance(error, KeyboardInterrupt):
+            raise
+        failure = _failure(ctx, desk, script, error, batch)
+        if not ctx.inline:
+            # What the migration's frames hold may be all the memory that there is.
+            traceback.clear_frames(error.__traceback__)
+        raise failure from error
+    try:
+        with desk.engine():
+            guard.conn = desk.conn  # on a copy it is another one after each migration
+            if desk.record.schema_written:
+                read_schema(desk.conn)
+            return guard.check(desk.record, script.entry, script.allow_row_loss)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if not is_damage(error):
+            raise
+        raise _damaged(ctx, script, error) from error
+
+
+def _damaged(ctx: Context, script: Script, error: Exception) -> VerificationError:
+    """Return the error for a migration after which the database cannot be read: it could before."""
+    message = f"Migration {script.entry.label} has damaged the database: {error}."
+    hint = f"Mend {script.entry.label} and start again; {ctx.undone}."
+    data = _found(script, "schema", error)
+    return VerificationError(message, hint=hint, reason="verify.structure", data=data)
+
+
+def _found(script: Script, check: str, error: Exception) -> dict[str, Any]:
+    """Return the data of a check that a migration has not passed."""
+    return {
+        "version": script.entry.version,
+        "name": script.entry.name,
+        "file": script.entry.file,
+        "check": check,
+        "error": str(error),
+    }
+
+
+def _raise_hidden(desk: Session) -> None:
+    """Raise what the migration has swallowed, where the run cannot go on after it."""
+    hidden = desk.failure(None)
+    if hidden is not None:
+        raise hidden.error
+
+
+def _call(script: Script, conn: sqlite3.Connection, *, down: bool) -> None:
+    section = script.sql_down if down else script.sql_up
+    function = script.down if down else script.up
+    if section is not None:
+        _run_section(section, conn)
+    elif function is None:
+        message = f"{script.entry.label} has not been loaded."
+        raise MigratorError(message, hint=REPORT)
+    else:
+        result = function(conn.cursor() if script.wants_cursor else conn)
+        effect.refuse_unrun("down" if down else "up", result)
+
+
+def _run_section(section: Section, conn: sqlite3.Connection) -> None:
+    """
+    Execute the statements of an `.sql` file.
+
+    In a transactional section a `BEGIN` or `COMMIT` of its own changes
+    nothing: the whole run is one transaction already.
+    """
+    from migrator.parsing import sql
+
+    if not isinstance(conn, RecordingConnection):
+        message = "The connection of a migration records nothing."
+        raise MigratorError(message, hint=REPORT)
+    conn.run_statements(
+        statement
+        for statement in section.statements
+        if not (section.transactional and sql.keyword(statement.text) in effect.TRANSACTION)
+    )
+
+
+def _check(
+    desk: Session,
+    script: Script,
+    check: Callable[..., Any] | None,
+    name: str,
+    conn: sqlite3.Connection,
+) -> None:
+    """Run one of a migration's own checks; whatever it raises is a failed verification."""
+    if check is None:
+        return
+    try:
+        effect.refuse_unrun(name, check(conn))
+    except (Exception, SystemExit) as error:
+        found = desk.record.blame(error)
+        if found is not None and is_disk_failure(found.error):
+            raise
+        said_so = isinstance(error, effect.NotRunError | SystemExit)
+        text = _text(error) if said_so else describe(error)
+        message = f"`{name}` of {script.entry.label} failed: {text.rstrip('.')}."
+        data = {
+            "version": script.entry.version,
+            "name": script.entry.name,
+            "file": script.entry.file,
+            "line": _line(script, error, None, down=False),
+            "statement": found.text[:_CUT] if found is not None and found.text else None,
+            "check": name,
+            "error": text,
+        }
+        hint = f"Mend the data, or the check in {script.entry.label}."
+        hint = _own_hint(found.error if found is not None else error) or hint
+        failure = VerificationError(message, hint=hint, reason=f"verify.{name}", data=data)
+        raise effect.CheckFailedError(failure) from error
+
+
+def _note(ctx: Context, batch: Batch, desk: Session, script: Script, seconds: float) -> None:
+    """
+    Write a migration's history row, or take it away.
+
+    Raises:
+        VerificationError: The migration has written to the history's table itself.
+    """
+    try:
+        with desk.engine():
+            _write_history(ctx, batch, desk.conn, script, seconds)
+    except sqlite3.Error as error:
+        if primary_code(error) not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT):
+            raise
+        table = ctx.settings.history_table
+        message = (
+            f"Migration {script.entry.label} has changed the history's table {table!r},"
+            f" so that its own row cannot be noted there: {error}."
+        )
+        hint = f"No migration may write to {table!r}: take that out of {script.entry.label}."
+        data = _found(script, "history", error)
+        raise VerificationError(message, hint=hint, reason="verify.history", data=data) from error
+
+
+def _write_history(
+    ctx: Context, batch: Batch, conn: sqlite3.Connection, script: Script, seconds: float
+) -> None:
+    if not batch.down:
+        ctx.history.record(conn, script, seconds, ctx.run_id)
+        return
+    for row in batch.applied:
+        if row.key == script.entry.key:
+            ctx.history.erase(conn, row)
+
+
+def _say_failed(ctx: Context, script: Script, error: MigratorError, seconds: float) -> None:
+    data = error.data
+    ctx.emit(
+        "migration.failed",
+        error.message,
+        level="error",
+        version=script.entry.version,
+        name=script.entry.name,
+        seconds=seconds,
+        file=data.get("file", script.entry.file),
+        line=data.get("line"),
+        statement=data.get("statement"),
+        error=data.get("error", error.message),
+    )
+
+
+# --- what a failure is called ---------------------------------------------
+
+
+def _failure(
+    ctx: Context, desk: Session, script: Script, error: BaseException, batch: Batch
+) -> MigratorError:
+    """Turn what a migration raised into the error that ends the run."""
+    found = desk.failure(error)
+    first = within_a_run(error) or (found.error if found is not None else error)
+    line = _line(script, error, found, down=batch.down)
+    text = _text(first)
+    where = script.entry.label + ("" if line is None else f", line {line}")
+    data = {
+        "version": script.entry.version,
+        "name": script.entry.name,
+        "file": script.entry.file,
+        "line": line,
+        "statement": found.text[:_CUT] if found is not None and found.text else None,
+        "error": text,
+    }
+    full = is_out_of_room(first, ctx.layout.database.parent)
+    if full or is_disk_failure(first):
+        message = f"The disk failed while {where} ran: {text}."
+        hint = "Make space on the volume, or check its disk; the migration itself may be fine."
+        reason = "disk.full" if full else "disk.failed"
+        return DiskError(message, hint=hint, reason=reason, data=data)
+    doing = "could not be undone" if batch.down else "failed"
+    message = f"Migration {where} {doing}: {text.rstrip('.')}."
+    usual = f"Mend {script.entry.label} and start again; {ctx.undone}."
+    hint = _own_hint(first) or usual
+    if not (batch.applied or batch.down or ctx.way == "create") and "already exists" in text:
+        hint = f"{perhaps_there(ctx.settings, script.entry)} Otherwise: {hint}"
+    if found is not None and is_unopened(first):
+        hint = (
+            "Where the statement opens no file itself, SQLite could not open one of its own beside"
+            f" the database: check the volume and start again. Otherwise: {hint}"
+        )
+    return MigrationFailedError(message, hint=hint, data=data)
+
+
+def _own_hint(error: BaseException) -> str:
+    """Return what an error itself says to do, nothing for most."""
+    own: str = getattr(error, "hint", "") if isinstance(error, _WITH_HINT) else ""
+    return own or registered_elsewhere(error) or ""
+
+
+def _line(
+    script: Script, error: BaseException, found: FailedStatement | None, *, down: bool
+) -> int | None:
+    """Return the line of an `.sql` file's statement, or of the innermost frame in a `.py` file."""
+    if (script.sql_down if down else script.sql_up) is not None:
+        return found.line if found is not None else None
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        if script.entry.path and trace.tb_frame.f_code.co_filename == str(script.entry.path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _text(error: BaseException) -> str:
+    """Return an exception's own words, cut."""
+    if isinstance(error, sqlite3.Error):
+        return said(lambda: str(error))[:_CUT]
+    if isinstance(error, effect.NotRunError):
+        return str(error)
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({said(lambda: repr(error.code))})"[:_CUT]
+    return describe(error)

@@ -1,0 +1,254 @@
+"""`restore`: a backup takes the place of the database, which is backed up first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from typing import Any
+
+from migrator.backup_step import facts_of, make_backup, prune_and_clean
+from migrator.backups import create
+from migrator.backups.catalog import Backup, list_backups
+from migrator.backups.find import find_backup, newest_backup
+from migrator.backups.owner import by_trust, refuse_several
+from migrator.backups.space import require_space
+from migrator.context import Context
+from migrator.database import run_state
+from migrator.errors import (
+    DamagedError,
+    MigratorError,
+    RestoreError,
+    UsageError,
+)
+from migrator.exclusive import STOP_IT, ExclusiveDatabase, open_exclusive
+from migrator.files import has_room
+from migrator.log.hints import command
+from migrator.recovery.after_crash import give_way, recover, unfinished_restore
+from migrator.recovery.copy_back import (
+    keep_failed,
+    person_needed,
+    prepare_file,
+    refuse_damaged,
+    replace_file,
+    write_back,
+)
+from migrator.recovery.disk_full import as_before_without_room, no_room, room_for
+from migrator.recovery.intent import fingerprint_of, found_now, noted
+from migrator.recovery.lineage import say_whose
+from migrator.recovery.phases import Report, enter, report
+from migrator.recovery.rollback import (
+    as_run_error,
+    cleared_on_failure,
+)
+
+
+def restore(
+    ctx: Context, wanted: str | None, before: str | None, *, abandon: bool = False
+) -> Report:
+    """
+    Put a backup back, after a backup of what it replaces.
+
+    Args:
+        ctx: The run.
+        wanted: A backup's name or path, or `latest`.
+        before: Instead: the newest backup that this version is not applied in.
+        abandon: Instead: forget a restore that was interrupted, and restore nothing.
+
+    Raises:
+        UsageError: There is no such backup.
+        DamagedError: It is damaged.
+        RestoreError: It could not be put back.
+    """
+    with as_run_error(ctx):
+        if abandon:
+            if unfinished_restore(ctx) is None:
+                recover(ctx)
+            give_way(ctx, "It is abandoned.")
+            return report("up_to_date")
+        chosen = _chosen(ctx, wanted, before)
+        say_whose(ctx, chosen, wanted)
+        if not ctx.layout.database.exists():
+            return _place(ctx, chosen, {"found": "nothing"})
+        try:
+            live = open_exclusive(ctx, STOP_IT, alone=True)
+        except DamagedError:
+            return _replace(ctx, chosen)
+        with contextlib.closing(live):
+            if _is_there(live, chosen):
+                return report("up_to_date")
+            replaced = _save(ctx, live, chosen)
+            with as_before_without_room(ctx, live, chosen, replaced):
+                _require_room(ctx, chosen)
+                intent = noted(ctx, chosen, found_now(ctx, live, replaced))
+                write_back(ctx, live, chosen, intent)
+            # Before the database is released: a note that stayed behind would
+            # have the next start restore it once more.
+            prune_and_clean(ctx, replaced, {chosen.name})
+            _require_forgotten(ctx)
+        return report("migrated", [chosen.name], replaced)
+
+
+def _chosen(ctx: Context, wanted: str | None, before: str | None) -> Backup:
+    """
+    Find the backup that was meant, and settle what an interrupted run has left.
+
+    An interrupted restore gives way to this one, once it is certain that this one can be.
+    """
+    if unfinished_restore(ctx) is None:
+        recover(ctx)
+    chosen = choose(ctx, wanted, before)
+    refuse_damaged(ctx, chosen)
+    give_way(ctx, "Another restore takes its place.")
+    return chosen
+
+
+def choose(ctx: Context, wanted: str | None, before: str | None) -> Backup:
+    """
+    Find the backup that was meant.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if before is not None:
+        return _choose_before(ctx, before)
+    if wanted == "latest":
+        last = newest_backup(ctx.layout)
+        if last is None:
+            raise _no_backup(ctx, "There is no backup made by `up` or `down`")
+        return last
+    return find_backup(ctx.layout, wanted or "")
+
+
+def _choose_before(ctx: Context, version: str) -> Backup:
+    from migrator.parsing.directory import version_key
+
+    by_name = ctx.source.by_name
+    key = version if by_name else version_key(version)
+    known = [entry.key for entry in ctx.source.entries()]
+    backups = [each for each in list_backups(ctx.layout) if each.reason != "restore"]
+    seen = {_key(row, by_name=by_name) for each in backups for row in each.applied}
+    if key is None or key not in (*known, *seen, *_applied(ctx)):
+        message = f"There is no migration {version!r}."
+        raise UsageError(
+            message,
+            hint=f"`{command(ctx.settings, 'status')}` lists the versions.",
+        )
+    earlier = [
+        each for each in backups if key not in {_key(row, by_name=by_name) for row in each.applied}
+    ]
+    refuse_several(earlier, f"--before {version}")
+    if earlier:
+        return by_trust(ctx.layout, earlier)[0]
+    raise _no_backup(ctx, f"There is no backup from before {version!r}")
+
+
+def _applied(ctx: Context) -> set[object]:
+    """Return what is applied in the database, as far as it can still be read."""
+    from migrator.inspect.status import inspect_status
+
+    with contextlib.suppress(MigratorError):
+        found = inspect_status(ctx.settings, ctx.layout, ctx.source)
+        return {row.key for row in found.applied}
+    return set()
+
+
+def _key(row: object, *, by_name: bool) -> object:
+    from migrator.parsing.directory import version_key
+
+    name, version = getattr(row, "name", None), getattr(row, "version", None)
+    return name if by_name else version_key(version or "") or version
+
+
+def _no_backup(ctx: Context, text: str) -> UsageError:
+    message = f"{text} of {str(ctx.layout.database)!r} in {str(ctx.layout.backup_dir)!r}."
+    hint = f"`{command(ctx.settings, 'backups')}` lists what is there."
+    return UsageError(message, hint=hint, reason="backup.unknown")
+
+
+def _is_there(live: ExclusiveDatabase, chosen: Backup) -> bool:
+    """Tell whether the database is the backup already, its journal mode included."""
+    mode = chosen.journal_mode or live.journal_mode()
+    return live.same_as(chosen.path) is True and live.journal_mode() == mode
+
+
+def _save(ctx: Context, live: ExclusiveDatabase, chosen: Backup) -> Backup | None:
+    """Back the database up before it is replaced; a damaged one is kept as it is instead."""
+    enter(ctx, "backup")
+    with cleared_on_failure(ctx), live.guard.engine():
+        try:
+            applied = ctx.history.read(live.conn)
+        except (sqlite3.Error, MigratorError):
+            applied = ()
+        facts = facts_of(ctx, live, applied, "restore")
+        same = create.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None
+        size = 0 if same is not None else ctx.layout.database.stat().st_size
+        kept = {chosen.name} if same is None else {chosen.name, same.name}
+        # No slack on top: on a full disk, a restore may be what is to make room.
+        require_space(ctx.layout, size, chosen.bytes, ctx.emit, kept)
+        # Only now: with no space left, even this note could not be written.
+        enter(ctx, "backup", noted(ctx, chosen, {}))
+        if same is not None:
+            return create.reuse(ctx.layout, same, facts, ctx.emit)
+        try:
+            return make_backup(ctx, live, facts, {chosen.name})
+        except DamagedError:
+            keep_failed(ctx, live)
+            return None
+
+
+def _require_room(ctx: Context, chosen: Backup) -> None:
+    """
+    Try whether there is room for a restore as a whole, since a quota is invisible.
+
+    In WAL mode the half of it is written after the commit, when nothing can be taken
+    back any more.
+
+    Raises:
+        DiskError: There is not, and nothing has been touched.
+    """
+    needed = room_for(ctx, chosen)
+    if not has_room(ctx.layout.home, needed):
+        raise no_room(ctx, chosen, f"it takes {needed} bytes beside the database")
+
+
+def _require_forgotten(ctx: Context) -> None:
+    """
+    Make sure that the next start does not restore once more, over what is written until then.
+
+    Raises:
+        RestoreError: The note of this restore cannot be removed.
+    """
+    path = ctx.layout.state
+    if os.path.lexists(path):
+        with contextlib.suppress(OSError):
+            run_state.clear(path)
+    if os.path.lexists(path):
+        message = (
+            f"The database {str(ctx.layout.database)!r} was restored, but the note of it,"
+            f" {str(path)!r}, cannot be removed: the next start would restore it once more."
+        )
+        raise RestoreError(message, hint=f"Remove it before anything else starts: rm '{path}'")
+
+
+# --- where no SQLite database stands ---------------------------------------
+
+
+def _place(ctx: Context, chosen: Backup, found: dict[str, Any]) -> Report:
+    """Put a backup where there is no database."""
+    intent = noted(ctx, chosen, found)
+    with cleared_on_failure(ctx):
+        enter(ctx, "backup", intent)
+        prepare_file(ctx, chosen)
+    with person_needed(ctx, chosen):
+        replace_file(ctx, chosen, intent)
+    prune_and_clean(ctx, None, {chosen.name})
+    _require_forgotten(ctx)
+    return report("migrated", [chosen.name])
+
+
+def _replace(ctx: Context, chosen: Backup) -> Report:
+    """Put a backup in the place of a file that is no database any more."""
+    keep_failed(ctx)
+    found = {"found": "file", "fingerprint": fingerprint_of(ctx.layout.database)}
+    return _place(ctx, chosen, found)

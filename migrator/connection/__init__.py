@@ -1,1 +1,0 @@
-"""The connection that migrations are handed, and what is watched through it."""

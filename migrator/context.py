@@ -1,0 +1,100 @@
+"""What the steps of one run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from migrator.database.lock import RunLock
+from migrator.database.sqlite_locks import SqliteLocks
+from migrator.database.workspace import Layout
+from migrator.deadline import Deadline
+from migrator.formats.history import History
+from migrator.formats.source import Source
+from migrator.model import Applied, Emit, Script, Settings
+from migrator.process.state import ProcessStates
+
+
+@dataclass(slots=True)
+class Context:
+    """
+    One run on one database.
+
+    `inline` says that it happens in its caller's process (the Python API):
+    there the database's file is never opened but by SQLite, because closing
+    any other descriptor of it would drop the locks of the caller's own
+    connections. `began` becomes true with the first migration, `down` or
+    restore, `suspect` with one that may have misled SQLite's own checks.
+    `locks` are SQLite's on the live database, while other people's code can
+    take them away. `counter` is what the database's header counted before the
+    run, None where that tells nothing.
+    """
+
+    settings: Settings
+    layout: Layout
+    source: Source
+    emit: Emit
+    run_id: str
+    deadline: Deadline
+    inline: bool = False
+    began: bool = False
+    suspect: bool = False
+    phase: str = ""
+    way: str = "in-place"
+    locks: SqliteLocks | None = None
+    lock: RunLock | None = None
+    counter: int | None = None
+    history: History = field(init=False)
+    rooms: ProcessStates = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive the history's kind from the source, and whose process this is."""
+        self.rooms = ProcessStates(worker=not self.inline)
+        self.history = History(self.settings.history_table, by_name=self.source.by_name)
+
+    @property
+    def lock_is_lost(self) -> bool:
+        """Whether somebody has removed the run's lock: our directory may be another run's now."""
+        return self.lock is not None and self.lock.lost
+
+    @property
+    def undone(self) -> str:
+        """What is known of the database once a failed run is undone, as a clause for people."""
+        if self.inline or self.settings.in_use != "wait":
+            return "what this run had done is undone"
+        return "the database is as it was before this run"
+
+    def require_lock(self) -> None:
+        """
+        Make sure that no other run can have begun beside this one.
+
+        Raises:
+            LockedError: The lock was removed.
+        """
+        if self.lock is not None:
+            self.lock.require()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """
+    The migrations of one run, loaded, in the order in which they run.
+
+    `applied` is the history before it; `down` undoes instead of applying.
+    """
+
+    scripts: tuple[Script, ...]
+    applied: tuple[Applied, ...]
+    down: bool = False
+
+    @property
+    def transactional(self) -> bool:
+        """Whether all of them can run in one transaction."""
+        return all(
+            script.down_transactional if self.down else script.transactional
+            for script in self.scripts
+        )
+
+    @property
+    def way(self) -> str:
+        """The way to be atomic: `in-place`, or `copy` where one transaction is impossible."""
+        return "in-place" if self.transactional else "copy"

@@ -1,0 +1,372 @@
+"""
+The one lock: `flock` on an empty file beside the database.
+
+It is held by an open file description, which a worker shares by inheritance,
+and ends with the last process that has it. Nothing is ever written into the
+file, and it is never deleted, since another process may be about to lock it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from _thread import get_ident
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from migrator.database.workspace import like_database, make_home
+from migrator.errors import (
+    WITHIN_A_RUN,
+    InterruptedRunError,
+    LockedError,
+    MigratorError,
+    NotReadyError,
+)
+from migrator.files import (
+    create_file,
+    kind_of,
+    open_directory,
+    refusal,
+    unsafe_entry,
+)
+from migrator.process import orphans
+from migrator.process.descriptors import close, open_for_itself
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from migrator.database.workspace import Layout
+    from migrator.model import Emit
+
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_AT_ONCE = 0.05
+"""Seconds of attempts even with a timeout of 0: somebody may only be looking."""
+_LONGEST_PAUSE = 1.0
+_SAY_AGAIN = 10.0
+
+
+@dataclass(slots=True)
+class RunLock:
+    """
+    The lock, held.
+
+    `descriptor` is close-on-exec and inherited by a forked worker; `waited` is
+    the time in seconds that another run took; `identity` is the locked file's
+    device and inode.
+    """
+
+    descriptor: int
+    waited: float
+    path: Path
+    identity: tuple[int, int]
+
+    @classmethod
+    def acquire(
+        cls,
+        layout: Layout,
+        timeout: float,
+        emit: Emit,
+        *,
+        alone: bool = False,
+    ) -> RunLock:
+        """
+        Take the lock, creating our directory and the file where they are missing.
+
+        Args:
+            layout: The database's paths.
+            timeout: Seconds to wait for another run to finish; 0 looks once.
+            emit: Gets `lock.waiting` when it has to wait, and `lock.acquired`.
+            alone: Whether no child of this process shares it: one that is
+                forked, by whatever thread, closes it (the Python API).
+
+        Raises:
+            LockedError: Another run still had it at the end of that time, or
+                the run that has it is waiting for this one.
+            NotReadyError: The file system has no working locks, or what is in
+                the lock's place is no regular file.
+            NoPermissionError: Directory or file cannot be opened for writing.
+            DiskError: The disk failed or is full.
+        """
+        began = time.monotonic()
+        waiter = _Waiter(layout, began, timeout, emit)
+        while True:
+            descriptor = _open_lock(layout, alone=alone)
+            try:
+                held = _try(descriptor, layout.lock)
+                lock = cls(descriptor, 0.0, layout.lock, _identity(os.fstat(descriptor)))
+                if held and not lock.lost:
+                    if alone:
+                        _held_here[descriptor] = get_ident(), lock.identity
+                    lock.waited = time.monotonic() - began
+                    emit("lock.acquired", "The lock is held.", seconds=round(lock.waited, 3))
+                    return lock
+                if not held:
+                    if not waiter.attempt:
+                        _refuse_own_run(descriptor, layout)
+                    waiter.pause()
+            except BaseException:
+                close(descriptor)
+                raise
+            close(descriptor)
+
+    @property
+    def lost(self) -> bool:
+        """
+        Whether the path no longer leads to what was locked: somebody has cleaned up.
+
+        Whoever comes next locks another file there, and both would work at once.
+        """
+        try:
+            named = os.lstat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+        return (named.st_dev, named.st_ino) != self.identity
+
+    def require(self) -> None:
+        """
+        Make sure that this is still the one lock.
+
+        Raises:
+            LockedError: It was removed, or another file was put in its place.
+        """
+        if self.lost:
+            raise lost_lock(self.path)
+
+    def release(self) -> None:
+        """
+        Close our descriptor; the lock ends once every process that shares it has.
+
+        `LOCK_UN` would take it from the worker as well.
+        """
+        if self.descriptor >= 0:
+            _held_here.pop(self.descriptor, None)
+            close(self.descriptor)
+            self.descriptor = -1
+
+
+def probe(path: Path) -> bool:
+    """
+    Say whether somebody holds the lock, creating nothing and waiting for nothing.
+
+    A missing file, or one that may not be opened, counts as not held.
+    """
+    descriptor = _open_existing(path)
+    if descriptor is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _open_existing(path: Path) -> int | None:
+    # On NFS `flock` becomes a record lock, for which the mode of the descriptor matters.
+    for mode in (os.O_RDWR, os.O_RDONLY):
+        try:
+            descriptor = os.open(path, mode | _FLAGS)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                continue
+            return None
+        return descriptor
+    return None
+
+
+def _open_lock(layout: Layout, *, alone: bool) -> int:
+    try:
+        if alone:
+            return open_for_itself(lambda: _open_or_create(layout))
+        return _open_or_create(layout)
+    except OSError as error:
+        raise refusal(error, layout.lock, "opening the lock") from error
+
+
+def _open_or_create(layout: Layout) -> int:
+    """Open the lock, creating it at most once; it may appear meanwhile, but never vanishes."""
+    flags = os.O_RDWR | _FLAGS
+    try:
+        with open_directory(layout.home) as home:
+            descriptor = os.open(layout.lock.name, flags, dir_fd=home)
+    except (FileNotFoundError, NotADirectoryError):
+        descriptor = _create(layout)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise unsafe_entry(layout.lock, kind_of(layout.lock))
+    return descriptor
+
+
+def _create(layout: Layout) -> int:
+    ownership = like_database(layout)
+    make_home(layout, ownership)
+    try:
+        return create_file(layout.lock, ownership.private)
+    except FileExistsError:
+        with open_directory(layout.home) as home:
+            return os.open(layout.lock.name, os.O_RDWR | _FLAGS, dir_fd=home)
+
+
+def _try(descriptor: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise _no_locks(error, path) from error
+    return True
+
+
+def _no_locks(error: OSError, path: Path) -> MigratorError:
+    if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+        return refusal(error, path, "locking")
+    said = os.strerror(error.errno or 0)
+    return NotReadyError(
+        f"Locks do not work on the file system of {str(path)!r}: {said}.",
+        hint="Put the database on a local disk, or mount the share with locking.",
+        reason="volume.no_locks",
+        retryable=False,
+    )
+
+
+_held_here: dict[int, tuple[int, tuple[int, int]]] = {}
+"""The locks that runs of the Python API hold in this process: the thread and the file of each."""
+
+
+def _refuse_own_run(descriptor: int, layout: Layout) -> None:
+    """
+    Refuse to wait for a run that waits for this one: its migration has started this.
+
+    In the Python API that is the same thread; in a worker, and in whatever a
+    migration has started there, it is an ancestor that holds the lock.
+
+    Raises:
+        LockedError: It does.
+    """
+    wanted = _identity(os.fstat(descriptor))
+    if (get_ident(), wanted) not in _held_here.values() and not (
+        orphans.is_marked() and _holders(wanted[1]) & orphans.ancestors()
+    ):
+        return
+    msg = (
+        f"A migration of the run on {str(layout.database)!r} that is under way has started another"
+        " run on the same database, which would wait for the first for ever: a run within a run."
+    )
+    raise LockedError(
+        msg,
+        hint="A migration must not start what runs migrations. Where it imports the application,"
+        ' have that start its run under `if __name__ == "__main__":`, or in a function that the'
+        " migration does not call.",
+        reason=WITHIN_A_RUN,
+        retryable=False,
+    )
+
+
+def _holders(inode: int) -> set[int]:
+    """Return the processes that hold a lock on a file of that number, as far as they show."""
+    try:
+        with open("/proc/locks", encoding="ascii", errors="replace") as lines:
+            rows = [line.split() for line in lines]
+    except OSError:
+        return set()
+    # proc_locks(5): "1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF"; one that waits has a "->".
+    return {
+        int(row[4])
+        for row in rows
+        if len(row) == 8 and row[4].isdigit() and row[5].rpartition(":")[2] == str(inode)
+    }
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def lost_lock(path: Path, after: str = "", **data: Any) -> LockedError:
+    """
+    Return the error of a run whose lock was taken from it.
+
+    Args:
+        path: The lock.
+        after: What is known of the run beside that, as a sentence.
+        data: Further facts.
+    """
+    message = (
+        f"The lock {str(path)!r} was removed while this run held it,"
+        " so that another run may have begun beside it."
+    )
+    hint = (
+        f"Start again, and remove nothing in {str(path.parent)!r} while something runs: a lock"
+        " that no process holds keeps nobody out."
+    )
+    text = f"{message} {after}".rstrip()
+    return LockedError(text, hint=hint, reason="lock.removed", data=data)
+
+
+@dataclass(slots=True)
+class _Waiter:
+    """The pauses between attempts: short at first, then up to a second, by the monotonic clock."""
+
+    layout: Layout
+    began: float
+    timeout: float
+    emit: Emit
+    attempt: int = 0
+    said: float | None = None
+
+    def pause(self) -> None:
+        """Sleep before the next attempt, or raise when the time is over."""
+        now = time.monotonic()
+        waited = now - self.began
+        left = max(self.timeout, _AT_ONCE) - waited
+        if left <= 0:
+            raise _locked(self.layout, self.timeout)
+        if waited >= _AT_ONCE and (self.said is None or now - self.said >= _SAY_AGAIN):
+            self.said = now
+            self._say(waited)
+        time.sleep(min(left, self._length()))
+        self.attempt += 1
+
+    def _length(self) -> float:
+        # The jitter comes from the clock: this is no place to import `random` for.
+        jitter = 0.5 + (time.monotonic_ns() ^ os.getpid() * 7919) % 1000 / 1000
+        growing: float = 0.005 * 2 ** min(self.attempt, 8)
+        return min(_LONGEST_PAUSE, growing) * min(jitter, 1.0)
+
+    def _say(self, waited: float) -> None:
+        self.emit(
+            "lock.waiting",
+            f"Another run is under way{_holder(self.layout)}; waiting for it to finish.",
+            attempt=self.attempt + 1,
+            seconds=round(waited, 3),
+            timeout=self.timeout,
+        )
+
+
+def _holder(layout: Layout) -> str:
+    """Say what the run that holds the lock has noted about itself, if it can be read."""
+    from migrator.database import run_state
+
+    try:
+        noted = run_state.read(layout.state)
+    except InterruptedRunError:
+        raise
+    except MigratorError:
+        return ""
+    if noted is None:
+        return ""
+    return f" ({noted.run_id}, {noted.phase} since {noted.since})"
+
+
+def _locked(layout: Layout, timeout: float) -> LockedError:
+    return LockedError(
+        f"Another run{_holder(layout)} still held the lock {str(layout.lock)!r} "
+        f"after {timeout:g} seconds.",
+        hint="Start again once it has finished, or allow more time with --lock-timeout.",
+    )

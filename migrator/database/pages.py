@@ -1,0 +1,374 @@
+"""
+Copying a database page by page, and comparing and reading files byte by byte.
+
+The copy is SQLite's backup API, which handles every journal mode and keeps
+the locks. The raw reads are for files that no SQLite connection of this
+process has open: closing any descriptor of a file drops all POSIX locks that
+the process holds on it (https://sqlite.org/howtocorrupt.html, 2.2).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from migrator.database.freelist import free_leaves, without_pages
+from migrator.database.integrity_check import examine
+from migrator.errors import NotReadyError
+from migrator.files import create_file, open_regular, remove_database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from migrator.files import Ownership
+
+_CHUNK = 1 << 20
+"""Bytes a step: small enough for a slow card to give signals a turn, no slower on a fast disk."""
+_MAGIC = b"SQLite format 3\0"
+_LOCK_PAGE = 0x40000000
+_MASKED = (18, 19, *range(24, 28), *range(40, 44), *range(92, 100))
+_BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+STALL = 30.0
+
+
+# -- copying --------------------------------------------------------------------------
+
+
+def copy_pages(
+    source: sqlite3.Connection,
+    target: Path,
+    ownership: Ownership,
+    progress: Callable[[int, int], object] | None = None,
+    stall: float = STALL,
+) -> int:
+    """
+    Copy a whole database into a new file, fsynced, in journal mode DELETE.
+
+    Args:
+        source: Any connection to it, also one that holds its exclusive lock,
+            but none with a write transaction open.
+        target: A name that is not there yet; nothing is left beside it.
+        ownership: Whose the copy shall be.
+        progress: Called with bytes done and bytes in all, a few times a second
+            at least; what it raises ends the copy.
+        stall: Seconds without progress after which the source counts as locked.
+
+    Returns:
+        The size of the copy in bytes; 0 for a database of zero bytes.
+
+    Raises:
+        NotReadyError: The source stayed locked.
+        sqlite3.Error: Reading or writing failed; `target` is removed.
+        OSError: The target cannot be created or made durable.
+    """
+    descriptor = create_file(target, ownership)
+    try:
+        try:
+            _fill(source, target, descriptor, progress, stall)
+            _mend(source, descriptor)
+            os.fsync(descriptor)
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        remove_database(target)
+        raise
+
+
+def _fill(
+    source: sqlite3.Connection,
+    target: Path,
+    descriptor: int,
+    progress: Callable[[int, int], object] | None,
+    stall: float,
+) -> None:
+    writeback = _Writeback(descriptor)
+
+    def step(done: int, total: int) -> None:
+        writeback.reach(done)
+        if progress is not None:
+            progress(done, total)
+
+    connection = sqlite3.connect(target, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode=OFF")
+        connection.execute("PRAGMA synchronous=OFF")
+        write_pages(source, connection, step, stall)
+    finally:
+        connection.close()
+
+
+def _mend(source: sqlite3.Connection, descriptor: int) -> None:
+    """
+    Say journal mode DELETE in the copy's header, and keep an empty database empty.
+
+    The two version bytes are what `PRAGMA journal_mode=DELETE` writes; doing it
+    here leaves no `-wal` or `-shm` beside the copy. Of a file of zero bytes the
+    backup API makes one page.
+    """
+    if source.execute("PRAGMA page_count").fetchone()[0] == 0:
+        os.ftruncate(descriptor, 0)
+    else:
+        os.pwrite(descriptor, b"\x01\x01", 18)
+
+
+def write_pages(
+    source: sqlite3.Connection,
+    target: sqlite3.Connection,
+    progress: Callable[[int, int], object] | None = None,
+    stall: float = STALL,
+) -> None:
+    """
+    Copy all pages from one connection to another, as one transaction of the target.
+
+    `Connection.backup()` retries BUSY and LOCKED for ever; this gives up once
+    no page has been copied for `stall` seconds.
+
+    Args:
+        source: Where the pages come from.
+        target: Whose database is replaced.
+        progress: Called after each step with bytes done and bytes in all.
+        stall: Seconds without progress after which one of both counts as locked.
+
+    Raises:
+        NotReadyError: Source or target stayed locked.
+        sqlite3.Error: Reading or writing failed; the target is as before.
+    """
+    page_size: int = source.execute("PRAGMA page_size").fetchone()[0]
+    watch = _Watch(page_size, progress, stall)
+    source.backup(target, pages=max(1, _CHUNK // page_size), progress=watch.step, sleep=0.05)
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Follows the backup API step by step, and ends a wait that leads nowhere."""
+
+    page_size: int
+    progress: Callable[[int, int], object] | None
+    stall: float
+    done: int = -1
+    moved: float = 0.0
+
+    def step(self, status: int, remaining: int, total: int) -> None:
+        now = time.monotonic()
+        done = (total - remaining) * self.page_size
+        if status & 0xFF not in _BUSY_CODES or self.done < 0:
+            self.done, self.moved = done, now
+        elif now - self.moved > self.stall:
+            msg = f"The database stayed locked for {self.stall:g} seconds while it was copied."
+            raise NotReadyError(
+                msg,
+                hint="Stop what else uses the database, then start again.",
+                reason="database.in_use",
+            )
+        if self.progress is not None:
+            self.progress(done, total * self.page_size)
+
+
+@dataclass(slots=True)
+class _Writeback:
+    """
+    Lets the disk keep up with the copy.
+
+    Without it the last fsync of a large copy waits for everything at once: on
+    a slow card for minutes, during which no signal ends the process.
+    """
+
+    descriptor: int
+    interval: int = 8 << 20
+    reached: int = 0
+
+    def reach(self, done: int) -> None:
+        if done - self.reached < self.interval:
+            return
+        began = time.monotonic()
+        os.fdatasync(self.descriptor)
+        self.reached = done
+        seconds = time.monotonic() - began
+        if seconds > 0.5:
+            self.interval = max(1 << 20, self.interval // 2)
+        elif seconds < 0.1:
+            self.interval = min(256 << 20, self.interval * 2)
+
+
+# -- raw reads ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """
+    What the first hundred bytes of a database file say.
+
+    `page_count` is 0 where the header's own count cannot be relied on
+    (https://sqlite.org/fileformat2.html, 1.3.7 and 1.3.8).
+    """
+
+    page_size: int
+    page_count: int
+    wal: bool
+    change_counter: int
+
+
+def read_header(descriptor: int) -> Header | None:
+    """Read the header; None where the file is empty or does not begin like a database."""
+    data = os.pread(descriptor, 100, 0)
+    if len(data) < 100 or not data.startswith(_MAGIC):
+        return None
+    size = _number(data, 16, 2)
+    counter = _number(data, 24)
+    return Header(
+        page_size=65536 if size == 1 else size,
+        page_count=_number(data, 28) if counter == _number(data, 92) else 0,
+        wal=data[18:20] == b"\x02\x02",
+        change_counter=counter,
+    )
+
+
+def _number(data: bytes, offset: int, length: int = 4) -> int:
+    return int.from_bytes(data[offset : offset + length], "big")
+
+
+def content_size(descriptor: int) -> int:
+    """
+    Return how many bytes of a file are the database.
+
+    A file may be longer than its header says; SQLite does not read the rest,
+    and the backup API does not copy it.
+    """
+    size = os.fstat(descriptor).st_size
+    header = read_header(descriptor)
+    stated = header.page_size * header.page_count if header else 0
+    return stated if 0 < stated <= size else size
+
+
+def same_pages(one: int, other: int) -> bool:
+    """
+    Say whether two files hold the same database, byte by byte.
+
+    What the backup API itself changes on the first page is left out: the
+    journal mode, the counters and SQLite's version number. So are the page at
+    the lock byte, which no database uses, and free pages, whose content a
+    rollback does not put back. A file of zero bytes is the same as
+    one whose only page is an empty schema, since SQLite makes one of the other.
+    """
+    size = content_size(one)
+    if size != content_size(other):
+        return is_empty(one) and is_empty(other)
+    header = read_header(one)
+    page_size = header.page_size if header else 0
+    free: frozenset[int] | None = None
+    for offset in range(0, size, _CHUNK):
+        length = min(_CHUNK, size - offset)
+        left, right = os.pread(one, length, offset), os.pread(other, length, offset)
+        if left == right:
+            continue
+        left, right = (masked(chunk, offset, page_size) for chunk in (left, right))
+        if left != right:
+            if free is None:
+                free = free_leaves(one, page_size, size // page_size if page_size else 0)
+            left, right = (without_pages(each, offset, page_size, free) for each in (left, right))
+        if left != right:
+            return False
+    return True
+
+
+def masked(chunk: bytes, offset: int, page_size: int) -> bytes:
+    """Return a chunk of a database file without what two files of one state may differ in."""
+    left = bytearray(chunk)
+    if offset == 0:
+        for index in _MASKED:
+            if index < len(left):
+                left[index] = 0
+    if offset == _LOCK_PAGE:
+        unused = min(page_size, len(left))
+        left[:unused] = bytes(unused)
+    return bytes(left)
+
+
+def is_empty(descriptor: int) -> bool:
+    """Say whether a database has no object, and nothing noted in its header either."""
+    if os.fstat(descriptor).st_size == 0:
+        return True
+    header = read_header(descriptor)
+    if header is None or header.page_count != 1:
+        return False
+    data = os.pread(descriptor, 108, 0)
+    cells, user_version, application_id = (
+        _number(data, 103, 2),
+        _number(data, 60),
+        _number(data, 68),
+    )
+    return (cells, user_version, application_id) == (0, 0, 0)
+
+
+def digest_file(file: Path | int) -> str:
+    """
+    Return the SHA-256 of a file as hexadecimal digits.
+
+    Args:
+        file: A path, or a descriptor, which is read without moving its offset.
+    """
+    if isinstance(file, int):
+        return _digest(file)
+    descriptor = open_regular(file)
+    try:
+        return _digest(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(descriptor: int) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    offset = 0
+    while chunk := os.pread(descriptor, _CHUNK, offset):
+        digest.update(chunk)
+        offset += len(chunk)
+    return digest.hexdigest()
+
+
+def uri(path: Path, query: str) -> str:
+    """Spell a path as a URI for SQLite, whatever characters and bytes it has."""
+    return f"file:{quote(os.fsencode(path))}?{query}"
+
+
+# -- structure ------------------------------------------------------------------------
+
+
+class UncheckableError(Exception):
+    """SQLite cannot check a database: it uses collations or functions of the application's."""
+
+
+def check_structure(path: Path, level: str = "quick") -> list[str]:
+    """
+    Check a database file that nobody is writing, without creating anything beside it.
+
+    A read-only connection evaluates no CHECK constraint (measured with SQLite
+    3.40), so most functions of the application's are not missed; nor are rows that
+    break another constraint damage.
+
+    Args:
+        path: The file. It is opened as immutable.
+        level: `quick` or `full`.
+
+    Returns:
+        What SQLite found, in its words; empty where all is well.
+
+    Raises:
+        UncheckableError: SQLite cannot tell, and what it can check is well.
+        sqlite3.Error: The file cannot be read.
+    """
+    connection = sqlite3.connect(uri(path, "mode=ro&immutable=1"), uri=True)
+    try:
+        found = examine(connection, level)
+    finally:
+        connection.close()
+    if found.incomplete is not None and not found.problems:
+        raise UncheckableError(found.incomplete)
+    return list(found.problems)

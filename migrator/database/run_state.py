@@ -1,0 +1,212 @@
+"""What a run notes about itself in `state.json`, so that the next start can settle it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from shlex import quote
+from typing import TYPE_CHECKING, Any, Final
+
+from migrator.access import denied
+from migrator.errors import MisfitError
+from migrator.files import (
+    fsync_directory,
+    kind_of,
+    refusal,
+    unlink,
+    unsafe_entry,
+    write_atomic,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from migrator.files import Ownership
+    from migrator.model import Applied
+
+FORMAT: Final = 2
+"""The latest: 2 is that of a restore, which an earlier version would finish without a look."""
+PHASES: Final = ("prepare", "backup", "migrate", "commit", "publish", "restore", "restored")
+RESTORING: Final = ("restore", "restored")
+"""Those of a restore whose pages are being written, or are committed."""
+FOUND: Final = ("pages", "file", "nothing")
+"""What a restore replaces: a database, a file that is none, or no file at all."""
+JOURNAL_MODES: Final = (None, "delete", "truncate", "persist", "wal")
+"""Those that a database may be given back; what is noted goes into a pragma's text."""
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """
+    One run as it was when it last wrote.
+
+    Args:
+        run_id: The run's id, which its history rows carry too.
+        phase: One of `PHASES`.
+        since: When the phase began, ISO 8601 in UTC.
+        reason: What the run is: `up`, `down`, `restore`...
+        way: `in-place` or `copy`.
+        database: The database's resolved path.
+        backup: The name of the backup that the run stands on, if there is one.
+        journal_mode: The database's journal mode before the run.
+        extra: Whatever else recovery needs. JSON values only. Of a restore what it
+            replaces: `found` (one of `FOUND`), its `fingerprint`, `schema_version` and
+            journal `mode`, and `kept`, the backup made of it; `source` and `sha256` of the
+            backup that takes its place; and whether it is `cancelled`.
+    """
+
+    run_id: str
+    phase: str
+    since: str
+    reason: str
+    way: str | None = None
+    database: str | None = None
+    backup: str | None = None
+    journal_mode: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    format: int = 1
+
+    def is_in(self, rows: Sequence[Applied]) -> bool:
+        """Tell from the history's rows whether what this run did was committed."""
+        undone = self.extra.get("undone")
+        if undone is None:
+            return any(row.run_id == self.run_id for row in rows)
+        return not {row.identity for row in rows} & set(undone)
+
+
+def now() -> str:
+    """Say the time as ISO 8601 in UTC, to the second."""
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def read(path: Path, database: Path | None = None) -> RunState | None:
+    """
+    Read what the last run noted; None where none is unfinished.
+
+    Args:
+        path: The note.
+        database: Whose it is, to name all that has to change where it may not be read.
+
+    Raises:
+        MisfitError: A later version wrote it, or it is damaged.
+        NotReadyError: No regular file is in its place.
+        NoPermissionError: It may not be read.
+        DiskError: It cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise denied(path, "may not be read", database) from error
+    except OSError as error:
+        raise refusal(error, path, "reading") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise unsafe_entry(path, kind_of(path))
+        data = os.read(descriptor, _LARGEST + 1)
+    except OSError as error:
+        raise refusal(error, path, "reading") from error
+    finally:
+        os.close(descriptor)
+    return _parse(path, data)
+
+
+def _parse(path: Path, data: bytes) -> RunState:
+    import json
+
+    try:
+        fields = json.loads(data) if len(data) <= _LARGEST else None
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict) or type(fields.get("format")) is not int:
+        raise _unreadable(path)
+    if fields["format"] > FORMAT:
+        raise _newer(path, fields["format"])
+    known = {name: fields[name] for name in RunState.__dataclass_fields__ if name in fields}
+    if not _fits(known):
+        raise _unreadable(path)
+    return RunState(**known)
+
+
+def _fits(fields: dict[str, Any]) -> bool:
+    """Check the types: a value that is none of ours must not reach recovery."""
+    needed = all(isinstance(fields.get(name), str) for name in ("run_id", "since", "reason"))
+    optional = (fields.get(name) for name in ("way", "database", "backup", "journal_mode"))
+    return (
+        needed
+        and fields["run_id"] != ""
+        and fields.get("phase") in PHASES
+        and all(value is None or isinstance(value, str) for value in optional)
+        and fields.get("journal_mode") in JOURNAL_MODES
+        and _extra_fits(fields.get("extra", {}))
+    )
+
+
+def _extra_fits(extra: Any) -> bool:
+    if not isinstance(extra, dict) or extra.get("wanted_journal_mode") not in JOURNAL_MODES:
+        return False
+    undone = extra.get("undone", [])
+    known = undone is None or isinstance(undone, list)
+    return known and all(isinstance(each, str) for each in undone or ()) and _found_fits(extra)
+
+
+def _found_fits(extra: dict[str, Any]) -> bool:
+    texts = (extra.get(name) for name in ("fingerprint", "kept", "source", "sha256"))
+    return (
+        extra.get("found") in (None, *FOUND)
+        and extra.get("mode") in JOURNAL_MODES
+        and all(value is None or isinstance(value, str) for value in texts)
+        and type(extra.get("schema_version", 0)) is int
+        and type(extra.get("cancelled", False)) is bool
+    )
+
+
+def _newer(path: Path, found: int) -> MisfitError:
+    return MisfitError(
+        f"A later version of this program wrote {str(path)!r} (format {found}; "
+        f"this one knows {FORMAT}), and its run is unfinished.",
+        hint="Start the later version once more, so that it can finish its run.",
+        reason="state.newer",
+    )
+
+
+def _unreadable(path: Path) -> MisfitError:
+    return MisfitError(
+        f"{str(path)!r} does not hold what this program writes there, "
+        "so what the last run was doing is unknown.",
+        hint="No crash leaves it so. Compare the database with its newest backup, "
+        f"then delete the file: `rm {quote(str(path))}`.",
+        reason="state.unreadable",
+    )
+
+
+def write(path: Path, state: RunState, ownership: Ownership) -> None:
+    """
+    Note what the run is doing, durably.
+
+    Raises:
+        OSError: It cannot be written; what was noted before still stands.
+    """
+    import json
+
+    text = json.dumps(asdict(state), indent=1, sort_keys=True)
+    write_atomic(path, text.encode("ascii") + b"\n", ownership.private)
+
+
+def clear(path: Path) -> None:
+    """
+    Note, durably, that no run is unfinished.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    with suppress(FileNotFoundError):
+        unlink(path)
+        fsync_directory(path.parent)

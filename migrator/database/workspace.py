@@ -1,0 +1,233 @@
+"""Where everything of ours lies beside a database, and whose it shall be."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from migrator.errors import UsageError
+from migrator.files import (
+    Ownership,
+    create_file,
+    fsync_directory,
+    make_directory,
+    realpath,
+    remove,
+)
+
+if TYPE_CHECKING:
+    from migrator.model import Settings
+
+
+_KEPT = ("lock", "state.json", ".gitignore")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths that belong to one database; `database` and `backup_dir` are resolved."""
+
+    database: Path
+    backup_dir: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> Layout:
+        """
+        Resolve the paths of `settings`, creating nothing.
+
+        A `backups` beside the database may be a symbolic link to a directory.
+        One that leads nowhere stays unresolved, so that creating it is refused
+        instead of making a directory at a place that a link names.
+
+        Raises:
+            UsageError: The backups would lie in our own directory, where work files are deleted.
+        """
+        database = realpath(settings.database)
+        wanted = settings.backup_dir or database.parent / "backups"
+        dangling = os.path.islink(wanted) and not os.path.isdir(wanted)
+        resolved = realpath(wanted)
+        layout = cls(database, wanted.absolute() if dangling else resolved)
+        if _is_within(resolved, layout.home):
+            raise _in_our_own(wanted, layout)
+        return layout
+
+    @property
+    def home(self) -> Path:
+        """Our own directory beside the database."""
+        return self.database.parent / (self.database.name + ".migrator")
+
+    @property
+    def lock(self) -> Path:
+        """The empty file that the one run at a time holds locked."""
+        return self.home / "lock"
+
+    @property
+    def state(self) -> Path:
+        """What a run notes about itself, for the start after a crash."""
+        return self.home / "state.json"
+
+    @property
+    def identity(self) -> Path:
+        """The database's id; `migrator.backups.database_id` says why it has a directory."""
+        return self.home / "identity" / "id"
+
+    @property
+    def work(self) -> Path:
+        """The copy that way B migrates."""
+        return self.home / "work.db"
+
+    @property
+    def new(self) -> Path:
+        """A first install before it is put in place."""
+        return self.home / "new.db"
+
+    @property
+    def failed(self) -> Path:
+        """The directory that keeps the last database which a restore replaced."""
+        return self.home / "failed"
+
+    @property
+    def temporary(self) -> Path:
+        """Where SQLite may put its temporary files."""
+        return self.home
+
+
+def _is_within(directory: Path, home: Path) -> bool:
+    """Tell whether a directory, which need not exist, is or would be inside of another."""
+    above = (directory, *directory.parents)
+    if realpath(home) in above:
+        return True
+    with suppress(OSError):
+        ours = os.stat(home)
+        # By another name it is the same: of a bind mount, or where capitals do not count.
+        for path in above:
+            with suppress(OSError):
+                if os.path.samestat(os.stat(path), ours):
+                    return True
+    return False
+
+
+def _in_our_own(wanted: Path, layout: Layout) -> UsageError:
+    msg = (
+        f"The backup directory {str(wanted)!r} lies in {str(layout.home)!r}, where this program"
+        " keeps its work files and deletes what a run has left."
+    )
+    better = layout.database.parent / "backups"
+    hint = (
+        "Name another one in `--backup-dir` (MIGRATOR_BACKUP_DIR), such as"
+        f" {str(better)!r}, and move there what backups it has."
+    )
+    return UsageError(msg, hint=hint)
+
+
+def like_database(layout: Layout) -> Ownership:
+    """
+    Say whose our files shall be: the database's owner, group and mode, or less.
+
+    Where the database does not exist yet, its directory is the model, and the
+    modes are at most what SQLite itself would create (0644 less the umask).
+
+    Raises:
+        OSError: Neither the database nor its directory can be looked at.
+    """
+    try:
+        found, ceiling = layout.database.stat(), 0o666
+        if _has_acl(layout.database):
+            # The group bits of the mode are then the mask of the list, not the group's rights.
+            ceiling = 0o606
+    except FileNotFoundError:
+        found, ceiling = layout.database.parent.stat(), 0o644 & ~_umask()
+    mode = found.st_mode & ceiling
+    if os.geteuid() != 0 or mode & 0o600 == 0:
+        mode |= 0o600
+    searchable = (mode & 0o444) >> 2
+    return Ownership(found.st_uid, found.st_gid, mode, mode | searchable)
+
+
+def _has_acl(path: Path) -> bool:
+    if not hasattr(os, "getxattr"):
+        return False
+    with suppress(OSError):
+        return bool(os.getxattr(path, "system.posix_acl_access"))
+    return False
+
+
+def _umask() -> int:
+    """Read the umask without changing it where the kernel shows it."""
+    with suppress(OSError), Path("/proc/self/status").open(encoding="ascii") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def make_home(layout: Layout, ownership: Ownership | None = None) -> None:
+    """
+    Create our directory beside the database unless it is there.
+
+    One that exists is taken as it is, whatever its mode.
+
+    Raises:
+        NotReadyError: Something else, or a symbolic link, is in its place.
+        OSError: It cannot be created.
+    """
+    owner = (ownership or like_database(layout)).private
+    make_directory(layout.home, owner)
+    _ignore(layout.home, owner)
+
+
+def make_backup_dir(layout: Layout, ownership: Ownership | None = None) -> None:
+    """
+    Create the backup directory, and what is missing above it, unless it is there.
+
+    A `.gitignore` is put only into a directory that is empty or newly made:
+    the operator may have named one that is not ours alone.
+
+    Raises:
+        NotReadyError: Something else, or a link to nowhere, is in its place.
+        OSError: It cannot be created.
+    """
+    owner = ownership or like_database(layout)
+    missing = [layout.backup_dir]
+    while not os.path.lexists(missing[-1].parent):
+        missing.append(missing[-1].parent)
+    for directory in reversed(missing):
+        make_directory(directory, owner)
+    if not os.listdir(layout.backup_dir):
+        _ignore(layout.backup_dir, owner)
+
+
+def _ignore(directory: Path, ownership: Ownership) -> None:
+    """Keep the directory out of a checkout that it may lie in; no run depends on that."""
+    path = directory / ".gitignore"
+    if os.path.lexists(path):
+        return
+    # On a full disk the want of space is found out later, and called by its name.
+    with suppress(OSError):
+        descriptor = create_file(path, ownership)
+        try:
+            os.write(descriptor, b"*\n")
+        finally:
+            os.close(descriptor)
+
+
+def clean_home(layout: Layout) -> None:
+    """
+    Delete what an interrupted run left in our directory; only under the lock.
+
+    The lock, the state and the directories (of failed databases, of the id) stay. It is made
+    durable, since a state whose end is would not let the next start look again.
+    """
+    try:
+        with os.scandir(layout.home) as found:
+            names = [e.name for e in found if not e.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    removed = [remove(layout.home / name) for name in names if name not in _KEPT]
+    if any(removed):
+        with suppress(OSError):
+            fsync_directory(layout.home)

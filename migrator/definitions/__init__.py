@@ -1,1 +1,0 @@
-"""What a migration is: files and registries, found, read and loaded."""

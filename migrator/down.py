@@ -1,0 +1,150 @@
+"""`down`: undoing migrations, as safely as they were applied."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from migrator.context import Batch, Context
+from migrator.database.integrity_check import examine
+from migrator.errors import (
+    MigratorError,
+    MissingDownError,
+    MissingFileError,
+    NotReadyError,
+    UsageError,
+)
+from migrator.inspect.status import DatabaseStatus, inspect_status, say_plan
+from migrator.inspect.texts import refuse_changed
+from migrator.log.hints import command, damaged
+from migrator.model import Applied, Entry, Script
+from migrator.parsing.directory import version_key
+from migrator.parsing.sql_transactions import refuse_unpaired
+from migrator.recovery.after_crash import recover
+from migrator.recovery.phases import Report, report
+from migrator.recovery.rollback import as_run_error
+from migrator.run import execute, load
+
+
+def down(ctx: Context, to: str | None, steps: int | None) -> Report:
+    """
+    Undo the last migrations, the last one first.
+
+    Args:
+        ctx: The run.
+        to: The version that stays applied.
+        steps: Instead: how many; the default is one.
+
+    Raises:
+        UsageError: `to` is not applied.
+        MissingFileError: A migration that is to be undone has no file.
+        MissingDownError: One has no `down`.
+        DamagedError: Nothing seems to be applied, and the database is damaged.
+    """
+    with as_run_error(ctx):
+        recover(ctx)
+        found = look_for_writing(ctx)
+        rows = chosen(ctx, found.applied, to, steps)
+        if not rows:
+            if not found.applied:
+                _refuse_damaged(ctx)
+            return report("up_to_date")
+        scripts = ctx.source.scripts()
+        scripts_of_rows = [_script(ctx, row, scripts) for row in rows]
+        refuse_unpaired(scripts_of_rows, down=True)
+        keys = {row.key for row in rows}
+        undone = [each for each in scripts if each.entry.key in keys]
+        refuse_changed(ctx.settings, ctx.layout, ctx.emit, _without_order(found), undone)
+        ctx.way = Batch(tuple(scripts_of_rows), found.applied, down=True).way
+        say_plan(ctx.emit, found, ctx.way)
+        loaded = load(ctx, scripts_of_rows)
+        for script in loaded:
+            _refuse_without_down(ctx, script, loaded=True)
+        return execute(ctx, Batch(loaded, found.applied, down=True), "down")
+
+
+def _refuse_damaged(ctx: Context) -> None:
+    """Look at the structure: where the index of the history is damaged, it may seem empty."""
+    from migrator.exclusive import open_to_recover
+
+    with contextlib.closing(open_to_recover(ctx)) as conn:
+        found = examine(conn, ctx.settings.verify)
+    if found.problems:
+        raise damaged(ctx.settings, found.problems)
+
+
+def _without_order(found: DatabaseStatus) -> DatabaseStatus:
+    """Leave out that something pending is out of order: undoing what is above it is a way out."""
+    problems = (each for each in found.problems if each.kind != "out-of-order")
+    return replace(found, problems=tuple(problems))
+
+
+def look_for_writing(ctx: Context) -> DatabaseStatus:
+    """
+    Look at a database that has to exist, letting SQLite recover it first.
+
+    Raises:
+        NotReadyError: It does not exist.
+    """
+    found = inspect_status(ctx.settings, ctx.layout, ctx.source)
+    if found.sight.needs_recovery:
+        from migrator.exclusive import open_to_recover
+
+        open_to_recover(ctx).close()
+        found = inspect_status(ctx.settings, ctx.layout, ctx.source)
+    if not found.sight.exists:
+        message = f"There is no database at {str(ctx.layout.database)!r}."
+        hint = "Check `--database` (MIGRATOR_DATABASE) and whether its volume is mounted."
+        raise NotReadyError(message, hint=hint, reason="database.missing", retryable=False)
+    return found
+
+
+def chosen(
+    ctx: Context, applied: Sequence[Applied], to: str | None, steps: int | None
+) -> list[Applied]:
+    """Return the rows to undo, the last applied first."""
+    newest_first = list(reversed(applied))
+    if to is None:
+        return newest_first[: steps or 1]
+    key = to if ctx.source.by_name else version_key(to)
+    for at, row in enumerate(newest_first):
+        if row.key == key:
+            return newest_first[:at]
+    message = f"Version {to!r} is not applied, so it cannot stay applied."
+    hint = f"`{command(ctx.settings, 'status')}` lists what is applied."
+    raise UsageError(message, hint=hint, data={"version": to})
+
+
+def _script(ctx: Context, row: Applied, scripts: Sequence[Script]) -> Script:
+    for script in scripts:
+        if script.entry.key == row.key:
+            _refuse_without_down(ctx, script, loaded=False)
+            return script
+    message = f"Migration {row.identity} ({row.name}) is applied and has no file here any more."
+    hint = _way_back(ctx, row, "Bring its file back")
+    raise MissingFileError(message, hint=hint, data={"version": row.identity, "name": row.name})
+
+
+def _way_back(ctx: Context, migration: Applied | Entry, otherwise: str) -> str:
+    """Say what else can be done, and name the backup from before a migration where there is one."""
+    from migrator.change.restore import choose
+
+    try:
+        choose(ctx, None, migration.identity)
+    except MigratorError:
+        return f"{otherwise}; no backup here is from before it."
+    line = shlex.join(("migrator", "restore", "--before", migration.identity))
+    return f"{otherwise}, or go back to the backup from before it with `{line}`."
+
+
+def _refuse_without_down(ctx: Context, script: Script, *, loaded: bool) -> None:
+    has = callable(script.down) or script.sql_down is not None
+    if has if loaded else script.has_down:
+        return
+    entry = script.entry
+    message = f"Migration {entry.label} has no `down`, so it cannot be undone."
+    hint = _way_back(ctx, entry, "Write one")
+    data = {"version": entry.version, "name": entry.name, "file": entry.file}
+    raise MissingDownError(message, hint=hint, data=data)

@@ -1,0 +1,362 @@
+"""
+How a worker ended, and what the database says to that: a result, or the error that ends the run.
+
+A report that says success is a claim, whoever wrote it. One that does not hold, one
+that is none, and a worker that died without one are the same: what is left is settled
+under the lock, the database is compared, and that is what is told.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from migrator.database import run_state
+from migrator.database.lock import lost_lock
+from migrator.errors import (
+    BackupError,
+    DamagedError,
+    DiskError,
+    InterruptedRunError,
+    LocksLostError,
+    MigrationFailedError,
+    MigratorError,
+    MisfitError,
+    OutcomeUnknownError,
+    RestoreError,
+)
+from migrator.files import A_LITTLE, has_room
+from migrator.log.outcome import Result
+
+if TYPE_CHECKING:
+    from migrator.database.lock import RunLock
+    from migrator.engine.expectation import Expectation
+    from migrator.engine.parent import Action, Parent
+    from migrator.process.supervisor import Ending
+
+_COMMITTED = ("commit", "publish", "restore", "restored", "prune")
+"""Phases in which the one step that counts may have been taken."""
+_LEFT_OPEN = (OutcomeUnknownError, RestoreError)
+"""What is told as it is: the run is left for the next start, or for a person, on purpose."""
+
+
+@dataclass(slots=True)
+class Conclusion:
+    """
+    The end of one run, as its parent process finds it.
+
+    Args:
+        host: The parent process.
+        lock: The lock, still held.
+        aim: What the database is to hold.
+        work: Has a worker do something under the lock.
+    """
+
+    parent: Parent
+    lock: RunLock
+    aim: Expectation
+    work: Callable[[Action], Ending]
+    lacking: str | None = field(default=None, init=False)
+    settled: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def of(self, ending: Ending) -> Result:
+        """
+        Return the result of a run that the database confirms.
+
+        Raises:
+            MigratorError: What ended the run, and what has become of the database.
+        """
+        if self.lock.lost:
+            raise self._without_lock(ending)
+        if not ending.credible:
+            return self._settle(ending)
+        if ending.crash is not None:
+            self._tidy(ending)
+            raise bug(ending.crash)
+        if ending.error is not None:
+            return self._failed(ending, ending.error)
+        if self._confirmed(ending) and not self._unsettled():
+            return self._believe(ending)
+        return self._settle(ending)
+
+    # --- looking ------------------------------------------------------------
+
+    def _confirmed(self, ending: Ending) -> bool:
+        """Look at the database, and note what it lacks."""
+        try:
+            self.lacking = self.aim.lacking(ending.result if ending.credible else None)
+        except InterruptedRunError:
+            raise
+        except MigratorError as error:
+            if not self.settled:
+                raise _unseen(self.parent, error) from error
+            self.lacking = error.message.rstrip(".")
+        return self.lacking is None
+
+    def _unsettled(self) -> bool:
+        """Tell whether a run is noted: under the lock this one, or one that it was to settle."""
+        return self._noted() is not None
+
+    def _noted(self) -> run_state.RunState | None:
+        return run_state.read(self.parent.layout.state, self.parent.layout.database)
+
+    def _left_over(self) -> bool:
+        """Tell whether this very run is noted; another's note may be left on purpose."""
+        left = self._noted()
+        return left is not None and left.run_id == self.parent.run_id
+
+    def _believe(self, ending: Ending) -> Result:
+        """Report what the database confirms."""
+        result = self.aim.result(ending.result if ending.credible else None)
+        signals = self.parent.signals
+        signals.facts = {"outcome": result.outcome, "applied": result.applied}
+        if ending.signum is None:
+            return result
+        name = _signal_name(ending.signum)
+        message = f"{name} came when the run was complete; the application is not started."
+        hint = "Start again: nothing is pending any more."
+        error = InterruptedRunError(ending.signum, message, hint=hint)
+        error.data.update(outcome=result.outcome, applied=result.applied)
+        raise error
+
+    # --- failures that were reported ------------------------------------------
+
+    def _failed(self, ending: Ending, error: MigratorError) -> Result:
+        """Raise what the worker reported, unless what it left says that it did not end so."""
+        if isinstance(error, LocksLostError):
+            from migrator.engine.lost_locks import conclude_loss
+
+            raise self._stopped(ending, conclude_loss(self.parent.emit, error, self._again))
+        left_open = isinstance(error, _LEFT_OPEN) or error.data.get("outcome") is not None
+        if not left_open and self._left_over():
+            if ending.migration is not None:
+                return self._settle(ending)
+            self._tidy(ending)
+        raise self._stopped(ending, error)
+
+    def _stopped(self, ending: Ending, error: MigratorError) -> MigratorError:
+        """Return an error as the end that a stop has made of the run, where one came."""
+        if ending.signum is None or isinstance(error, _LEFT_OPEN):
+            return error
+        name = _signal_name(ending.signum)
+        message = f"The run was ended by {name}: {error.message}"
+        hint = error.hint or "Start again: the run begins anew."
+        interrupted = InterruptedRunError(ending.signum, message, hint=hint)
+        interrupted.data.update(error.data)
+        return interrupted
+
+    def _tidy(self, ending: Ending) -> None:
+        """Settle what a run that has failed could not settle itself; the failure is told anyway."""
+        if self._left_over():
+            self._settle_in_worker(ending, full=False)
+
+    def _without_lock(self, ending: Ending) -> MigratorError:
+        """
+        Return the error of a run whose lock was removed: nothing of ours may be touched any more.
+
+        SQLite's own lock and journal keep the database whole meanwhile.
+        """
+        error = ending.error
+        if error is not None and (error.reason == "lock.removed" or isinstance(error, _LEFT_OPEN)):
+            return error
+        path = self.parent.layout.lock
+        if ending.credible and error is None and self._confirmed(ending):
+            after = "What this run was to do is done, and the next start looks at it anew."
+            return lost_lock(path, after, outcome="unknown")
+        if ending.began:
+            return lost_lock(path, "The next start settles the database.", outcome="unknown")
+        return lost_lock(path)
+
+    # --- whatever else it was --------------------------------------------------
+
+    def _settle(self, ending: Ending) -> Result:
+        """Settle what the run has left, look, and say what happened."""
+        left = run_state.read(self.parent.layout.state)
+        done_with = left is None and ending.phase in _COMMITTED
+        noted = left is not None and left.phase in _COMMITTED
+        began = ending.began or noted or ending.phase in _COMMITTED
+        # Settling makes room.
+        full = ending.perhaps_out_of_room and not has_room(self.parent.layout.home, A_LITTLE)
+        trouble = self._settle_in_worker(ending, full=full)
+        confirmed = self._confirmed(ending)
+        # What the next start takes back is nothing to be believed.
+        if confirmed and self.settled.get("outcome") != "postponed":
+            return self._believe(ending)
+        if isinstance(trouble, DamagedError) and ending.phase in _COMMITTED:
+            raise _written_to(self.parent, trouble.message.rstrip("."), ending.result) from trouble
+        if trouble is not None:
+            raise self._troubled(
+                trouble, began=began, committed=done_with or ending.phase in _COMMITTED
+            )
+        if self.settled.get("outcome") == "committed" or (ending.credible and done_with):
+            raise _written_to(self.parent, str(self.lacking), ending.result)
+        error = self._why(ending, full=full)
+        error.hint = self.settled.get("hint", error.hint)
+        if "unsettled" in self.settled:
+            error.data["outcome"] = "unknown"
+            raise error
+        if ending.migration is not None:
+            self._say_failed(ending, error)
+        if began:
+            self._say_undone()
+        error.data["began"] = began
+        if not self.settled and began:
+            error.data["outcome"] = "unknown"
+        raise error
+
+    def _troubled(self, trouble: MigratorError, *, began: bool, committed: bool) -> MigratorError:
+        """
+        Return what kept the run from being settled, with what that leaves of the database.
+
+        Before the commit nothing is lost by it: the journal is on the disk, and whoever opens
+        the database next rolls back.
+        """
+        if isinstance(trouble, _LEFT_OPEN) or trouble.data.get("outcome") is not None:
+            return trouble
+        if committed:
+            return _unseen(self.parent, trouble)
+        if began:
+            trouble.data["outcome"] = "failed_restored"
+        return trouble
+
+    def _settle_in_worker(self, ending: Ending, *, full: bool) -> MigratorError | None:
+        """Have what is left settled; returns what came in between where there was time for it."""
+        from migrator.recovery.dead_worker import settle_and_prove
+
+        prove, begun = ending.signum is None, ending.phase in _COMMITTED
+        again = self._again(lambda ctx: settle_and_prove(ctx, prove=prove, full=full, begun=begun))
+        self.settled = again.result or {} if again.credible else {}
+        if again.signum is not None:
+            ending.signum = ending.signum or again.signum
+        return again.error if prove else None
+
+    def _again(self, action: Action) -> Ending:
+        """Have another worker settle something; a stop that has come already is no stop of it."""
+        signals = self.parent.signals
+        signals.received, noted = None, signals.received
+        again = self.work(action)
+        if signals.received is None:
+            signals.received = noted
+        return again
+
+    def _say_undone(self) -> None:
+        from migrator.recovery.rollback import say_as_before
+
+        if self.settled and self.settled["method"] != "backup":
+            say_as_before(self.parent.emit, self.settled["method"], self.settled["identical"])
+
+    def _stands(self) -> str:
+        """Say of the database what is known."""
+        if "unsettled" in self.settled:
+            return str(self.settled["unsettled"])
+        if not self.settled:
+            return "the next start settles the database"
+        if self.settled["identical"]:
+            return "the database is as before"
+        if self.settled["outcome"] == "nothing":
+            return "nothing of it stays in the database"
+        # A stop leaves no time to compare.
+        return "what it had done to the database is undone"
+
+    # --- what it is called -----------------------------------------------------
+
+    def _why(self, ending: Ending, *, full: bool) -> MigratorError:
+        """Return the error for a worker that ended without a report that holds."""
+        how = ending.describe()
+        if ending.credible:
+            how = f"reported its end, and the database does not confirm it ({self.lacking})"
+        if ending.signum is not None:
+            name = _signal_name(ending.signum)
+            where = f" in the phase {ending.phase!r}" if ending.phase else ""
+            return InterruptedRunError(
+                ending.signum,
+                f"The run was ended by {name}{where}; {self._stands()}.",
+                hint="Start again: the run begins anew.",
+            )
+        if ending.phase.startswith("import "):
+            name = ending.phase.removeprefix("import ")
+            message = f"The process that imported {name} {how}."
+            hint = f"Mend {name}: importing it must not end the process."
+            return MisfitError(message, hint=hint, reason="migrations.import")
+        if ending.migration is None and ending.phase in ("", "prepare", "backup"):
+            message = f"The worker {how} before the backup was complete."
+            hint = "Start again; where it happens again, please report it with the log."
+            if ending.perhaps_out_of_memory:
+                hint = "Give the container more memory, if it was killed for want of it."
+            return BackupError(message, hint=hint, reason="worker.killed", retryable=True)
+        return self._worker_failed(ending, how, full=full)
+
+    def _worker_failed(self, ending: Ending, how: str, *, full: bool) -> MigratorError:
+        migration = ending.migration
+        if migration is not None:
+            who = f"during migration {migration.get('version')} ({migration.get('name')})"
+            data = {key: migration.get(key) for key in ("version", "name", "file")}
+        else:
+            who, data = f"in the phase {ending.phase!r}", {}
+        message = f"The worker {how} {who}; {self._stands()}."
+        if full:
+            message = f"The disk is full: {message[0].lower()}{message[1:]}"
+            hint = (
+                "Make space on the volume, or enlarge it or its quota; the migration may be fine."
+            )
+            return DiskError(message, hint=hint, reason="disk.full", data=data)
+        hint = "Mend the migration: it must not end its process."
+        if ending.perhaps_out_of_memory:
+            hint += " If the kernel killed it for want of memory, give the container more."
+        if ending.perhaps_out_of_room:
+            hint += " If a disk or a quota was full, make space."
+        return MigrationFailedError(message, hint=hint, reason="worker.killed", data=data)
+
+    def _say_failed(self, ending: Ending, error: MigratorError) -> None:
+        migration = ending.migration or {}
+        self.parent.emit(
+            "migration.failed",
+            error.message,
+            level="error",
+            version=migration.get("version"),
+            name=migration.get("name"),
+            seconds=ending.seconds,
+            file=migration.get("file"),
+            line=None,
+            statement=None,
+            error=error.message,
+        )
+
+
+def _unseen(parent: Parent, error: MigratorError) -> MigratorError:
+    """Return the error for a run after which the database cannot be looked at."""
+    message = (
+        f"What became of the run on {str(parent.layout.database)!r} is unknown: {error.message}"
+    )
+    kind = OutcomeUnknownError if isinstance(error, DiskError) else type(error)
+    data = {**error.data, "outcome": "unknown"}
+    hint = error.hint or "Start again: the next start goes on from what the database holds."
+    return kind(message, hint=hint, reason=error.reason, retryable=error.retryable, data=data)
+
+
+def _written_to(parent: Parent, lacking: str, claim: dict[str, Any] | None) -> RestoreError:
+    """Return the error for a run that was done, and whose database does not hold it any more."""
+    message = (
+        f"The run on {str(parent.layout.database)!r} was complete, and the database does not"
+        f" confirm it: {lacking}. Something else has written to it."
+    )
+    hint = "Find out what else uses the database; `migrator backups` lists what can be restored."
+    saved = (claim or {}).get("backup")
+    data = {"backup": saved} if isinstance(saved, str) else {}
+    return RestoreError(message, hint=hint, reason="verify.after_release", data=data)
+
+
+def bug(trace: str) -> MigratorError:
+    """Return the error for a worker that this program itself has crashed."""
+    last = (trace.strip().splitlines() or ["?"])[-1][:500]
+    return MigratorError(
+        f"This program failed: {last}",
+        hint="Please report it with the traceback in this line.",
+        data={"traceback": trace},
+    )
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name

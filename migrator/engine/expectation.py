@@ -1,0 +1,261 @@
+"""
+What a run is to make of the database, and whether the database confirms it.
+
+The parent process plans it under the lock, before the worker begins; what the worker
+then reports is a claim, and this is what it is held against.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from migrator.backups.catalog import Backup
+from migrator.database.raw_file import LiveFile
+from migrator.errors import DamagedError, MigratorError, MisfitError, NotReadyError
+from migrator.formats.history import History
+from migrator.inspect.database import DatabaseView, inspect_database
+from migrator.log.outcome import Result
+from migrator.parsing.directory import version_key
+from migrator.wait import wait_until_ready
+
+if TYPE_CHECKING:
+    from migrator.engine.parent import Parent
+
+READABLE = "The database can be read."
+
+Claim = Mapping[str, Any]
+"""What a worker reports of a run that it calls done."""
+
+
+@dataclass(slots=True)
+class Expectation:
+    """
+    Nothing in particular: nothing of what was done shows in the database.
+
+    Args:
+        host: The run's parent process.
+        changed: The migrations, or the backup, that the run was for, as people call them.
+    """
+
+    parent: Parent
+    changed: tuple[str, ...] = ()
+
+    def lacking(self, claim: Claim | None) -> str | None:
+        """
+        Look at the database, and say what of the aim it does not hold.
+
+        Where nothing can be asked of it, a report is all that there is.
+
+        Args:
+            claim: What a credible worker reported; None where there is no such report.
+
+        Returns:
+            A clause for people, None where the database confirms all.
+
+        Raises:
+            NotReadyError: Somebody's lock kept readers out until the end of the budget.
+        """
+        return None if claim is not None else "nobody has reported that it is done"
+
+    def result(self, claim: Claim | None) -> Result:
+        """Return the result of a run that the database has confirmed."""
+        del claim
+        outcome = "migrated" if self.changed else "up_to_date"
+        return Result(outcome, len(self.changed), changed=self.changed)
+
+    def sight(self) -> DatabaseView:
+        """Look at the database, waiting within the budget while somebody keeps readers out."""
+        parent = self.parent
+        history = History(parent.settings.history_table, by_name=parent.source.by_name)
+
+        def once() -> DatabaseView:
+            try:
+                return inspect_database(parent.layout, history)
+            except NotReadyError as error:
+                if error.reason != "database.in_use":
+                    raise
+                from migrator.exclusive import STOP_IT, in_use
+
+                raise in_use(parent.layout.database, STOP_IT) from error
+
+        return wait_until_ready(once, parent.deadline, parent.emit, ready=READABLE, level=None)
+
+
+@dataclass(slots=True)
+class HistoryRows(Expectation):
+    """
+    What the history is to hold, and what not.
+
+    Args:
+        there: The migrations that are to be in it, by key, as people call them.
+        gone: Those that are not.
+        may_lack: Whether there need be no database: it is the application's to create.
+        existed: Whether there was one before.
+    """
+
+    there: Mapping[Any, str] = field(default_factory=dict)
+    gone: Mapping[Any, str] = field(default_factory=dict)
+    may_lack: bool = False
+    existed: bool = True
+    _exists: bool = True
+
+    def lacking(self, claim: Claim | None) -> str | None:
+        """Say which row the history lacks, or has still; what this run has added is kept."""
+        try:
+            sight = self.sight()
+        except (DamagedError, MisfitError) as error:
+            return error.message.rstrip(".")
+        self._exists = sight.exists
+        if not sight.exists:
+            return None if self.may_lack else "it does not exist"
+        if sight.needs_recovery is not None:
+            return f"it cannot be read, because {sight.needs_recovery}"
+        rows = sight.history or ()
+        keys = {row.key for row in rows}
+        missing = [name for key, name in self.there.items() if key not in keys]
+        left = [name for key, name in self.gone.items() if key in keys]
+        if not self.gone:
+            run = self.parent.run_id
+            self.changed = tuple(row.identity for row in rows if row.run_id == run)
+        if missing:
+            return f"its history lacks {', '.join(missing[:5])}"
+        if left:
+            return f"its history still has {', '.join(left[:5])}"
+        return None if claim is None else self._other_file(claim)
+
+    def _other_file(self, claim: Claim) -> str | None:
+        """Say so where a file stands there that is not the one which the worker has verified."""
+        if "file" not in claim:
+            return None
+        with contextlib.suppress(OSError):
+            found = os.stat(self.parent.layout.database)
+            if claim["file"] == [found.st_dev, found.st_ino]:
+                return None
+        return "another file stands there than the one that was verified"
+
+    def result(self, claim: Claim | None) -> Result:
+        """Return what the database says that the run has done."""
+        if not self._exists:
+            return Result("no_database")
+        found = Expectation.result(self, claim)
+        if self.existed or not self.changed:
+            return found
+        return Result("created", found.applied, changed=found.changed)
+
+
+@dataclass(slots=True)
+class BackupPages(Expectation):
+    """
+    A backup's pages, in the database.
+
+    Args:
+        chosen: The backup, or None.
+        before: What the database's file was known by before the run.
+    """
+
+    chosen: Backup | None = None
+    before: tuple[int, ...] | None = None
+
+    def lacking(self, claim: Claim | None) -> str | None:
+        """
+        Say whether the pages are others.
+
+        Somebody may have written to the database since it was released. Then it is
+        another file than before, and its history is the backup's.
+        """
+        if self.chosen is None:
+            return "no such backup is there"
+        database = self.parent.layout.database
+        try:
+            with LiveFile.open(database) as file:
+                same = file.same_as(self.chosen.path)
+        except OSError as error:
+            return f"it cannot be compared with the backup: {error.strerror or error}"
+        if same or (claim is not None and self._was_written_to(self.chosen)):
+            return None
+        return f"it does not hold the pages of {self.chosen.name}"
+
+    def _was_written_to(self, chosen: Backup) -> bool:
+        if stamp(self.parent.layout.database) in (None, self.before):
+            return False
+        with contextlib.suppress(MigratorError):
+            rows = self.sight().history
+            # The backup's applied are noted with the backup, whatever their kind.
+            wanted = [(row.version, row.name) for row in chosen.applied]
+            return rows is not None and sorted(map(str, wanted)) == sorted(
+                str((row.version, row.name)) for row in rows
+            )
+        return False
+
+    def result(self, claim: Claim | None) -> Result:
+        """Return the backup's name, unless the database was that already."""
+        if claim is not None and claim.get("outcome") == "up_to_date":
+            return Result("up_to_date")
+        return Expectation.result(self, claim)
+
+
+def upgraded(parent: Parent) -> Expectation:
+    """Plan an upgrade: all migrations are to be in the history."""
+    source = parent.known_source()
+    existed = os.path.lexists(parent.layout.database)
+    return HistoryRows(
+        parent,
+        there={entry.key: entry.label for entry in source.entries()},
+        may_lack=source.by_name and not existed,
+        existed=existed,
+    )
+
+
+def undone(parent: Parent, to: str | None, steps: int | None) -> Expectation:
+    """Plan a `down`, which needs a settled database: the last ones go, and the others stay."""
+    from migrator.down import chosen
+
+    rows = Expectation(parent).sight().history or ()
+    try:
+        gone = chosen(parent.context(parent.source, parent.emit), rows, to, steps)
+    except MigratorError:
+        # The worker refuses it; if not, the history is to be as it is.
+        gone = []
+    keys = {row.key for row in gone}
+    return HistoryRows(
+        parent,
+        tuple(row.identity for row in gone),
+        there={row.key: row.identity for row in rows if row.key not in keys},
+        gone={row.key: row.identity for row in gone},
+    )
+
+
+def noted(parent: Parent, version: str) -> Expectation:
+    """Plan a `baseline`, which needs a settled database: all up to a version join the others."""
+    by_name = parent.source.by_name
+    key = version if by_name else version_key(version)
+    entries = parent.known_source().entries()
+    at = next((at for at, entry in enumerate(entries) if entry.key == key), None)
+    there = {row.key: row.identity for row in Expectation(parent).sight().history or ()}
+    there |= {entry.key: entry.label for entry in entries[: None if at is None else at + 1]}
+    return HistoryRows(parent, there=there if at is not None else {key: version})
+
+
+def restored(parent: Parent, wanted: str | None, before: str | None) -> Expectation:
+    """Plan a `restore`: the backup that is meant now is to be in the database's place."""
+    from migrator.change.restore import choose
+
+    found = None
+    with contextlib.suppress(MigratorError):
+        source = parent.known_source() if before is not None else parent.source
+        found = choose(parent.context(source, parent.emit), wanted, before)
+    names = () if found is None else (found.name,)
+    return BackupPages(parent, names, found, stamp(parent.layout.database))
+
+
+def stamp(path: Path) -> tuple[int, ...] | None:
+    """Return a file's identity with its size and times, which a write changes; None if missing."""
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return None

@@ -1,0 +1,236 @@
+"""
+The process that stays clean: it looks, takes the lock, and lets a worker do the rest.
+
+It never imports a migration and keeps no SQLite connection; it believes nothing of
+what the worker reports that the database does not confirm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from migrator import access
+from migrator.database import run_state
+from migrator.database.workspace import Layout
+from migrator.deadline import Deadline
+from migrator.errors import MigratorError, MisfitError
+from migrator.formats.source import RegistrySource, Source, open_source
+from migrator.inspect.status import DatabaseStatus, inspect_status
+from migrator.log.outcome import Result
+from migrator.model import Emit, Entry, Settings
+from migrator.process.signals import Signals
+from migrator.wait import wait_until_ready
+
+if TYPE_CHECKING:
+    from migrator.context import Context
+    from migrator.database.lock import RunLock
+    from migrator.engine.expectation import Expectation
+    from migrator.process.supervisor import Ending
+    from migrator.process.worker import Task
+
+Action = Callable[["Context"], dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Parent:
+    """
+    The parent process of a run on one database.
+
+    `prepare` is called first in every worker: the privileges are dropped there.
+    `log_thoroughly` is called when a start turns out to be a run.
+    """
+
+    settings: Settings
+    layout: Layout
+    emit: Emit
+    run_id: str
+    signals: Signals
+    deadline: Deadline
+    prepare: Callable[[], None] = lambda: None
+    log_thoroughly: Callable[[], None] = lambda: None
+    source: Source = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Name the source; a registry is only read when it is asked for."""
+        self.source = open_source(self.settings.migrations, self.layout.database)
+
+    def survey(self) -> DatabaseStatus:
+        """Look at the database and the names of its migrations."""
+        return inspect_status(self.settings, self.layout, self.known_source())
+
+    def known_source(self) -> Source:
+        """Return the source with its names known: a registry, being code, is read in a child."""
+        if isinstance(self.source, RegistrySource) and not self.source.is_known:
+            self.source = self.source.known(self._read_registry(self.source))
+        return self.source
+
+    def run_in_worker(
+        self,
+        action: Action,
+        done_already: Callable[[], Result | None] = lambda: None,
+        plan: Callable[[Parent], Expectation] | None = None,
+        *,
+        settled: bool = False,
+    ) -> Result:
+        """
+        Do one piece of work under the lock, in a worker, and look whether it is done.
+
+        Args:
+            action: The work.
+            done_already: Asked under the lock: where it has a result, no worker is needed.
+            plan: Says, under the lock and before the work, what the database is to hold
+                after it.
+            settled: Whether what an interrupted run has left is to be settled before that.
+
+        Raises:
+            LockedError: Another run held the lock for too long, or it was removed.
+            MigratorError: The work failed; the error says what became of the database.
+        """
+        from migrator.database.lock import RunLock
+        from migrator.database.lock_selftest import lock_self_test
+
+        self.log_thoroughly()
+        database = self.layout.database
+        wait_until_ready(
+            lambda: access.require_writable(database), self.deadline, self.emit, level=None
+        )
+        lock = RunLock.acquire(self.layout, self.settings.lock_timeout, self.emit)
+        self.deadline.extend(lock.waited)
+        self.signals.note_only()
+        try:
+            done = done_already()
+            if done is not None:
+                return done
+            lock_self_test(self.layout.lock)
+            if settled:
+                self._settle_first(lock)
+            return self._concluded(action, lock, plan)
+        finally:
+            lock.release()
+
+    def _settle_first(self, lock: RunLock) -> None:
+        """Have a worker settle what was interrupted, where something was."""
+        if run_state.read(self.layout.state, self.layout.database) is None:
+            # What cannot be seen, planning says, or the worker.
+            with contextlib.suppress(MigratorError):
+                if self.survey().sight.needs_recovery is None:
+                    return
+        from migrator.recovery.dead_worker import settle_only
+
+        self._concluded(settle_only, lock, None)
+
+    def _concluded(
+        self, action: Action, lock: RunLock, plan: Callable[[Parent], Expectation] | None
+    ) -> Result:
+        """Have a worker do something, and hold what it reports against the database."""
+        from migrator.engine.conclusion import Conclusion
+        from migrator.engine.expectation import Expectation
+
+        aim = Expectation(self) if plan is None else plan(self)
+        work = partial(self._work, lock=lock)
+        return Conclusion(self, lock, aim, work).of(work(action))
+
+    def _work(self, action: Action, lock: RunLock) -> Ending:
+        from migrator.process.supervisor import supervise
+
+        source = open_source(self.settings.migrations, self.layout.database)
+
+        def task(emit: Emit) -> dict[str, Any]:
+            prepare_worker(self.layout, self.settings.migrations)
+            return action(self.context(source, emit, lock))
+
+        return supervise(
+            task,
+            emit=self.emit,
+            signals=self.signals,
+            prepare=self.prepare,
+            private=(lock.descriptor,),
+        )
+
+    def context(self, source: Source, emit: Emit, lock: RunLock | None = None) -> Context:
+        """Return what the steps of this run share."""
+        from migrator.context import Context
+
+        return Context(
+            self.settings, self.layout, source, emit, self.run_id, self.deadline, lock=lock
+        )
+
+    # --- registries -------------------------------------------------------
+
+    def registry_way(self, pending: Collection[object]) -> str:
+        """Return the way that a registry's pending migrations need; asked of a child."""
+        source = open_source(self.settings.migrations, self.layout.database)
+
+        def task(_emit: Emit) -> dict[str, Any]:
+            prepare_worker(self.layout, self.settings.migrations)
+            scripts = [each for each in source.scripts() if each.entry.key in pending]
+            return {"transactional": all(script.transactional for script in scripts)}
+
+        path = Path(self.settings.migrations.partition(".py:")[0])
+        answer = self._ask(task, path).get("transactional")
+        if not isinstance(answer, bool):
+            raise _unread(path, "did not say which way its migrations need")
+        return "in-place" if answer else "copy"
+
+    def _read_registry(self, source: RegistrySource) -> tuple[Entry, ...]:
+        """Read a registry's names in a child, since the file is code."""
+
+        def task(_emit: Emit) -> dict[str, Any]:
+            prepare_worker(self.layout, self.settings.migrations)
+            entries = source.entries()
+            return {"entries": [[entry.version, entry.name] for entry in entries]}
+
+        rows = self._ask(task, source.path).get("entries")
+        if not isinstance(rows, list) or not all(map(_is_entry, rows)):
+            raise _unread(source.path, "did not say which migrations there are")
+        return tuple(Entry(name, version, name, source.path) for version, name in rows)
+
+    def _ask(self, task: Task, path: Path) -> dict[str, Any]:
+        """
+        Have a child look into a registry's file.
+
+        Raises:
+            MisfitError: It ended without a report, or with one that is none.
+        """
+        from migrator.engine.conclusion import bug
+        from migrator.process.supervisor import supervise
+
+        ending = supervise(task, emit=self.emit, signals=self.signals, prepare=self.prepare)
+        self.signals.check()
+        if not ending.credible:
+            raise _unread(path, ending.describe())
+        if ending.error is not None:
+            raise ending.error
+        if ending.crash is not None:
+            raise bug(ending.crash)
+        return ending.result or {}
+
+
+def _is_entry(row: object) -> bool:
+    """Tell whether a row of what a child has read is a version and a name."""
+    return isinstance(row, list) and len(row) == 2 and all(isinstance(each, str) for each in row)
+
+
+def _unread(path: Path, how: str) -> MisfitError:
+    message = f"The process that read {str(path)!r} {how}."
+    hint = f"Mend {path.name}: reading it must not end the process."
+    return MisfitError(message, hint=hint, reason="migrations.import")
+
+
+def prepare_worker(layout: Layout, migrations: str) -> None:
+    """Make the worker's process fit for other people's code."""
+    import sys
+
+    from migrator.process.audit_hook import protect
+
+    sys.dont_write_bytecode = True
+    protect(layout.database)
+    own = os.path.abspath(migrations.partition(".py:")[0])
+    directory = own if os.path.isdir(own) else str(Path(own).parent)
+    sys.path[:0] = [path for path in (os.getcwd(), directory) if path not in sys.path]

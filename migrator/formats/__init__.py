@@ -1,0 +1,1 @@
+"""Where migrations come from and where it is noted which are applied, a format each."""

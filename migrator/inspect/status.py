@@ -1,0 +1,214 @@
+"""
+What is true of a database and its migrations right now, found by looking only.
+
+Every start asks this first, and `status`, `plan` and `check` answer with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from migrator import plan
+from migrator.database.workspace import Layout
+from migrator.errors import DiskError, MisfitError, NoPermissionError, NotReadyError
+from migrator.formats.history import History
+from migrator.formats.source import Source
+from migrator.inspect.database import DatabaseView, inspect_database
+from migrator.log.hints import command
+from migrator.model import Applied, Conflict, Emit, Entry, Settings
+
+if TYPE_CHECKING:
+    from migrator.backups.catalog import Backup
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStatus:
+    """What a look at both sides found: the database's, and the migrations'."""
+
+    sight: DatabaseView
+    entries: tuple[Entry, ...]
+    pending: tuple[Entry, ...]
+    problems: tuple[Conflict, ...]
+    left_alone: bool = False
+    """Whether the database does not exist and is the application's to create."""
+    by_name: bool = False
+    """Whether the migrations are a registry's, which have no texts to compare."""
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether nothing is pending, and nothing of an earlier run is left to be settled."""
+        return not (self.pending or self.unsettled) or (
+            self.left_alone and self.sight.unfinished is None and not self.sight.running
+        )
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether another run is under way, or an earlier one has left something."""
+        sight = self.sight
+        return bool(sight.running or sight.unfinished or sight.needs_recovery)
+
+    @property
+    def applied(self) -> tuple[Applied, ...]:
+        """The history, empty where it could not be read."""
+        return self.sight.history or ()
+
+
+def inspect_status(settings: Settings, layout: Layout, source: Source) -> DatabaseStatus:
+    """
+    Look at the database and at the names of the migrations.
+
+    Raises:
+        MisfitError: The names are no set of migrations, or the history's table
+            belongs to somebody else.
+        DamagedError: The database is none.
+        NotReadyError: It cannot be read at the moment.
+    """
+    entries = source.entries()
+    sight = inspect_database(layout, History(settings.history_table, by_name=source.by_name))
+    matched = plan.compare(entries, sight.history or (), by_name=source.by_name)
+    alone = source.by_name and not sight.exists
+    return DatabaseStatus(
+        sight,
+        entries,
+        matched.pending,
+        matched.problems,
+        left_alone=alone,
+        by_name=source.by_name,
+    )
+
+
+def changed(found: DatabaseStatus) -> tuple[Conflict, ...]:
+    """
+    Return the applied migrations whose text is not the one that was applied.
+
+    Raises:
+        MisfitError: One of them cannot be read any more.
+    """
+    if found.by_name:
+        return ()
+    from migrator.parsing import scripts
+
+    applied = {row.key for row in found.applied}
+    read = [scripts.read(entry) for entry in found.entries if entry.key in applied]
+    return plan.changed(read, found.applied)
+
+
+def _all_misfits(settings: Settings, found: DatabaseStatus) -> tuple[Conflict, ...]:
+    """
+    Return the misfits that are known, with the changed texts where the others refuse already.
+
+    The first kind of several decides and all are listed, but a start that is
+    not refused for another reason compares texts later, once it has the lock.
+    """
+    refused = any(problem.kind not in settings.accept for problem in found.problems)
+    if not (found.pending and refused) or "changed" in settings.accept:
+        return found.problems
+    with contextlib.suppress(MisfitError):
+        return (*found.problems, *changed(found))
+    return found.problems
+
+
+def refuse_or_warn(settings: Settings, layout: Layout, found: DatabaseStatus, emit: Emit) -> None:
+    """
+    Refuse what may not be started, and warn about what may.
+
+    Raises:
+        MisfitError: Files and history do not fit, or the history is another tool's.
+        NotReadyError: There is no database, and none may be created; or it has
+            a name with which it could not be backed up, now or before the next upgrade.
+    """
+    if not found.sight.exists and found.sight.unfinished is None:
+        refuse_missing(settings, layout)
+    if found.pending and not found.left_alone:
+        from migrator.backups.names import refuse_long_name
+
+        refuse_long_name(layout)
+    problems = plan.refuse_conflicts(
+        _all_misfits(settings, found),
+        settings.accept,
+        something_pending=bool(found.pending),
+        newer_hint=lambda: way_back(settings, layout, found.entries),
+    )
+    if found.pending and found.sight.foreign is not None:
+        foreign = found.sight.foreign
+        if "foreign" not in settings.accept:
+            plan.refuse_foreign(foreign, found.entries, partial(command, settings, "baseline"))
+        told = plan.told_foreign(foreign)
+        problems = (*problems, Conflict("foreign", foreign.version or "", told))
+    for problem in problems:
+        emit(
+            "history.misfit",
+            problem.message,
+            level="warning",
+            kind=problem.kind,
+            version=problem.version,
+        )
+
+
+def refuse_missing(settings: Settings, layout: Layout) -> None:
+    """
+    Raise where a database does not exist and may not be created.
+
+    Raises:
+        NotReadyError: `--create never`.
+    """
+    if settings.create != "never":
+        return
+    message = f"There is no database at {str(layout.database)!r}, and `--create` is 'never'."
+    hint = (
+        "Mount the volume that has it, or start with `--create auto` (MIGRATOR_CREATE=auto)"
+        " for a first install."
+    )
+    raise NotReadyError(message, hint=hint, reason="database.missing")
+
+
+def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> str:
+    """
+    Name the newest backup that holds nothing but what is known here, as a command.
+
+    Where nothing is known here, the migrations are missing, and not the image's age is at fault.
+    """
+    from migrator.backups.catalog import list_backups
+    from migrator.backups.owner import by_trust
+
+    if not entries:
+        where = f" in {settings.migrations!r}" if settings.migrations else ""
+        return (
+            f"There are no migrations{where}: mount or copy them there, or name where they are"
+            " with --migrations (MIGRATOR_MIGRATIONS)."
+        )
+
+    known = {(entry.version, entry.name) for entry in entries}
+    names = {entry.key for entry in entries if isinstance(entry.key, str)}
+    backups: list[Backup] = []
+    with contextlib.suppress(DiskError, NoPermissionError, NotReadyError):
+        backups = by_trust(layout, list_backups(layout))
+    for backup in backups:
+        rows = backup.applied
+        if all((row.version, row.name) in known or row.name in names for row in rows):
+            line = command(settings, "restore", backup.name)
+            return (
+                f"Start an image that has these migrations, or go back with `{line}`"
+                " (what was written since that backup is lost)."
+            )
+    return "Start an image that has these migrations; no backup here leads back to this image."
+
+
+def say_plan(emit: Emit, found: DatabaseStatus, way: str | None) -> None:
+    """Send `plan.ready`, a warning where there are no migrations at all: their mount may lack."""
+    how = f"; the way is {way}" if way else ""
+    pending = f"Pending migrations: {len(found.pending)}"
+    if not found.entries:
+        pending = "There are no migrations, so none is pending"
+    emit(
+        "plan.ready",
+        f"{pending}; applied: {len(found.applied)}{how}.",
+        level="info" if found.entries else "warning",
+        pending=len(found.pending),
+        applied=len(found.applied),
+        way=way,
+    )

@@ -1,0 +1,1 @@
+"""The log: its lines, how a run ended, hints, and what errors mean."""

@@ -1,0 +1,378 @@
+"""
+The lines on stderr, and the forwarding of events to an application's own log.
+
+structlog renders and filters. Importing it takes longer than everything else
+that a start imports, so that happens at the first event and only here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from migrator.errors import InterruptedRunError
+from migrator.log.writer import FinalLine, Sink
+from migrator.terminal import printable
+
+LOGGER = "sqlite-entrypoint"
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+_LAST_WORDS = ("run.finished", "app.failed")
+"""What a run and its start end with: no level filters it, and its reader is given a moment."""
+_COMMON = ("timestamp", "level", "event", "message", "logger", "run_id", "database")
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+_IN_LINES = frozenset(("statement", "traceback", "error"))
+"""Fields whose texts keep their line breaks for people, indented below the line."""
+
+
+class _Once:
+    """What a run finds twice, looking before the lock and under it, and says once."""
+
+    _EVENTS = ("history.misfit",)
+
+    def __init__(self) -> None:
+        self._said: set[tuple[str, str]] = set()
+
+    def again(self, event: str, message: str) -> bool:
+        """Tell whether an event has been said before, and note that it has."""
+        if event not in self._EVENTS:
+            return False
+        before = (event, message) in self._said
+        self._said.add((event, message))
+        return before
+
+
+class Log:
+    """
+    The log of a run: one line an event, JSON or for people.
+
+    Logging never fails a run: what cannot be written is dropped, what cannot
+    be rendered is replaced by what can.
+
+    Args:
+        format: `json` or `console`.
+        level: The least level that is written; `run.finished` always is.
+        database: The database's absolute path, once it is known.
+        run_id: The run's id, once it is known.
+        terminal: Whether a person watches: progress is then a bar (console).
+            None: look.
+        colors: Whether console lines are coloured. None: look.
+        fd: The descriptor to write to.
+    """
+
+    def __init__(
+        self,
+        format: str = "json",  # noqa: A002 - what it is called everywhere else
+        level: str = "info",
+        *,
+        database: str | os.PathLike[str] | None = None,
+        run_id: str | None = None,
+        terminal: bool | None = None,
+        colors: bool | None = None,
+        fd: int = 2,
+    ) -> None:
+        self.run_id = run_id
+        self.database = database
+        self.format = format
+        self.level = level
+        self._console = format == "console"
+        self._terminal = os.isatty(fd) if terminal is None else terminal
+        self._bar = self._console and self._terminal
+        self._colors = colors
+        self._sink = Sink(fd)
+        self._loggers: dict[bool, Any] = {}
+        self._once = _Once()
+        self._thorough = False
+
+    def give_up_when(self, stopping: Callable[[], bool]) -> None:
+        """
+        Drop lines that nobody reads once this process is to end.
+
+        A reader that has stopped reading is otherwise waited for, and then no
+        signal would be obeyed.
+        """
+        self._sink.stopping = stopping
+
+    def expect_run(self) -> None:
+        """
+        Let structlog render from here on: there is more to come than a few lines.
+
+        Importing it takes longer than all else that a start with nothing
+        pending does; until a run begins its lines are rendered without it, to
+        the same bytes.
+        """
+        self._thorough = True
+
+    def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
+        """Write one event; `fields` are better JSON values, and are made so where they are not."""
+        if self._once.again(event, message):
+            return
+        level = level if level in LEVELS else "info"
+        if self._bar and event.endswith(".progress"):
+            if LEVELS[level] >= LEVELS[self.level]:
+                self._sink.draw(_progress(event, fields))
+            return
+        common = {
+            "message": message,
+            "logger": LOGGER,
+            "run_id": self.run_id,
+            "database": self.database,
+        }
+        line = {**common, **fields}
+        head = {"level": level, "event": event}
+        if not self._console and not self._thorough:
+            if event in _LAST_WORDS or LEVELS[level] >= LEVELS[self.level]:
+                self._write_plainly({**line, **head}, {**common, **head})
+            return
+        try:
+            self._logger(always=event in _LAST_WORDS).log(LEVELS[level], event, **line)
+        except InterruptedRunError:
+            # A signal came in the middle of it: that ends the run, not the line.
+            raise
+        except Exception as error:  # noqa: BLE001 - a log line never fails a run
+            trouble = {"log_error": _trouble(error)}
+            self._write_plainly({**line, **head, **trouble}, {**common, **head, **trouble})
+
+    def _logger(self, *, always: bool) -> Any:
+        """Return the structlog logger, with or without the filter."""
+        if always not in self._loggers:
+            import structlog
+
+            least = 0 if always else LEVELS[self.level]
+            self._loggers[always] = structlog.wrap_logger(
+                FinalLine(self._sink) if always else self._sink,
+                processors=self._processors(),
+                wrapper_class=structlog.make_filtering_bound_logger(least),
+                context_class=dict,
+                cache_logger_on_first_use=True,
+            )
+        return self._loggers[always]
+
+    def _processors(self) -> list[Any]:
+        """Return the steps from an event to its line."""
+        from structlog import processors
+
+        renderer: Any = processors.JSONRenderer()
+        if self._console:
+            renderer = _Console(colors=self._wants_colors())
+        return [
+            processors.add_log_level,
+            processors.MaybeTimeStamper(fmt=_TIME, utc=True),
+            _ordered,
+            renderer,
+        ]
+
+    def _wants_colors(self) -> bool:
+        if self._colors is not None:
+            return self._colors
+        from migrator.options.table import read_environment, wants_colors
+
+        return wants_colors(read_environment(), terminal=self._terminal)
+
+    def _write_plainly(self, *lines: Mapping[str, Any]) -> None:
+        """Write the first of these lines that can be rendered, without structlog."""
+        import json
+        from datetime import UTC, datetime
+
+        more = {"timestamp": datetime.now(UTC).strftime(_TIME)}
+        for line in lines:
+            try:
+                text = json.dumps(_ordered(None, "", {**line, **more}))
+            except InterruptedRunError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a log line never fails a run
+                more.setdefault("log_error", _trouble(error))
+            else:
+                self._sink.write(text, last=line["event"] in _LAST_WORDS)
+                return
+
+
+def _trouble(error: Exception) -> str:
+    return f"{type(error).__name__} while this line was rendered"
+
+
+def clean(value: Any) -> Any:
+    """
+    Turn a value into one that every JSON reader understands.
+
+    File names may hold bytes that are no UTF-8 (lone surrogates here), and
+    JSON has neither NaN nor infinities.
+    """
+    if isinstance(value, Mapping):
+        return {_text(key): clean(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted((clean(each) for each in value), key=repr)
+    plain = value is None or isinstance(value, int)
+    if plain or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    """Turn a value into a text that can be encoded."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    text = value if isinstance(value, str) else repr(value)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _ordered(_logger: Any, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what every line has first, and make every value plain."""
+    common = {key: clean(event[key]) for key in _COMMON}
+    return common | {_text(key): clean(each) for key, each in event.items() if key not in common}
+
+
+class _Console:
+    """
+    Lines for people: the sentence first, texts of several lines and the hint below it.
+
+    A hint has commands in it, which are copied from here: no quotes around it,
+    and none in it escaped. What is the same in every line of a run (`logger`,
+    `run_id`, `database`) is left out, and so are fields without a value.
+    """
+
+    def __init__(self, *, colors: bool) -> None:
+        from structlog.dev import ConsoleRenderer
+
+        self._render: Callable[..., str] = ConsoleRenderer(
+            0, colors, sort_keys=False, event_key="message"
+        )
+
+    def __call__(self, logger: Any, method: str, event: Mapping[str, Any]) -> str:
+        fields = {
+            key: _shown(key, value)
+            for key, value in event.items()
+            if value is not None and key not in {"logger", "run_id", "database"}
+        }
+        fields["timestamp"] = fields["timestamp"][:19] + "Z"
+        blocks = [key for key, value in fields.items() if _is_block(key, value)]
+        below = "".join(_block(key, fields.pop(key)) for key in blocks if key != "message")
+        return self._render(logger, method, fields) + below
+
+
+def _shown(key: str, value: Any) -> Any:
+    """Make a field's text safe for a terminal; what is no text, structlog shows by its `repr`."""
+    if not isinstance(value, str):
+        return value
+    return printable(value, "\n\t" if key in _IN_LINES else "\t")
+
+
+def _is_block(key: str, value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and (key == "hint" or "\n" in value)
+
+
+def _block(key: str, text: str) -> str:
+    return f"\n    {key}:\n" + "\n".join(f"      {line}" for line in text.rstrip().split("\n"))
+
+
+_WIDTH = 20
+_MEGA = 1_000_000
+
+
+def _progress(event: str, fields: Mapping[str, Any]) -> str:
+    """
+    Return the text of a progress bar.
+
+    Args:
+        event: `backup.progress` or `migration.progress`.
+        fields: `bytes`, `total_bytes`, `seconds`, `version`, `name`, as far
+            as the event has them.
+    """
+    subject = event.removesuffix(".progress")
+    done, total, seconds = (fields.get(key) for key in ("bytes", "total_bytes", "seconds"))
+    if done is None:
+        name = " ".join(printable(str(fields[key])) for key in ("version", "name") if key in fields)
+        return f"{subject}  {name}  {seconds or 0:.0f} s"
+    parts = [subject, f"{done / _MEGA:.0f} MB"]
+    if total:
+        share = min(done / total, 1.0)
+        filled = round(share * _WIDTH)
+        parts[1:] = [f"[{'#' * filled}{'.' * (_WIDTH - filled)}]", f"{share * 100:.0f} %"]
+    if seconds:
+        parts.append(f"{done / _MEGA / seconds:.0f} MB/s")
+    return "  ".join(parts)
+
+
+class Forward:
+    """
+    An `Emit` that hands events to structlog as the application configured it.
+
+    Args:
+        logger: A structlog logger, or anything with `debug`, `info`,
+            `warning` and `error`.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self._once = _Once()
+        self.run_id: str | None = None
+        self.database: str | os.PathLike[str] | None = None
+
+    def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
+        """Hand one event on."""
+        if self._once.again(event, message):
+            return
+        common = {"message": message, "run_id": self.run_id, "database": clean(self.database)}
+        try:
+            # Only here structlog makes the logger, which may fail as well.
+            getattr(self._logger, level)(event, **{**common, **fields})
+        except Exception:  # noqa: BLE001 - the application's log never fails a run
+            # structlog over logging refuses fields that a LogRecord has itself:
+            # `message` and `name` (logging.Logger.makeRecord).
+            with suppress(Exception):
+                getattr(self._logger, level)(f"{event}: {message}")
+
+
+class _OnStderr:
+    """
+    The log of an application that has configured none: warnings and errors, for people.
+
+    Standard output is the application's, and structlog's own default would print there.
+    """
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Say nothing: nobody has asked."""
+
+    info = debug
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Write a line of that level."""
+        self._write("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Write a line of that level."""
+        self._write("error", event, fields)
+
+    def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        from datetime import UTC, datetime
+
+        now = datetime.now(UTC).strftime(_TIME)
+        line = {"timestamp": now, "level": level, "event": event, "logger": LOGGER, **fields}
+        text = _Console(colors=False)(None, level, _ordered(None, level, line))
+        if sys.stderr is not None:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+
+def to_structlog(logger: Any = None) -> Forward:
+    """
+    Return an `Emit` for the Python API.
+
+    Args:
+        logger: By default that of our own name, as the application has
+            configured structlog; where it has not, stderr gets warnings and errors.
+    """
+    if logger is None:
+        # What nobody has imported yet nobody has configured.
+        structlog: Any = sys.modules.get("structlog")
+        configured = structlog is not None and structlog.is_configured()
+        logger = structlog.get_logger(LOGGER) if configured else _OnStderr()
+    return Forward(logger)

@@ -1,0 +1,161 @@
+"""What SQLite's and the system's errors mean for an operator."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sqlite3
+from pathlib import Path
+
+from migrator.errors import (
+    REPORT,
+    DamagedError,
+    DiskError,
+    MigratorError,
+    NoPermissionError,
+    NotReadyError,
+)
+from migrator.files import A_LITTLE, has_room, kind_of, unsafe_entry
+
+_BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL = 5, 6, 8, 10, 11, 13
+_INTERRUPT = 9
+_PERM, _CANTOPEN, _AUTH, _NOTADB = 3, 14, 23, 26
+_DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_DENIED = (errno.EACCES, errno.EPERM)
+_IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+_GIVEN_BACK = 192 << 10
+"""Bytes: the beginnings of SQLite's files beside a small database, and then some."""
+_LACKING = re.compile(
+    r"(?:no such|unknown) (function|module|tokenizer|collation sequence): (.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+_DAMAGE = ("unsupported file format", "Could not decode", "must use the same text encoding")
+"""What SQLite and Python say of damage without a code of its own."""
+LEFT_BEHIND = "A thread that a migration has left behind interrupts the connection."
+END_IT = "End what a migration starts before it returns, and start again."
+
+
+def primary_code(error: BaseException) -> int | None:
+    """Return SQLite's primary result code of an exception, None for one that has none."""
+    code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
+    return code & 0xFF if isinstance(code, int) else None
+
+
+def is_busy(error: BaseException) -> bool:
+    """Tell whether somebody else's lock stood in the way."""
+    return primary_code(error) in (_BUSY, _LOCKED)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Tell whether SQLite found the database damaged, as far as its message is a text at all."""
+    told = isinstance(error, UnicodeDecodeError) or any(each in str(error) for each in _DAMAGE)
+    return primary_code(error) in (_CORRUPT, _NOTADB) or told
+
+
+def is_disk_failure(error: BaseException) -> bool:
+    """Tell whether SQLite says "disk I/O error" or "database or disk is full"."""
+    return primary_code(error) in (_IOERR, _FULL)
+
+
+def is_interrupted(error: BaseException) -> bool:
+    """Tell whether somebody ended a statement, as only a migration's own thread can."""
+    return primary_code(error) == _INTERRUPT
+
+
+def is_unopened(error: BaseException) -> bool:
+    """Tell whether SQLite says "unable to open database file", a journal's among them."""
+    return primary_code(error) == _CANTOPEN
+
+
+def is_out_of_room(error: BaseException, directory: Path) -> bool:
+    """
+    Tell whether a disk, or a quota, was full.
+
+    Of a quota SQLite says "disk I/O error", where it cannot make a journal or a
+    `-shm` "unable to open database file", and where it cannot roll back "attempt to
+    write a readonly database": only trying to write tells the reason. By then SQLite
+    has given back what of a `-wal`, a `-shm` or a journal it could still make.
+    """
+    code = primary_code(error)
+    if code in (_CANTOPEN, _READONLY):
+        return not has_room(directory, _GIVEN_BACK + A_LITTLE)
+    return code == _FULL or (code == _IOERR and not has_room(directory, A_LITTLE))
+
+
+def registered_elsewhere(error: BaseException) -> str | None:
+    """
+    Say what to do where SQLite lacks what only the application registers.
+
+    Its code for it is the one for every other mistake in a statement, so its words are
+    looked at: where they are others, the hint is the usual one.
+
+    Returns:
+        None where something else went wrong.
+    """
+    match = _LACKING.search(str(error)) if primary_code(error) == sqlite3.SQLITE_ERROR else None
+    if match is None:
+        return None
+    what, name = match[1], match[2].removesuffix("()")
+    how = "`conn.load_extension(...)`, after `conn.enable_load_extension(True)`"
+    if what == "function":
+        how = f"`conn.create_function({name!r}, ...)`"
+    elif what == "collation sequence":
+        how = f"`conn.create_collation({name!r}, ...)`"
+    return (
+        f"Where {name!r} is no slip of the pen, it is a {what} that the application registers on"
+        f" its own connections, and SQLite does not have it. A .py migration can register it"
+        f" itself, with {how}; what it registers lasts for the run only."
+    )
+
+
+def of_sqlite(
+    error: sqlite3.Error | UnicodeDecodeError, database: Path, doing: str, *, writing: bool = True
+) -> MigratorError:
+    """
+    Translate an error of SQLite that came outside of a migration.
+
+    Args:
+        error: What SQLite raised; of a damaged schema its message may be no text.
+        database: The file it was about.
+        doing: What was being done, as in "while the backup was made".
+        writing: False where nothing may be written, not even to try whether there is room.
+    """
+    code = primary_code(error)
+    text = f"SQLite says {str(error)!r} of {str(database)!r} {doing}."
+    if is_damage(error):
+        hint = (
+            "Look at it with `migrator verify`; `migrator backups` lists what can be put back"
+            " with `migrator restore latest`."
+        )
+        return DamagedError(text, hint=hint)
+    if code in (_BUSY, _LOCKED):
+        return NotReadyError(
+            text, hint="Stop whatever uses the database.", reason="database.in_use"
+        )
+    if code == _FULL or (writing and is_out_of_room(error, database.parent)):
+        return DiskError(text, hint="Make space on the volume.", reason="disk.full")
+    if code == _IOERR:
+        return DiskError(text, hint="Check the volume and its disk.", reason="disk.failed")
+    if code in (_PERM, _CANTOPEN, _READONLY, _AUTH):
+        hint = "Check the owner and the mode of the database, its directory and its sidecars."
+        if is_unopened(error):
+            hint += " Where they are right, the volume failed for a moment: start again."
+        return NoPermissionError(text, hint=hint)
+    return MigratorError(text, hint=REPORT, reason="sqlite.unexpected")
+
+
+def of_system(error: OSError, doing: str) -> MigratorError:
+    """Translate an error of the operating system in our own file work."""
+    text = f"{error.strerror or error} ({error.filename!r}) {doing}."
+    if error.errno in _IN_THE_WAY:
+        # Of a rename it is the second one that something stands at.
+        path = Path(os.fsdecode(error.filename2 or error.filename or "?"))
+        return unsafe_entry(path, kind_of(path))
+    if error.errno in _DENIED:
+        hint = "Check the owner and the mode of the database's directory."
+        return NoPermissionError(text, hint=hint)
+    if error.errno in _DISK:
+        reason = "disk.full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "disk.failed"
+        return DiskError(text, hint="Check the volume and its free space.", reason=reason)
+    return DiskError(text, hint="Check the volume.", reason="disk.failed")

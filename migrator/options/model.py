@@ -1,0 +1,143 @@
+"""What an option and a command of either program is; the tables of them drive everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from migrator.errors import UsageError
+from migrator.options.types import BadValueError, one_of
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """
+    One setting: parsing, `--help` and the reference page all come from it.
+
+    Args:
+        flag: The flag, with its dashes.
+        field: The name of the value in the program.
+        help: What it means, for people.
+        metavar: What stands for the value in `--help`; choices need none.
+        variable: The environment variable, None for options of one command.
+        also: What is read when the variable is not set, for people.
+        default: The value when neither flag nor variable is given.
+        default_text: The default for people, where `default` does not say it.
+        choices: The texts that are allowed, where it is one of a few.
+        parse: From text to value; raises `BadValueError`.
+        allowed: What is allowed, as it completes "allowed is ...".
+        switch: Whether it takes no value.
+    """
+
+    flag: str
+    field: str
+    help: str
+    metavar: str = ""
+    variable: str | None = None
+    also: str = ""
+    default: Any = None
+    default_text: str = ""
+    choices: tuple[str, ...] = ()
+    parse: Callable[[str], Any] | None = None
+    allowed: str = ""
+    switch: bool = False
+
+    @property
+    def source(self) -> str:
+        """The variable for people, with what stands in for it: `MIGRATOR_RUN_AS, else PUID`."""
+        return f"{self.variable}, else {self.also}" if self.also else str(self.variable)
+
+    @property
+    def value_name(self) -> str:
+        """What stands for the value in `--help`: `PATH`, `auto|never`."""
+        return self.metavar or "|".join(self.choices)
+
+    def read(self, text: str, named: str) -> Any:
+        """
+        Turn the text of a flag or a variable into the value.
+
+        Args:
+            text: The text; an empty one is no value of any option.
+            named: The flag or the variable that it came from, for the message.
+
+        Raises:
+            UsageError: The text is no value of this option.
+        """
+        if not text:
+            raise self._bad(text, named, BadValueError("which is empty"))
+        try:
+            if self.choices and self.parse is None:
+                return one_of(text, self.choices)
+            return self.parse(text) if self.parse else text
+        except BadValueError as error:
+            raise self._bad(text, named, error) from error
+
+    def _bad(self, text: str, named: str, error: BadValueError) -> UsageError:
+        msg = f"{named} is {_short(text)}, {error.problem}; allowed is {self.allows()}."
+        hint = error.hint or f"Give {named} as {self.allows()}, or leave it out."
+        return UsageError(msg, hint=hint, data={"option": named})
+
+    def allows(self) -> str:
+        """Say what is allowed."""
+        return self.allowed or " or ".join([", ".join(self.choices[:-1]), self.choices[-1]])
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """The positional argument of a command."""
+
+    field: str
+    metavar: str
+    help: str
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """
+    One command of `migrator`.
+
+    Args:
+        name: The word.
+        usage: The word with its arguments, as in the contract.
+        summary: What it does, in one line.
+        example: A command line to copy.
+        argument: Its positional argument.
+        options: Its own options.
+        one_of: Fields of which at most one may be given.
+        one_needed: Whether one of them must be given.
+    """
+
+    name: str
+    usage: str
+    summary: str
+    example: str
+    argument: Argument | None = None
+    options: tuple[Option, ...] = ()
+    one_of: tuple[str, ...] = ()
+    one_needed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """
+    A command line, read but not yet judged by value.
+
+    `values` are the texts of the flags by field, `given` the same as they can
+    be typed again, the last of each only. `rest` is the application's command
+    line. `command` and `arguments` are the migrator's.
+    """
+
+    values: dict[str, str] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
+    rest: tuple[str, ...] = ()
+    help: bool = False
+    version: bool = False
+    command: Command | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _short(text: str, limit: int = 200) -> str:
+    """Quote a text, cut where it is too long for a sentence."""
+    return repr(text if len(text) <= limit else text[:limit] + "...")

@@ -1,0 +1,126 @@
+"""The `--help` texts of both programs, from their tables."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from migrator.options.commands import COMMANDS, PROGRAM
+from migrator.options.model import Command, Option
+from migrator.options.table import ENGINE_OPTIONS
+
+_WIDTH = 88
+_COLUMN = 32
+
+_STANDARD = (
+    ("-h, --help", "show this text and exit"),
+    ("--version", "show the version and exit"),
+)
+
+
+def migrator_help() -> str:
+    """Return the text of `migrator --help`."""
+    return _text(
+        f"Usage: {PROGRAM} [OPTIONS] COMMAND [ARGUMENTS]",
+        "Brings a SQLite database up to date, or puts it back: backed up, in one transaction, "
+        "verified, and as before when anything fails.",
+        ("Commands", [(command.usage, command.summary) for command in COMMANDS]),
+        ("Options, before or after the command", [*option_rows(ENGINE_OPTIONS), *_STANDARD]),
+        examples=("migrator status --database app.db", "migrator up --database app.db"),
+        end=f"`{PROGRAM} COMMAND --help` shows an example of each command. A flag beats its "
+        "variable, and an empty variable counts as not set. Results go to stdout, logs to stderr.",
+    )
+
+
+def command_help(command: Command) -> str:
+    """Return the text of `migrator COMMAND --help`."""
+    rows = option_rows(command.options)
+    if command.argument:
+        rows = [(command.argument.metavar, command.argument.help), *rows]
+    summary = command.summary[0].upper() + command.summary[1:] + "."
+    return _text(
+        f"Usage: {PROGRAM} {command.usage} [OPTIONS]",
+        summary,
+        ("Arguments", rows),
+        examples=(command.example,),
+        end=f"`{PROGRAM} --help` lists the options that every command takes.",
+    )
+
+
+def all_help() -> list[tuple[str, str]]:
+    """Return each command line that prints help, with what it prints."""
+    texts = [(f"{PROGRAM} {each.name} --help", command_help(each)) for each in COMMANDS]
+    return [(f"{PROGRAM} --help", migrator_help()), *texts]
+
+
+def program_help(
+    usage: str, about: str, options: Sequence[Option], examples: Sequence[str], end: str
+) -> str:
+    """
+    Return the `--help` text of a program that has options and no commands.
+
+    Args:
+        usage: The line after "Usage:".
+        about: What the program does.
+        options: Its table of options.
+        examples: Command lines to copy.
+        end: What else there is to say.
+    """
+    rows = [*option_rows(options), *_STANDARD]
+    return _text(f"Usage: {usage}", about, ("Options", rows), examples=examples, end=end)
+
+
+def option_rows(options: Iterable[Option]) -> list[tuple[str, str]]:
+    """Return each option as its flag with its value, and what there is to say of it."""
+    return [(_flag(option), _about(option)) for option in options]
+
+
+def _flag(option: Option) -> str:
+    return f"{option.flag} {option.value_name}".rstrip()
+
+
+def _about(option: Option) -> str:
+    if option.variable is None:
+        return option.help
+    return f"{option.help} [{option.source}; default: {default_text(option)}]"
+
+
+def default_text(option: Option) -> str:
+    """Say an option's default for people, in plain text."""
+    if option.default_text:
+        return option.default_text.replace("`", "")
+    return f"{option.default:g}" if isinstance(option.default, float) else str(option.default)
+
+
+def _text(
+    usage: str,
+    about: str,
+    *sections: tuple[str, Sequence[tuple[str, str]]],
+    examples: Sequence[str],
+    end: str,
+) -> str:
+    parts = [usage, textwrap.fill(about, _WIDTH)]
+    parts += [f"{title}:\n{_table(rows)}" for title, rows in sections if rows]
+    title = "Example" if len(examples) == 1 else "Examples"
+    parts.append(f"{title}:\n" + "\n".join(f"  {example}" for example in examples))
+    parts.append(textwrap.fill(end, _WIDTH))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(_row(name, about) for name, about in rows)
+
+
+def _row(name: str, about: str) -> str:
+    """Put a name into the first column and its text into the second, below it if too long."""
+    filled = textwrap.fill(
+        about,
+        _WIDTH,
+        initial_indent=" " * _COLUMN,
+        subsequent_indent=" " * _COLUMN,
+        break_on_hyphens=False,
+    )
+    first = f"  {name}"
+    if len(first) < _COLUMN - 1:
+        return first + filled[len(first) :]
+    return f"{first}\n{filled}"

@@ -1,0 +1,1 @@
+"""Migrations read: their files found, their text parsed, their code loaded."""

@@ -1,0 +1,242 @@
+"""
+Find the migrations of a directory by the names of its files.
+
+Names only: a start with nothing pending reads no file. What is clearly no
+migration is skipped (`__init__.py`, what editors leave behind); of the rest
+`migrator.parsing.unread_files` says what looks like one and is not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from migrator.errors import MisfitError
+from migrator.model import Entry
+
+MIGRATION = re.compile(r"([0-9]+(?:\.[0-9]+)*)_(.+)\.(?:py|sql)")
+LEFTOVER = re.compile(
+    r"[.#_].*|.*~|.*\.(?:bak|sw[op]|orig|rej|tmp|pyc|old|save|disabled|off|skip|sample|example"
+    r"|md5|sha256|sig|asc)",
+    re.DOTALL,
+)
+"""What is no migration by its name: hidden, an editor's, or put out of the way."""
+
+HALF = re.compile(
+    r"[0-9](?:.*\.(?:up|do|forwards?)|.*\.(?:down|undo|rollback|revert|reverse|backwards?|downgrade)"
+    r"|[0-9.]*_(?:down|undo|rollback|revert)|[0-9]*[._](?:do|undo|up|down)\..*)\.(?:sql|py)\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A file of a pair, as other tools name them: one upgrades, the other takes it back."""
+
+_TOLD = 10
+"""Bad names that the message has; the log line's `problems` have all."""
+
+_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_LONGEST_VERSION = 255
+"""A file name is no longer, and `int` refuses strings of thousands of digits."""
+
+
+def version_key(text: str) -> tuple[int, ...] | None:
+    """
+    Return a version's parts as numbers: `001` is `(1,)`, `1.2` is `(1, 2)`.
+
+    Returns:
+        The parts, None where the text is no version.
+    """
+    if len(text) > _LONGEST_VERSION or _VERSION.fullmatch(text) is None:
+        return None
+    return tuple(int(part) for part in text.split("."))
+
+
+def list_directory(path: Path) -> tuple[Entry, ...]:
+    """
+    List the migrations of a directory in the order of their versions.
+
+    Args:
+        path: The directory; symbolic links to files are followed, as a
+            Kubernetes ConfigMap is made of them.
+
+    Raises:
+        MisfitError: The directory cannot be listed, a name only looks like a
+            migration's, or two files have the same version.
+    """
+    entries: list[Entry] = []
+    others: list[os.DirEntry[str]] = []
+    problems: list[tuple[str, str]] = []
+    # Absolute, since a migration may change the working directory.
+    home = path.absolute()
+    for item in _scan(path):
+        match = MIGRATION.fullmatch(item.name)
+        if LEFTOVER.fullmatch(item.name):
+            continue
+        if match is None or HALF.fullmatch(item.name):
+            others.append(item)
+        elif (trouble := _no_file(item)) is not None:
+            problems.append((item.name, trouble))
+        else:
+            entries.append(Entry(_key(match[1]), match[1], match[2], home / item.name))
+    if others:
+        from migrator.parsing import unread_files
+
+        problems += unread_files.troubles(path, others, entries)
+    if problems:
+        raise _bad_names(path, sorted(problems))
+    entries.sort(key=lambda entry: entry.key)
+    _refuse_duplicates(path, entries)
+    return tuple(entries)
+
+
+def misfit(
+    entry: Entry, message: str, *, hint: str, reason: str, line: int | None = None, **data: Any
+) -> MisfitError:
+    """
+    Build the error about one migration, with its file, line and version as data.
+
+    Args:
+        entry: The migration.
+        message: A whole sentence that need not name the file.
+        hint: What to do.
+        reason: The slug.
+        line: The line in the file, from 1, None for the whole file.
+        data: Further facts for the log line.
+    """
+    place = entry.file or entry.name
+    if line is not None:
+        place = f"{place}, line {line}"
+    facts = {"file": entry.file, "line": line, "version": entry.version, "name": entry.name}
+    return MisfitError(f"{place}: {message}", hint=hint, reason=reason, data={**facts, **data})
+
+
+def _scan(path: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as items:
+            return list(items)
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except NotADirectoryError as error:
+        msg = f"The migrations directory {str(path)!r} is not a directory."
+        hint = "Name a directory of migrations, or a registry as FILE.py or FILE.py:FACTORY."
+        raise MisfitError(
+            msg, hint=hint, reason="migrations.not_a_directory", data={"file": str(path)}
+        ) from error
+    except OSError as error:
+        msg = f"The migrations directory {str(path)!r} cannot be read: {error.strerror}."
+        hint = f"Make it readable for user {os.geteuid()}: chmod a+rx on the directory."
+        raise MisfitError(
+            msg, hint=hint, reason="migrations.unreadable", data={"file": str(path)}
+        ) from error
+
+
+def _missing(path: Path) -> MisfitError:
+    msg = f"The migrations directory {str(path)!r} does not exist."
+    hint = (
+        "Copy or mount the migrations there, or name where they are with --migrations"
+        " (MIGRATOR_MIGRATIONS). Without any migrations, make it an empty directory."
+    )
+    if not path.is_absolute():
+        hint += " A relative path begins at the working directory."
+    return MisfitError(
+        msg, hint=hint, reason="migrations.directory_missing", data={"file": str(path)}
+    )
+
+
+def _key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _no_file(item: os.DirEntry[str]) -> str | None:
+    """Tell why something with a migration's name is none: it must be a readable kind of file."""
+    try:
+        item.name.encode()
+        if item.is_file():
+            return None
+    except UnicodeEncodeError:
+        return "is no valid UTF-8; rename it"
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror}); repair or remove it"
+    if item.is_symlink() and not os.path.exists(item.path):
+        return "is a symbolic link to nothing; repair or remove it"
+    what = "a directory" if item.is_dir() else "no regular file"
+    return f"has a migration's name but is {what}; rename or remove it"
+
+
+def _bad_names(path: Path, problems: list[tuple[str, str]]) -> MisfitError:
+    """Build the one error that lists every bad name."""
+    lines = [f"{printable(name)!r} {trouble}" for name, trouble in problems]
+    msg = f"In {str(path)!r} {lines[0]}."
+    if len(lines) > 1:
+        told = "; ".join(lines[:_TOLD]) + ("; and more" if len(lines) > _TOLD else "")
+        msg = f"In {str(path)!r} {len(lines)} names look like migrations and are none: {told}."
+    hint = (
+        "Do what is said of each name. Migrations are files NUMBER_NAME.py or NUMBER_NAME.sql,"
+        " such as 003_add_email.sql; names that begin with `_` or `.` are ignored."
+    )
+    return MisfitError(
+        msg,
+        hint=hint,
+        reason="migrations.bad_name",
+        data={
+            "file": printable(problems[0][0]),
+            "problems": [{"kind": "bad-name", "version": "", "message": line} for line in lines],
+        },
+    )
+
+
+def _refuse_duplicates(path: Path, entries: Iterable[Entry]) -> None:
+    """
+    Refuse two files of one version; the entries come in order.
+
+    Raises:
+        MisfitError: One error that names every version that is there twice.
+    """
+    files: dict[tuple[int, ...], list[Entry]] = {}
+    for entry in entries:
+        files.setdefault(entry.key, []).append(entry)
+    doubles = [same for same in files.values() if len(same) > 1]
+    if not doubles:
+        return
+    told = [_duplicate(same) for same in doubles]
+    first = doubles[0][1]
+    problems = [
+        {"kind": "duplicate", "version": same[0].version, "message": message}
+        for same, message in zip(doubles, told, strict=True)
+    ]
+    msg = f"In {str(path)!r} {'; '.join(told)}."
+    raise MisfitError(
+        msg,
+        hint=_one_version(doubles),
+        reason="migrations.duplicate",
+        data={"file": first.file, "version": first.version, "problems": problems},
+    )
+
+
+def _one_version(doubles: list[list[Entry]]) -> str:
+    """Say what to do about files of one version; a script that undoes another is no later one."""
+    from migrator.parsing.unread_files import undoes
+
+    pairs = [entry for same in doubles for entry in same if undoes(str(entry.file))]
+    if pairs:
+        return (
+            f"{str(pairs[0].file)!r} takes its upgrade back by its name: make each pair one file,"
+            " with the sections `-- migrate:up` and `-- migrate:down`."
+        )
+    return (
+        "Give each file a number of its own: rename the one that no database has applied yet"
+        " to a number above all others."
+    )
+
+
+def _duplicate(same: list[Entry]) -> str:
+    names = " and ".join(
+        repr(entry.file) for entry in sorted(same, key=lambda entry: str(entry.file))
+    )
+    return f"{names} have the same version, {'.'.join(map(str, same[0].key))}"
+
+
+def printable(name: str) -> str:
+    """Return a name that can be logged as JSON, whatever bytes it has."""
+    return name.encode(errors="backslashreplace").decode()

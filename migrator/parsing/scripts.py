@@ -1,0 +1,326 @@
+"""
+Read migrations fully: parse all of them before the first one runs.
+
+`read` never runs a line of a migration; `load` imports a `.py` file, and is
+for the worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from typing import Any
+
+from migrator.errors import MisfitError
+from migrator.model import Entry, Script
+from migrator.parsing import python_file, sql_file
+from migrator.parsing.directory import misfit, version_key
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read(entry: Entry) -> Script:
+    """
+    Read and parse one file.
+
+    Args:
+        entry: A migration of a directory.
+
+    Returns:
+        The script; of a `.py` file without its functions, which `load` adds.
+
+    Raises:
+        MisfitError: The file cannot be read or parsed, with `file` and `line`
+            in its data.
+    """
+    if entry.path is None:
+        return Script(entry)
+    source = python_file.read_bytes(entry.path)
+    text = _text(entry, source)
+    script = Script(entry, checksum=_checksum(text))
+    return _read_sql(script, text) if entry.path.suffix == ".sql" else _read_python(script, text)
+
+
+def read_all(entries: Iterable[Entry], applied_keys: Collection[Any] = ()) -> tuple[Script, ...]:
+    """
+    Read and parse all files, and check that what they require comes before them.
+
+    Args:
+        entries: The migrations.
+        applied_keys: The keys of applied migrations that have no file any more.
+
+    Raises:
+        MisfitError: One error that lists every faulty file.
+    """
+    scripts: list[Script] = []
+    faults: list[MisfitError] = []
+    for entry in entries:
+        try:
+            scripts.append(read(entry))
+        except MisfitError as error:
+            faults.append(error)
+    if faults:
+        raise _together(faults) from faults[0]
+    check_requires(scripts, applied_keys)
+    return tuple(scripts)
+
+
+def check_requires(scripts: Iterable[Script], applied_keys: Collection[Any] = ()) -> None:
+    """
+    Check that every required version is there and comes earlier.
+
+    Args:
+        scripts: The migrations.
+        applied_keys: The keys of applied migrations, which satisfy as well.
+
+    Raises:
+        MisfitError: A requirement that is unknown, circular or later than
+            what requires it.
+    """
+    known = {script.entry.key: script for script in scripts}
+    faults = [
+        fault
+        for script in known.values()
+        for wanted in script.requires
+        if (fault := _unmet(script, wanted, known, applied_keys)) is not None
+    ]
+    if faults:
+        raise _together(faults)
+
+
+def load(script: Script) -> Script:
+    """
+    Import a `.py` migration into this process, and take its functions.
+
+    Returns:
+        The script with `up`, `down` and its checks; an `.sql` script, or one
+        registered in code, as it is.
+
+    Raises:
+        MisfitError: The file does not import, was changed since it was read,
+            or has no callable `up(conn)`.
+    """
+    path = script.entry.path
+    if path is None or path.suffix != ".py" or script.up is not None:
+        return script
+    source = python_file.read_bytes(path)
+    if script.checksum not in (None, _checksum(_text(script.entry, source))):
+        raise misfit(
+            script.entry,
+            "the file was changed while it was being read.",
+            hint="Start again once the migrations are complete.",
+            reason="migrations.changed_meanwhile",
+        )
+    module = python_file.load_module(path, source, version=script.entry.version)
+    up = _function(script.entry, module, "up")
+    if up is None:
+        raise misfit(
+            script.entry,
+            "there is no function `up`.",
+            hint="Define `def up(conn):`.",
+            reason="migrations.no_up",
+        )
+    down = _function(script.entry, module, "down")
+    return replace(
+        script,
+        up=up,
+        down=down,
+        has_down=down is not None,
+        check_before=_function(script.entry, module, "check_before"),
+        check_after=_function(script.entry, module, "check_after"),
+    )
+
+
+def checked_function(
+    entry: Entry, function: Any, name: str, argument: str = "conn"
+) -> Callable[..., Any]:
+    """
+    Return a migration's function, if calling it with one argument can do anything.
+
+    Args:
+        entry: The migration, for messages.
+        function: What stands under the name.
+        name: The name, such as `up`.
+        argument: What the function is called with, for the hint.
+
+    Raises:
+        MisfitError: It is not callable, is a coroutine or generator function
+            (whose call runs nothing), or does not take one argument.
+    """
+    trouble = _why_not_callable(function)
+    if trouble is None:
+        return function  # type: ignore[no-any-return]
+    code = getattr(function, "__code__", None)
+    raise misfit(
+        entry,
+        f"`{name}` {trouble}.",
+        hint=f"Write it as a plain function: `def {name}({argument}):`.",
+        reason="migrations.bad_function",
+        line=getattr(code, "co_firstlineno", None),
+    )
+
+
+def _why_not_callable(function: Any) -> str | None:
+    if not callable(function):
+        return f"is not callable but {type(function).__name__}"
+    for part in (function, getattr(function, "__call__", None)):  # noqa: B004 - its kind is asked
+        if inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part):
+            return "is an async function, which would be called and never run"
+        if inspect.isgeneratorfunction(part):
+            return "contains `yield`, so that calling it would run nothing"
+    try:
+        # A decorator may add arguments: what counts is the outermost signature.
+        inspect.signature(function, follow_wrapped=False).bind(object())
+    except TypeError as error:
+        return f"cannot be called with one argument ({error})"
+    except ValueError:
+        # A function written in C need not tell its signature.
+        return None
+    return None
+
+
+def _function(entry: Entry, module: Any, name: str) -> Callable[..., Any] | None:
+    function = getattr(module, name, None)
+    return None if function is None else checked_function(entry, function, name)
+
+
+def _read_sql(script: Script, text: str) -> Script:
+    parsed = sql_file.parse(script.entry, text)
+    return replace(
+        script,
+        transactional=parsed.up.transactional,
+        down_transactional=parsed.down is None or parsed.down.transactional,
+        has_down=parsed.down is not None,
+        allow_row_loss=parsed.allow_row_loss,
+        sql_up=parsed.up,
+        sql_down=parsed.down,
+        mark=parsed.mark,
+    )
+
+
+def _read_python(script: Script, text: str) -> Script:
+    # A syntax tree costs an import, which a directory of .sql files can do without.
+    from migrator.parsing import python_header
+
+    found = python_header.read(script.entry, text)
+    return replace(
+        script,
+        description=found.description,
+        transactional=found.transactional,
+        down_transactional=found.transactional,
+        has_down=found.has_down,
+        requires=found.requires,
+        allow_row_loss=found.allow_row_loss,
+    )
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def _text(entry: Entry, source: bytes) -> str:
+    """
+    Decode a file, without its byte order mark and with lines ended by LF.
+
+    Raises:
+        MisfitError: It is no UTF-8 (or, in Python, what its coding line says),
+            or holds a NUL, which ends a text for SQLite and for Python.
+    """
+    encoding = _encoding(entry, source)
+    try:
+        text = source.decode(encoding)
+    except (ValueError, LookupError) as error:
+        # Not every codec of Python says where it failed, or is one for texts.
+        at = error.start if isinstance(error, UnicodeDecodeError) else 0
+        raise _undecodable(entry, source, at, str(error), encoding) from error
+    if (at := source.find(b"\0")) >= 0:
+        raise _undecodable(entry, source, at, "it holds a NUL character")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _encoding(entry: Entry, source: bytes) -> str:
+    """Return the encoding of a file; only Python's may say that it has another than UTF-8."""
+    head = source[:512].split(b"\n", 2)[:2]
+    if entry.file is None or not entry.file.endswith(".py") or b"coding" not in b"".join(head):
+        return "utf-8"
+    import tokenize
+
+    lines = iter(source.splitlines(keepends=True))
+    try:
+        return tokenize.detect_encoding(lambda: next(lines, b""))[0]
+    except SyntaxError:
+        return "utf-8"
+
+
+def _undecodable(
+    entry: Entry, source: bytes, at: int, what: str, encoding: str = "utf-8"
+) -> MisfitError:
+    looks_like = " It looks like UTF-16." if source.startswith(_UTF16) else ""
+    return misfit(
+        entry,
+        f"this is no text in {encoding.upper()}: {what}.{looks_like}",
+        hint="Save the file as UTF-8.",
+        reason="migrations.encoding",
+        line=1 + source.count(b"\n", 0, at),
+    )
+
+
+def _unmet(
+    script: Script, wanted: str, known: dict[Any, Script], applied_keys: Collection[Any]
+) -> MisfitError | None:
+    """Build the error about one requirement, None where it is met."""
+    key = version_key(wanted)
+    hint = "Name earlier migrations only; those that come later are numbered after it."
+    if key is not None and key in known:
+        circle = _circle(script, known)
+        if circle:
+            message = f"`requires` goes in a circle: {' → '.join(circle)}."
+        elif key < script.entry.key:
+            return None
+        else:
+            message = f"it requires {wanted!r}, which comes later and cannot run before it."
+    elif key is not None and key in applied_keys:
+        return None
+    else:
+        message = f"it requires {wanted!r}, which is neither here nor applied."
+        hint = "Add the migration that is missing, or correct `requires`."
+    return misfit(script.entry, message, hint=hint, reason="migrations.requires")
+
+
+def _circle(script: Script, known: dict[Any, Script]) -> list[str]:
+    """Return the versions of a circle of requirements through a script, or nothing."""
+    trails = [[script]]
+    seen: set[Any] = set()
+    while trails:
+        trail = trails.pop()
+        for wanted in trail[-1].requires:
+            key = version_key(wanted)
+            if key == script.entry.key:
+                return [part.entry.version for part in (*trail, script)]
+            if key in known and key not in seen:
+                seen.add(key)
+                trails.append([*trail, known[key]])
+    return []
+
+
+def _together(faults: list[MisfitError]) -> MisfitError:
+    """Join the errors about several migrations; the first one's data leads."""
+    first = faults[0]
+    message = first.message
+    if len(faults) > 1:
+        message = f"{len(faults)} faults in the migrations: " + " | ".join(
+            fault.message for fault in faults
+        )
+    problems = [
+        {
+            "kind": fault.reason.removeprefix("migrations."),
+            "version": fault.data.get("version") or "",
+            "message": fault.message,
+        }
+        for fault in faults
+    ]
+    return MisfitError(
+        message, hint=first.hint, reason=first.reason, data={**first.data, "problems": problems}
+    )

@@ -1,0 +1,105 @@
+"""
+Pair each `BEGIN` of an `.sql` migration with its `COMMIT`.
+
+A script that ends inside a transaction does nothing in SQLite's own shell: what it did
+is rolled back when the connection is closed. In the run's one transaction it would be
+applied, whether it was meant like that or has lost its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from migrator.errors import MisfitError
+from migrator.model import Entry, Script, Section, Statement
+from migrator.parsing import sql
+from migrator.parsing.directory import misfit
+
+_ENDS = ("COMMIT", "END")
+
+
+def refuse_unpaired(scripts: Iterable[Script], *, down: bool = False) -> None:
+    """
+    Refuse scripts whose transactions are not closed, or were never opened.
+
+    For what is going to run only: an applied file cannot be changed any more.
+
+    Raises:
+        MisfitError: With the line of the statement that lacks its other half.
+    """
+    for script in scripts:
+        section = script.sql_down if down else script.sql_up
+        if section is not None and (fault := _fault(script.entry, section)) is not None:
+            raise fault
+
+
+def _fault(entry: Entry, section: Section) -> MisfitError | None:
+    """Return what is wrong with the transactions of a section, None for nothing."""
+    found = _Transactions()
+    for statement in section.statements:
+        if (wrong := found.follow(statement)) is not None:
+            return _unpaired(entry, statement, wrong)
+    # `COMMIT; PRAGMA foreign_keys = OFF; BEGIN; ...` leaves a runner's transaction and
+    # opens another one for it to commit.
+    if found.early is not None and (found.begun is None or not section.transactional):
+        return _unpaired(entry, found.early, "ends a transaction that no BEGIN has opened")
+    if found.begun is not None and found.early is None:
+        return _unpaired(entry, found.begun, "opens a transaction that no COMMIT closes")
+    if found.begun is None and found.savepoints:
+        return _unpaired(entry, found.savepoints[0][1], "opens a savepoint that no RELEASE closes")
+    return None
+
+
+class _Transactions:
+    """Which transaction and savepoints are open, statement by statement."""
+
+    def __init__(self) -> None:
+        self.begun: Statement | None = None
+        self.early: Statement | None = None
+        self.savepoints: list[tuple[str, Statement]] = []
+
+    def follow(self, statement: Statement) -> str | None:
+        """Take in one statement; returns what is wrong with it."""
+        keyword = sql.keyword(statement.text)
+        if keyword == "BEGIN":
+            if self.begun is not None:
+                return f"stands inside the transaction that line {self.begun.line} opens"
+            if self.savepoints:
+                line = self.savepoints[0][1].line
+                return f"stands inside the savepoint that line {line} opens"
+            self.begun = statement
+        elif keyword in _ENDS:
+            self._end(statement)
+        elif keyword in ("SAVEPOINT", "RELEASE", "ROLLBACK"):
+            self._savepoint(keyword, statement)
+        return None
+
+    def _end(self, statement: Statement) -> None:
+        if self.begun is None and not self.savepoints:
+            self.early = self.early or statement
+        self.begun = None
+        self.savepoints.clear()
+
+    def _savepoint(self, keyword: str, statement: Statement) -> None:
+        words = [word for word in sql.words(statement.text, 5) if word != ";"]
+        if keyword == "SAVEPOINT":
+            self.savepoints.append((words[-1].upper(), statement))
+        elif keyword == "RELEASE":
+            names = [name for name, _ in self.savepoints]
+            if (name := words[-1].upper()) in names:
+                del self.savepoints[len(names) - 1 - names[::-1].index(name) :]
+        elif "TO" not in words[1:3]:
+            self.begun = None
+            self.savepoints.clear()
+
+
+def _unpaired(entry: Entry, statement: Statement, wrong: str) -> MisfitError:
+    text = statement.text.rstrip("; \n")
+    return misfit(
+        entry,
+        f"{text[:100]!r} {wrong}.",
+        hint="Is the file complete? Write the missing half, or take this one out.",
+        reason="migrations.transaction",
+        line=statement.line,
+        statement=statement.text[:500],
+    )

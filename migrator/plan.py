@@ -1,0 +1,253 @@
+"""
+What is to be done: the files on one side, the history on the other.
+
+Nothing is read here but names and versions, except where the texts of applied
+migrations are compared, which is only done when something is pending.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from migrator.errors import MisfitError
+from migrator.formats.foreign import ForeignHistory
+from migrator.model import Applied, Conflict, Entry, Script
+
+_ORDER = ("newer", "missing", "changed", "out-of-order", "foreign")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The migrations that are pending, in order, and the misfits between files and history."""
+
+    pending: tuple[Entry, ...]
+    problems: tuple[Conflict, ...] = ()
+
+
+def compare(entries: Sequence[Entry], history: Collection[Applied], *, by_name: bool) -> Plan:
+    """
+    Compare the migrations given with the history.
+
+    Args:
+        entries: All migrations, in order.
+        history: All applied ones.
+        by_name: Whether the source is a registry: its order is that of
+            registration, so that nothing in it can be out of order.
+    """
+    done = {row.key for row in history}
+    known = {entry.key for entry in entries}
+    pending = tuple(entry for entry in entries if entry.key not in done)
+    problems = _unknown(entries, history, known, by_name=by_name)
+    if not by_name:
+        problems += _out_of_order(pending, history)
+    return Plan(pending, tuple(sorted(problems, key=lambda p: _ORDER.index(p.kind))))
+
+
+def changed(scripts: Sequence[Script], history: Collection[Applied]) -> tuple[Conflict, ...]:
+    """Return the applied migrations whose text is not the one that was applied."""
+    recorded = {row.key: row.checksum for row in history}
+    return tuple(
+        Conflict(
+            "changed",
+            script.entry.version,
+            f"{script.entry.file} was changed after it had been applied.",
+        )
+        for script in scripts
+        if recorded.get(script.entry.key) not in (None, script.checksum)
+    )
+
+
+def refuse_conflicts(
+    problems: Collection[Conflict],
+    accept: Collection[str],
+    *,
+    something_pending: bool,
+    newer_hint: Callable[[], str],
+) -> tuple[Conflict, ...]:
+    """
+    Raise for the misfits that forbid a start, and return those to warn about.
+
+    With nothing pending only `newer` forbids it.
+
+    Raises:
+        MisfitError: The first of newer, missing, changed, out-of-order decides
+            the reason; all are listed.
+    """
+    refused = [
+        problem
+        for problem in problems
+        if problem.kind not in accept and (something_pending or problem.kind == "newer")
+    ]
+    if not refused:
+        return tuple(problems)
+    refused.sort(key=lambda problem: _ORDER.index(problem.kind))
+    first = refused[0]
+    data = {"problems": [_as_json(problem) for problem in refused], "version": first.version}
+    message = " ".join(problem.message for problem in refused)
+    kinds = {*accept, *(problem.kind for problem in refused)}
+    accepted = ",".join(sorted(kinds, key=_ORDER.index))
+    hint = newer_hint() if first.kind == "newer" else _HINTS[first.kind].format(accepted)
+    raise MisfitError(message, hint=hint, reason=f"history.{first.kind}", data=data)
+
+
+def refuse_foreign(
+    found: ForeignHistory, entries: Sequence[Entry], baseline: Callable[[str], str]
+) -> None:
+    """
+    Raise for a database that has another tool's history and none of ours.
+
+    Args:
+        found: The other history.
+        entries: Our migrations, to find the one that matches its version.
+        baseline: Returns `migrator baseline VERSION` as it is spelled here.
+
+    Raises:
+        MisfitError: Nothing may be applied twice.
+    """
+    raise MisfitError(
+        told_foreign(found),
+        hint=foreign_hint(found, entries, baseline),
+        reason="history.foreign",
+        data={"version": found.version or ""},
+    )
+
+
+def foreign_hint(
+    found: ForeignHistory, entries: Sequence[Entry], baseline: Callable[[str], str]
+) -> str:
+    """Say how another tool's history is taken over, or accepted, for `refuse_foreign`."""
+    accept = "accept it with `--accept foreign` (MIGRATOR_ACCEPT=foreign)"
+    if found.ours:
+        return (
+            f"Set `--history-table {found.table}` (MIGRATOR_HISTORY_TABLE={found.table});"
+            f" to begin a second history, {accept}."
+        )
+    version = _same_version(found.version, entries)
+    where = f"where {version} is the last migration whose changes the database has"
+    if version is None:
+        span = " to ".join(dict.fromkeys((entries[0].identity, entries[-1].identity)))
+        where = (
+            "with the last migration whose changes the database has in the place of VERSION"
+            f" (here are {span})"
+        )
+    return (
+        f"Take it over with `{baseline(version or 'VERSION')}`, {where}; then start again."
+        f" Where it says nothing of these migrations, {accept}."
+    )
+
+
+def told_foreign(found: ForeignHistory) -> str:
+    """Say what another history is, and its last version."""
+    at = f" at version {found.version}" if found.version is not None else ""
+    end = "nothing may be applied twice."
+    if found.ours:
+        return (
+            f"The database has a history of ours in the table {found.table!r}{at},"
+            f" which is not the table given: {end}"
+        )
+    if found.table is None:
+        return (
+            f"The database has tables and the `user_version` {found.version}, by which other tools"
+            f" and applications count migrations, and no history of ours: {end}"
+        )
+    of = f"a migration history of {found.tool}" if found.tool else "what looks like a history"
+    return f"The database has {of} (table {found.table!r}){at} and none of ours: {end}"
+
+
+_HINTS = {
+    "missing": ("Bring the files back, or accept it with `--accept {0}` (MIGRATOR_ACCEPT={0})."),
+    "changed": (
+        "Undo the change and put it into a new migration,"
+        " or accept it with `--accept {0}` (MIGRATOR_ACCEPT={0})."
+    ),
+    "out-of-order": (
+        "Give the new migration a version above the highest applied one,"
+        " or accept it with `--accept {0}` (MIGRATOR_ACCEPT={0})."
+    ),
+}
+"""What to do by the kind that decides; 0 is all that has to be accepted then."""
+
+
+def _unknown(
+    entries: Sequence[Entry],
+    history: Collection[Applied],
+    known: Collection[object],
+    *,
+    by_name: bool,
+) -> list[Conflict]:
+    """Return the applied migrations that are not among the ones given."""
+    newer = _newer_by_name(history, known) if by_name else _newer_by_version(entries, history)
+    return [
+        _newer(row, entries) if row.key in newer else _missing(row)
+        for row in history
+        if row.key not in known
+    ]
+
+
+def _newer_by_version(entries: Sequence[Entry], history: Collection[Applied]) -> set[object]:
+    highest = max((entry.key for entry in entries), default=())
+    return {row.key for row in history if _is_number(row.key) and row.key > highest}
+
+
+def _newer_by_name(history: Collection[Applied], known: Collection[object]) -> set[object]:
+    """Return the names that were applied after the last one that we know."""
+    newer: set[object] = set()
+    for row in history:
+        newer = set() if row.key in known else newer | {row.key}
+    return newer
+
+
+def _out_of_order(pending: Sequence[Entry], history: Collection[Applied]) -> list[Conflict]:
+    applied = [row for row in history if _is_number(row.key)]
+    if not applied:
+        return []
+    highest = max(applied, key=lambda row: row.key)
+    return [
+        Conflict(
+            "out-of-order",
+            entry.version,
+            f"{entry.file} is pending, and lower than {highest.version}, which has been applied.",
+        )
+        for entry in pending
+        if entry.key < highest.key
+    ]
+
+
+def _newer(row: Applied, entries: Sequence[Entry]) -> Conflict:
+    label = _label(row)
+    ours = "there are no migrations here"
+    if entries:
+        ours = f"the highest migration here is {entries[-1].identity}"
+    message = f"The database is newer than this image: it has {label}, and {ours}."
+    return Conflict("newer", row.identity, message)
+
+
+def _missing(row: Applied) -> Conflict:
+    message = f"{_label(row)} has been applied and is not among the migrations here."
+    return Conflict("missing", row.identity, message)
+
+
+def _label(row: Applied) -> str:
+    return row.name if row.key == row.name else f"{row.version}_{row.name}"
+
+
+def _same_version(version: str | None, entries: Sequence[Entry]) -> str | None:
+    """Return our version that equals another tool's, None where none does."""
+    from migrator.parsing.directory import version_key
+
+    number = re.match(r"[Vv]?([0-9]+(?:\.[0-9]+)*)(?=_|\Z)", version or "")
+    wanted = version_key(number[1]) if number is not None else None
+    for entry in entries:
+        if wanted is not None and entry.key == wanted:
+            return entry.version
+    return None
+
+
+def _is_number(key: object) -> bool:
+    return isinstance(key, tuple) and all(isinstance(part, int) for part in key)
+
+
+def _as_json(problem: Conflict) -> dict[str, str]:
+    return {"kind": problem.kind, "version": problem.version, "message": problem.message}

@@ -1,0 +1,1 @@
+"""The worker's process: started, supervised, ended, and what migrations do to it."""

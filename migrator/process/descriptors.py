@@ -1,0 +1,92 @@
+"""
+Descriptors that have to be there, and those that a forked child must not keep.
+
+A standard descriptor may be closed when the program starts (`2>&-`): the next
+file that is opened takes the lowest free number, and what is meant for stderr
+could land in a file of ours, or in the database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+from _thread import RLock
+from collections.abc import Callable
+
+
+def open_missing_standard_streams() -> None:
+    """
+    Open /dev/null on those of the descriptors 0 to 2 that are closed.
+
+    It closes by itself at exec: the application finds them as they were.
+    """
+    for number in (0, 1, 2):
+        try:
+            fcntl.fcntl(number, fcntl.F_GETFD)
+        except OSError:
+            _fill(number)
+    # Python has none for a descriptor that was closed when it started.
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+
+
+def _fill(number: int) -> None:
+    opened = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    if opened != number:
+        os.dup2(opened, number, inheritable=False)
+        os.close(opened)
+
+
+_private: set[int] = set()
+_forking = RLock()
+"""Held while a process is forked, and while a descriptor is opened and noted."""
+_followed: list[int] = []
+
+
+def keep_from_children(*numbers: int) -> None:
+    """
+    Have every child that this process forks close these descriptors at once.
+
+    Close-on-exec does not do that: a child that goes on in Python would keep a
+    lock held for as long as it lives.
+    """
+    with _unforked():
+        _private.update(numbers)
+
+
+def open_for_itself(open_it: Callable[[], int]) -> int:
+    """Open a descriptor that no child keeps, not even one that is forked at this moment."""
+    with _unforked():
+        descriptor = open_it()
+        _private.add(descriptor)
+        return descriptor
+
+
+def _unforked() -> RLock:
+    """Return the lock without which no thread of this process forks a child from Python."""
+    if not _followed:
+        _followed.append(os.getpid())
+        os.register_at_fork(
+            before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_forget
+        )
+    return _forking
+
+
+def close(descriptor: int) -> None:
+    """Close a descriptor, private or not; its number may then become another file's."""
+    with _forking:
+        _private.discard(descriptor)
+        os.close(descriptor)
+
+
+def _forget() -> None:
+    """Close, in a child, what is its parent's alone; once, for the numbers are the child's now."""
+    for number in _private:
+        with contextlib.suppress(OSError):
+            os.close(number)
+    _private.clear()
+    _forking.release()

@@ -1,0 +1,154 @@
+"""
+The signals that stop this process, from the first line on.
+
+As PID 1 the kernel drops a signal that nobody handles, so they are handled
+from the start: at once, by an exception, while this process waits; noted and
+passed on, while a worker does the work. SIGQUIT is one of them: `docker stop`
+sends it where the application's image says `STOPSIGNAL SIGQUIT` (php-fpm, nginx).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import ClassVar
+
+from migrator.errors import InterruptedRunError
+from migrator.process.blocked_signals import STOPS
+
+
+class Signals:
+    """
+    The signals of this process.
+
+    Attributes:
+        received: The first one that came, None where none has come.
+        facts: What an interruption has to say of the run: its outcome, once it has one.
+        wakeup: A descriptor that becomes readable when one comes (or a child ends).
+    """
+
+    HANDLED: ClassVar[tuple[signal.Signals, ...]] = STOPS
+
+    installed: ClassVar[Signals | None] = None
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.facts: dict[str, object] = {}
+        self._came = False
+        self._deferring = 0
+        self.wakeup, self._wakeup_end = -1, -1
+
+    @classmethod
+    def install(cls) -> Signals:
+        """Handle the signals from here on, also where they were blocked before."""
+        signals = cls.installed = cls()
+        for number in cls.HANDLED:
+            signal.signal(number, signals._handle)
+        # Where SIGCHLD is ignored, the kernel collects children before `waitpid` can.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*cls.HANDLED, signal.SIGCHLD})
+        sys.unraisablehook = signals._again
+        return signals
+
+    def note_only(self) -> None:
+        """Only note signals from here on: what follows is too short to be ended in its middle."""
+        self._deferring += 1
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only note signals within, and wake a selector up by `wakeup`."""
+        self.wakeup, self._wakeup_end = os.pipe()
+        for number in (self.wakeup, self._wakeup_end):
+            os.set_blocking(number, False)
+        before = signal.getsignal(signal.SIGCHLD)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        old = signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
+        self._deferring += 1
+        try:
+            yield
+        finally:
+            self._deferring -= 1
+            signal.set_wakeup_fd(old)
+            signal.signal(signal.SIGCHLD, before)
+            os.close(self.wakeup)
+            os.close(self._wakeup_end)
+            self.wakeup, self._wakeup_end = -1, -1
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """The descriptors that are open while signals are deferred."""
+        return self.wakeup, self._wakeup_end
+
+    def drain(self) -> bool:
+        """Empty the wakeup pipe."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.wakeup, 4096)
+        return True
+
+    def came(self) -> bool:
+        """Tell whether one has ever come."""
+        return self._came
+
+    def check(self) -> None:
+        """Raise for a signal that came while signals were only noted."""
+        if self.received is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # `_again`'s
+            raise self._interruption(self.received)
+
+    @classmethod
+    @contextlib.contextmanager
+    def last_words(cls) -> Iterator[None]:
+        """
+        Only note signals within, where the run's end is said, and block them from then on.
+
+        The process is to end as has been said, and not by a signal that comes later.
+        """
+        if cls.installed is not None:
+            cls.installed.note_only()
+        signal.setitimer(signal.ITIMER_REAL, 0)  # `_again`'s
+        yield
+        signal.pthread_sigmask(signal.SIG_BLOCK, cls.HANDLED)
+
+    def hold(self) -> None:
+        """Block them from here on, and raise for one that has come: a later one stays pending."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, self.HANDLED)
+        self.check()
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._came = True
+        first = self.received is None
+        self.received = self.received or number
+        if first:
+            self._interrupt(number)
+
+    def _interrupt(self, number: int) -> None:
+        if not self._deferring:
+            raise self._interruption(number)
+
+    def _again(self, lost: sys.UnraisableHookArgs) -> None:
+        """
+        Raise once more what was raised where Python lets nothing out.
+
+        A weak reference's callback may run at any time, and while a module is imported.
+        """
+        number = self.received
+        if number is None or not isinstance(lost.exc_value, InterruptedRunError):
+            sys.__unraisablehook__(lost)
+            return
+        # Only after this has returned, or it would be lost here as well.
+        signal.signal(signal.SIGALRM, lambda _number, _frame: self._interrupt(number))
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+    def _interruption(self, number: int) -> InterruptedRunError:
+        name = signal.Signals(number).name
+        error = InterruptedRunError(
+            number,
+            f"The run was ended by {name}.",
+            hint="Start again; the next start goes on from what the database holds.",
+        )
+        error.data.update(self.facts)
+        return error

@@ -1,0 +1,364 @@
+"""
+The supervision of a worker, by the process that becomes the application.
+
+It takes down what the worker claims over a pipe, for others to look at; it owns
+stderr, passes a stop on, kills what does not follow, and ends what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import selectors
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from migrator.errors import MigratorError
+from migrator.model import Emit
+from migrator.process import orphans, reports
+from migrator.process.signals import Signals
+from migrator.process.worker import DRAIN, Task, become_worker, flush
+
+GRACE = 1.5
+"""Seconds between SIGTERM and SIGKILL for the worker, within the two that a stop may take."""
+ALIVE = 10.0
+"""Seconds between two `migration.progress` events."""
+_TEXT = 500
+_CHUNK = 8192
+"""How much is read before the parent looks at its signals again: output may have no end."""
+_LONGEST_LINE = 4096
+
+
+@dataclass(slots=True)
+class Ending:
+    """
+    How a worker ended.
+
+    `result` is what its task returned, `error` what it raised on purpose,
+    `crash` a traceback of a bug, each as the worker claims it; all three are
+    None when it ended without a report (`describe` then says how). `doubtful`
+    says that a report was no last word, or that it was none. `migration` is
+    the one that had been started and not finished, `began` whether any had been
+    started, `phase` the last one reported, `signum` the signal that this
+    process was given meanwhile.
+    """
+
+    result: dict[str, Any] | None = None
+    error: MigratorError | None = None
+    crash: str | None = None
+    status: int = 0
+    migration: dict[str, Any] | None = None
+    began: bool = False
+    phase: str = ""
+    signum: int | None = None
+    seconds: float = 0.0
+    doubtful: bool = False
+
+    @property
+    def reported(self) -> bool:
+        """Whether the worker claims how its work has ended."""
+        return self.result is not None or self.error is not None or self.crash is not None
+
+    @property
+    def credible(self) -> bool:
+        """
+        Whether it reported once, as its last word, and then ended as a worker does.
+
+        In the middle of a migration only what ended that may be reported.
+        """
+        in_order = self.reported and not self.doubtful and self.status == 0
+        return in_order and (self.migration is None or self.error is not None)
+
+    @property
+    def perhaps_out_of_memory(self) -> bool:
+        """Whether the worker was killed in the way that the kernel does for want of memory."""
+        return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
+
+    @property
+    def perhaps_out_of_room(self) -> bool:
+        """
+        Whether the worker was killed in the way that the kernel does on a full disk.
+
+        SQLite writes to the `-shm` of a WAL database as to memory, and the disk may have
+        no block for that.
+        """
+        return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGBUS
+
+    def describe(self) -> str:
+        """Say how the worker's process ended, for people."""
+        if os.WIFSIGNALED(self.status):
+            name = signal.Signals(os.WTERMSIG(self.status)).name
+            memory = ", perhaps out of memory" if self.perhaps_out_of_memory else ""
+            room = ", perhaps for want of room on a disk" if self.perhaps_out_of_room else ""
+            return f"was killed by {name}{memory}{room}"
+        return f"ended by itself with exit code {os.WEXITSTATUS(self.status)}"
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What the parent knows of a running worker."""
+
+    pid: int
+    emit: Emit
+    ending: Ending
+    mark: bytes
+    report: bytearray = field(default_factory=bytearray)
+    output: bytearray = field(default_factory=bytearray)
+    alive_at: float = 0.0
+    started_at: float = 0.0
+    kill_at: float | None = None
+    killed: bool = False
+    reaped: bool = False
+
+
+def supervise(
+    task: Task,
+    *,
+    emit: Emit,
+    signals: Signals,
+    prepare: Callable[[], None] = lambda: None,
+    private: tuple[int, ...] = (),
+) -> Ending:
+    """
+    Run a task in a forked child and wait for its end.
+
+    The child dies with this process, its descriptors 1 and 2 become
+    `migration.output` events, its standard input is empty, and whatever
+    processes it leaves behind are killed.
+
+    Args:
+        task: The work; its return value must be JSON.
+        emit: Where the child's events go.
+        signals: Those that stop this process are passed on.
+        prepare: Called first in the child: the privileges are dropped there.
+        private: Descriptors (the lock's) that children of the child must not keep.
+    """
+    report, report_end = _pipe()
+    output, output_end = _pipe()
+    before, marked = orphans.children(), orphans.can_mark()
+    orphans.subreaper(on=True)
+    mark = reports.new_mark()
+    flush()
+    parent = os.getpid()
+    mine = [report, output, report_end, output_end]
+    try:
+        with signals.deferred():
+            pid = os.fork()
+            if pid == 0:
+                theirs = (report, output, *signals.descriptors)
+                become_worker(task, prepare, parent, report_end, output_end, theirs, private, mark)
+            watch = _Watch(pid, emit, Ending(), mark)
+            try:
+                while len(mine) > 2:
+                    os.close(mine.pop())
+                _wait(watch, signals, report, output)
+            finally:
+                _end(watch, before, marked=marked)
+            _drain(watch, report, output)
+            watch.ending.signum = signals.received
+            watch.ending.seconds = round(time.monotonic() - watch.started_at, 3)
+            return watch.ending
+    finally:
+        for number in mine:
+            os.close(number)
+        orphans.subreaper(on=False)
+
+
+def _end(watch: _Watch, before: set[int], *, marked: bool) -> None:
+    """Leave no process of the worker's behind, whatever has become of this one's watch."""
+    if not watch.reaped:
+        _kill(watch.pid, signal.SIGKILL)
+        _, watch.ending.status = os.waitpid(watch.pid, 0)
+    orphans.end_leftovers(before, marked=marked)
+
+
+def _wait(watch: _Watch, signals: Signals, report: int, output: int) -> None:
+    """Follow the worker until its process has ended."""
+    with selectors.DefaultSelector() as selector:
+        for number in (report, output, signals.wakeup):
+            os.set_blocking(number, False)
+            selector.register(number, selectors.EVENT_READ)
+        while not _ended(watch):
+            for key, _ in selector.select(_pause(watch)):
+                number = key.fd
+                if number == report:
+                    more = _read_report(watch, report)
+                elif number == output:
+                    more = _read_output(watch, output)
+                else:
+                    more = signals.drain()
+                if not more:
+                    selector.unregister(number)
+            _pass_on(watch, signals)
+            _say_alive(watch)
+
+
+def _ended(watch: _Watch) -> bool:
+    """Reap the worker if it has ended."""
+    pid, status = os.waitpid(watch.pid, os.WNOHANG)
+    watch.ending.status = status
+    watch.reaped = pid == watch.pid
+    return watch.reaped
+
+
+def _pause(watch: _Watch) -> float:
+    """Return how long nothing needs to be looked at, in seconds."""
+    now = time.monotonic()
+    until = [now + 1.0]
+    if watch.kill_at is not None and not watch.killed:
+        until.append(watch.kill_at)
+    if watch.ending.migration is not None:
+        until.append(watch.alive_at)
+    return max(0.0, min(until) - now)
+
+
+def _pass_on(watch: _Watch, signals: Signals) -> None:
+    """Pass the stop on to the worker, and kill it when it does not follow."""
+    if signals.received is None or watch.killed:
+        return
+    now = time.monotonic()
+    if watch.kill_at is None:
+        watch.kill_at = now + GRACE
+        _kill(watch.pid, signal.SIGTERM)
+    elif now >= watch.kill_at:
+        watch.killed = True
+        _kill(watch.pid, signal.SIGKILL)
+
+
+def _kill(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _say_alive(watch: _Watch) -> None:
+    migration = watch.ending.migration
+    now = time.monotonic()
+    if migration is None or now < watch.alive_at:
+        return
+    watch.alive_at = now + ALIVE
+    seconds = round(now - watch.started_at, 3)
+    message = f"{_label(migration)} has been running for {seconds:.0f} s."
+    watch.emit("migration.progress", message, **_identity(migration), seconds=seconds)
+
+
+def _read(number: int, buffer: bytearray, take: Callable[[bytes], None]) -> bool:
+    """Read some of what a pipe holds and hand it on line by line; False at its end."""
+    try:
+        data = os.read(number, _CHUNK)
+    except BlockingIOError:
+        return True
+    searched = len(buffer)
+    buffer += data
+    while (at := buffer.find(b"\n", searched)) >= 0:
+        take(bytes(buffer[:at]))
+        del buffer[: at + 1]
+        searched = 0
+    return bool(data)
+
+
+def _read_report(watch: _Watch, report: int) -> bool:
+    """Read some of what was reported; of a line without an end only the beginning is kept."""
+    more = _read(report, watch.report, lambda line: _on_report(watch, line))
+    del watch.report[reports.LONGEST :]
+    return more
+
+
+def _read_output(watch: _Watch, output: int) -> bool:
+    """Read some of what was printed; of a line without an end only the beginning is kept."""
+    more = _read(output, watch.output, lambda line: _on_output(watch, line))
+    del watch.output[_LONGEST_LINE:]
+    return more
+
+
+def _drain(watch: _Watch, report: int, output: int) -> None:
+    """Read what is left in the pipes, first what was printed before the last report."""
+    deadline = time.monotonic() + DRAIN
+    while _holds(output) and _read_output(watch, output):
+        if time.monotonic() > deadline:
+            break
+    while _holds(report) and _read_report(watch, report):
+        pass
+    if watch.report:
+        # A line that was cut off.
+        _on_report(watch, bytes(watch.report))
+    _end_line(watch)
+
+
+def _end_line(watch: _Watch) -> None:
+    """Take a line of the output that had no end as it is."""
+    if watch.output:
+        _on_output(watch, bytes(watch.output))
+        watch.output.clear()
+
+
+def _holds(number: int) -> bool:
+    """Tell whether something, or the end, is to be read at once."""
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _on_report(watch: _Watch, line: bytes) -> None:
+    """Take a line of the report pipe down; what bears no mark, somebody has printed there."""
+    if not line.startswith(watch.mark):
+        _on_output(watch, line)
+        return
+    ending, what = watch.ending, reports.read(line.removeprefix(watch.mark))
+    # After its end a worker says no more, and nothing in a report is other than it should be.
+    ending.doubtful = ending.doubtful or ending.reported or what is None
+    if what is None:
+        return
+    if "event" not in what:
+        ending.result = what.get("result", ending.result)
+        ending.error = what.get("error", ending.error)
+        ending.crash = what.get("crash", ending.crash)
+        return
+    _follow(watch, what["event"], what["fields"])
+    if what["event"] != "phase":
+        watch.emit(what["event"], what["message"], level=what["level"], **what["fields"])
+
+
+def _follow(watch: _Watch, event: str, fields: dict[str, Any]) -> None:
+    """Remember which phase and which migration the worker is in."""
+    if event == "phase":
+        watch.ending.phase = fields["phase"]
+    elif event == "migration.started":
+        watch.ending.migration = fields
+        watch.ending.began = True
+        watch.started_at = time.monotonic()
+        watch.alive_at = watch.started_at + ALIVE
+    elif event in ("migration.finished", "migration.failed"):
+        _end_line(watch)
+        watch.ending.migration = None
+
+
+def _on_output(watch: _Watch, line: bytes) -> None:
+    text = line.decode(errors="backslashreplace").rstrip("\r")[:_TEXT]
+    if not text.strip():
+        return
+    migration = watch.ending.migration
+    who = _label(migration) if migration else "The run"
+    fields = _identity(migration) if migration else {"version": None, "name": None}
+    watch.emit("migration.output", f"{who} printed: {text}", **fields, text=text)
+
+
+def _identity(migration: dict[str, Any]) -> dict[str, Any]:
+    return {"version": migration.get("version"), "name": migration.get("name")}
+
+
+def _label(migration: dict[str, Any]) -> str:
+    return f"Migration {migration.get('version')} ({migration.get('name')})"
+
+
+def _pipe() -> tuple[int, int]:
+    """Make a pipe above the standard descriptors, also where those are closed."""
+    ends = os.pipe()
+    above = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3) for number in ends]
+    for number in ends:
+        os.close(number)
+    return above[0], above[1]

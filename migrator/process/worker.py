@@ -1,0 +1,163 @@
+"""
+The worker: the forked child that does a piece of work and reports over a pipe.
+
+Migrations are other people's code. They run in a process that nobody believes,
+that owns no part of the application's world, and that can be killed at any
+moment, because SQLite's journal makes that safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import termios
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from migrator.errors import MigratorError
+from migrator.model import Emit
+from migrator.process import orphans, reports
+from migrator.process.descriptors import keep_from_children
+from migrator.process.signals import Signals
+
+DRAIN = 0.5
+"""Seconds that one side of the pipes gives the other to read what is in them."""
+_BOUNDARIES = ("migration.started", "migration.finished", "migration.failed")
+
+Task = Callable[[Emit], dict[str, Any]]
+
+
+def become_worker(
+    task: Task,
+    prepare: Callable[[], None],
+    parent: int,
+    report: int,
+    output: int,
+    theirs: tuple[int, ...],
+    private: tuple[int, ...],
+    mark: bytes,
+) -> NoReturn:
+    """
+    Do the work in this process, which was just forked, report, and end.
+
+    Args:
+        task: The work.
+        prepare: Called first: the privileges are dropped there.
+        parent: The process that waits for the report.
+        report: The pipe for reports.
+        output: The pipe for what is printed.
+        theirs: Descriptors that are the parent's alone.
+        private: Descriptors (the lock's) that children of this process must not keep.
+        mark: What its reports begin with.
+    """
+    code = 70
+    try:
+        for number in theirs:
+            os.close(number)
+        orphans.mark()
+        _detach(output)
+        signal.set_wakeup_fd(-1)
+        for number in (*Signals.HANDLED, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        emit = _Pipe(report, output, mark)
+        keep_from_children(report, output, *private)
+        emit.send(_attempt(task, emit, prepare, parent))
+        code = 0
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _attempt(task: Task, emit: Emit, prepare: Callable[[], None], parent: int) -> dict[str, Any]:
+    try:
+        prepare()
+        _die_with(parent)
+        return {"result": task(emit)}
+    except MigratorError as error:
+        return {"error": reports.dump(error)}
+    except BaseException:  # noqa: BLE001 - whatever it is, the parent must hear of it
+        return {"crash": traceback.format_exc()}
+
+
+class _Pipe:
+    """
+    The child's end of the report pipe: one JSON object a line.
+
+    It and the pipe of what migrations print have no common order, so around
+    the start and the end of each migration the parent is given time to read.
+    """
+
+    def __init__(self, number: int, output: int, mark: bytes) -> None:
+        self._number = number
+        self._output = output
+        self._mark = mark
+        self._pid = os.getpid()
+
+    def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
+        if event in _BOUNDARIES:
+            flush()
+            _let_read(self._output)
+        self.send({"event": event, "message": message, "level": level, "fields": fields})
+        if event in _BOUNDARIES:
+            _let_read(self._number)
+
+    def send(self, what: dict[str, Any]) -> None:
+        if os.getpid() != self._pid:
+            return
+        data = reports.spell(self._mark, what)
+        while data:
+            data = data[os.write(self._number, data) :]
+
+
+def _let_read(pipe: int) -> None:
+    """Wait, not for long, until the parent has read what is in a pipe."""
+    waiting = bytearray(4)
+    deadline = time.monotonic() + DRAIN
+    while time.monotonic() < deadline:
+        # FIONREAD answers at both ends of a pipe (pipe(7)).
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+        if not any(waiting):
+            return
+        time.sleep(0.0005)
+
+
+def _detach(output: int) -> None:
+    """Give the child an empty standard input, and the output pipe for what it prints."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    if null > 2:
+        os.close(null)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the life of the process
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def _die_with(parent: int) -> None:
+    """
+    Ask the kernel to kill this process when its parent ends (prctl(2)).
+
+    A change of credentials clears the wish, so this comes after it; a parent
+    that ended before is noticed by its process number.
+    """
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(70)
+
+
+def flush() -> None:
+    """Hand what Python still holds of both streams to the system."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()

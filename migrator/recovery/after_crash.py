@@ -1,0 +1,293 @@
+"""
+Settling what an interrupted run has left, from its `state.json` and the database itself.
+
+Never by anything else: no guess from files that happen to lie about, and no
+"dirty" mark that a person has to lift.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from dataclasses import dataclass, replace
+
+from migrator.backups.catalog import Backup
+from migrator.context import Context
+from migrator.database import run_state
+from migrator.database.run_state import RunState
+from migrator.database.workspace import like_database
+from migrator.errors import DamagedError, RestoreError
+from migrator.exclusive import (
+    STOP_IT,
+    ExclusiveDatabase,
+    open_exclusive,
+    open_to_recover,
+    set_journal_mode,
+    with_recovered,
+)
+from migrator.files import sidecars
+from migrator.recovery.copy_back import (
+    complete,
+    keep_failed,
+    prepare_file,
+    refuse_damaged,
+    replace_file,
+    write_back,
+)
+from migrator.recovery.intent import (
+    Standing,
+    file_is_as_found,
+    schema_version,
+    standing,
+    superseded,
+    target_of,
+    unfinishable,
+    written_over,
+)
+from migrator.recovery.temporary_files import remove_temporary_files
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """
+    What became of an interrupted run.
+
+    It was `committed`, `discarded` or `restored`; or `postponed`, where a signal left no time
+    for it. `left` is what the run had noted about itself.
+    """
+
+    outcome: str
+    left: RunState
+
+
+def recover(ctx: Context) -> Recovery | None:
+    """
+    Finish, or discard, what an interrupted run has left. The lock must be held.
+
+    Returns:
+        What became of it, None where nothing was left.
+
+    Raises:
+        NotReadyError: Another process has the database.
+        RestoreError: An interrupted restore could not be finished, or may not be.
+    """
+    left = run_state.read(ctx.layout.state)
+    if left is None:
+        remove_temporary_files(ctx.layout)
+        return None
+    ctx.emit(
+        "recovery.started",
+        f"Run {left.run_id} was interrupted in phase {left.phase!r}; it is being settled.",
+        interrupted_run=left.run_id,
+        phase=left.phase,
+    )
+    ctx.phase = "recovery"
+    # Of its own files none is needed any more, and they may take the room to open the database.
+    remove_temporary_files(ctx.layout)
+    outcome = _settle(ctx, left)
+    # What that run had begun is done with; this one has begun nothing yet.
+    ctx.began, ctx.phase = False, ""
+    _forget(ctx, left, outcome)
+    return Recovery(outcome, left)
+
+
+def _forget(ctx: Context, left: RunState, outcome: str, why: str = "") -> None:
+    run_state.clear(ctx.layout.state)
+    ctx.emit(
+        "recovery.finished",
+        f"The interrupted run {left.run_id} was {outcome}. {why}".rstrip(),
+        level="warning" if why else "info",
+        interrupted_run=left.run_id,
+        outcome=outcome,
+    )
+
+
+def _settle(ctx: Context, left: RunState) -> str:
+    if left.phase in run_state.RESTORING:
+        return _finish(ctx, left)
+    if left.phase in ("prepare", "backup") or not ctx.layout.database.exists():
+        return "discarded"
+    return "committed" if _was_committed(ctx, left) else "discarded"
+
+
+def _was_committed(ctx: Context, left: RunState) -> bool:
+    """
+    Tell whether a run's changes are in the database, letting SQLite recover it first.
+
+    For a run whose pages were published, the journal mode is set as well: that
+    is the one step which its transaction does not cover.
+    """
+
+    def look(conn: sqlite3.Connection) -> bool:
+        committed = left.is_in(ctx.history.read(conn))
+        wanted = left.extra.get("wanted_journal_mode") if committed else left.journal_mode
+        if wanted and left.way == "copy":
+            set_journal_mode(conn, ctx.layout.database, wanted)
+        return committed
+
+    return with_recovered(ctx, look)
+
+
+# --- a restore that was interrupted -----------------------------------------
+
+
+def unfinished_restore(ctx: Context) -> RunState | None:
+    """Return what is noted of a restore that was interrupted, None where there is none."""
+    left = run_state.read(ctx.layout.state)
+    return left if left is not None and left.phase in run_state.RESTORING else None
+
+
+def _finish(ctx: Context, left: RunState) -> str:
+    """
+    Finish a restore that was interrupted, where the database is still what it was then.
+
+    Doing it again from the start is the same. Where somebody has written since, it is an intent
+    from the past: nothing is overwritten.
+
+    Raises:
+        RestoreError: Somebody has, or its backup is gone or damaged.
+    """
+    if left.phase == "restored":
+        _set_mode(ctx, left.journal_mode)
+        return "restored"
+    chosen = _sound_target(ctx, left)
+    if not ctx.layout.database.exists():
+        return _finish_without(ctx, left, chosen)
+    if written_over(ctx, left, chosen):
+        raise superseded(ctx, left, chosen, "has been replaced by another file since")
+    try:
+        live = open_exclusive(ctx, STOP_IT, alone=True)
+    except DamagedError:
+        if not file_is_as_found(ctx, left):
+            raise superseded(ctx, left, chosen, "is another file by now, and no database") from None
+        return _move_in(ctx, left, chosen)
+    with contextlib.closing(live):
+        return _finish_in(ctx, live, left, chosen)
+
+
+def _sound_target(ctx: Context, left: RunState) -> Backup:
+    chosen = target_of(ctx, left)
+    try:
+        refuse_damaged(ctx, chosen)
+    except DamagedError as error:
+        raise unfinishable(ctx, error.message, error.hint) from error
+    return chosen
+
+
+def _finish_in(ctx: Context, live: ExclusiveDatabase, left: RunState, chosen: Backup) -> str:
+    found = standing(ctx, live, left, chosen)
+    if found is Standing.CHANGED:
+        raise superseded(ctx, left, chosen)
+    if found is Standing.RESTORED:
+        complete(ctx, live, chosen, left)
+        return "restored"
+    if left.extra.get("cancelled"):
+        if (mode := left.extra.get("mode")) is not None:
+            live.set_journal_mode(mode)
+        return "discarded"
+    write_back(ctx, live, chosen, replace(left, format=run_state.FORMAT))
+    return "restored"
+
+
+def _finish_without(ctx: Context, left: RunState, chosen: Backup) -> str:
+    """Finish one where no database is: only a `-wal` or a `-journal` can be lost by it."""
+    if left.extra.get("cancelled"):
+        return "discarded"
+    sides = [path for path in sidecars(ctx.layout.database) if os.path.lexists(path)]
+    if left.extra.get("found") != "nothing" and any(path.stat().st_size for path in sides):
+        raise superseded(ctx, left, chosen, "is gone since, but not what lies beside it")
+    return _move_in(ctx, left, chosen)
+
+
+def _move_in(ctx: Context, left: RunState, chosen: Backup) -> str:
+    prepare_file(ctx, chosen)
+    replace_file(ctx, chosen, replace(left, format=run_state.FORMAT))
+    return "restored"
+
+
+def _set_mode(ctx: Context, mode: str | None) -> None:
+    """Set the journal mode, unless it is, letting SQLite recover the database first."""
+
+    def look(conn: sqlite3.Connection) -> None:
+        if mode is not None:
+            set_journal_mode(conn, ctx.layout.database, mode)
+
+    with_recovered(ctx, look)
+
+
+def give_way(ctx: Context, why: str) -> None:
+    """
+    Forget a restore that was interrupted: whoever asks for this keeps the database as it is.
+
+    What SQLite's journal undoes of it is undone first, the journal mode with it.
+
+    Raises:
+        NotReadyError: Another process has the database.
+    """
+    left = unfinished_restore(ctx)
+    if left is None:
+        return
+    ctx.phase = "recovery"
+    remove_temporary_files(ctx.layout)
+    with contextlib.suppress(DamagedError):
+        if ctx.layout.database.exists():
+            _keep_what_was_put_there(ctx, left)
+            with_recovered(ctx, lambda conn: _put_in_order(ctx, left, conn))
+    ctx.phase = ""
+    _forget(ctx, left, "restored" if left.phase == "restored" else "discarded", why)
+
+
+def _keep_what_was_put_there(ctx: Context, left: RunState) -> None:
+    """Keep the files as they are where SQLite would play an old journal into another database."""
+    with contextlib.suppress(RestoreError):
+        if written_over(ctx, left, target_of(ctx, left)):
+            keep_failed(ctx)
+
+
+def cut_off(ctx: Context, left: RunState) -> str:
+    """
+    Settle a restore that a signal has just ended: nothing of it happens later.
+
+    Whoever sends one to the run that asked for the restore takes it back. A start that was only
+    finishing it leaves it to the next one, as does a failed run's own return to its backup.
+    """
+    if left.phase == "restored":
+        _set_mode(ctx, left.journal_mode)
+        return _ended(ctx, left, "restored")
+    if left.reason != "restore" or left.run_id != ctx.run_id:
+        open_to_recover(ctx).close()
+        return "postponed"
+    if left.extra.get("found") != "pages":
+        # Renamed to its place, it is not there any more.
+        undone = os.path.lexists(ctx.layout.new)
+        if not undone:
+            _set_mode(ctx, left.journal_mode)
+        return _ended(ctx, left, "discarded" if undone else "restored")
+    # Noted first: somebody may have the database by now.
+    noted = replace(left, extra={**left.extra, "cancelled": True})
+    with contextlib.suppress(OSError):
+        run_state.write(ctx.layout.state, noted, like_database(ctx.layout))
+    return _ended(ctx, left, with_recovered(ctx, lambda conn: _put_in_order(ctx, left, conn)))
+
+
+def _put_in_order(ctx: Context, left: RunState, conn: sqlite3.Connection) -> str:
+    """
+    Set the journal mode of the state that a restore has left, the one part outside of its commit.
+
+    Whether that took place tells the number which it makes greater by one.
+    """
+    before = left.extra.get("schema_version")
+    done = left.phase == "restored" or (before is not None and schema_version(conn) == before + 1)
+    mode = left.journal_mode if done else None
+    if schema_version(conn) == before:
+        mode = left.extra.get("mode")
+    if mode is not None:
+        set_journal_mode(conn, ctx.layout.database, mode)
+    return "restored" if done else "discarded"
+
+
+def _ended(ctx: Context, left: RunState, outcome: str) -> str:
+    remove_temporary_files(ctx.layout)
+    _forget(ctx, left, outcome)
+    return outcome

@@ -1,0 +1,118 @@
+"""A `restore` that finds no room: refused, or taken back with the backup that it has made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+
+from migrator.backups import space
+from migrator.backups.catalog import Backup
+from migrator.backups.retention import remove_backup
+from migrator.context import Context
+from migrator.errors import DiskError, MigratorError, OutcomeUnknownError, RestoreError
+from migrator.exclusive import ExclusiveDatabase
+from migrator.files import A_LITTLE, has_room
+from migrator.log.translate import is_disk_failure
+from migrator.recovery.intent import restoring
+from migrator.recovery.rollback import (
+    forget,
+    in_the_way,
+    is_want_of_room,
+    may_give_way,
+    roll_back,
+    say_as_before,
+)
+
+
+@contextlib.contextmanager
+def as_before_without_room(
+    ctx: Context, live: ExclusiveDatabase, chosen: Backup, saved: Backup | None
+) -> Iterator[None]:
+    """
+    Take back a restore that finds no room, with the backup that it has made itself.
+
+    Raises:
+        DiskError: There was no room; the database is as before, and nothing is noted
+            that the next start would finish over data of which there is no copy.
+        OutcomeUnknownError: It is committed, and something is left to the next start.
+        RestoreError: It failed in another way, or after its commit.
+    """
+    try:
+        yield
+    except OutcomeUnknownError:
+        # It is committed.
+        raise
+    except DiskError as error:
+        # It had not begun.
+        forget(ctx)
+        noted = os.path.lexists(ctx.layout.state)
+        if saved is not None and not noted and in_the_way(ctx, error, saved):
+            remove_backup(ctx.layout, saved)
+        raise
+    except RestoreError as error:
+        cause = error.__cause__
+        if saved is None or ctx.phase != "restore" or not _found_no_room(ctx, cause, chosen):
+            raise
+        try:
+            taken_back = _take_back(ctx, live, chosen, saved)
+        except (sqlite3.Error, OSError, MigratorError):
+            raise error from cause
+        if not taken_back:
+            raise
+        raise no_room(ctx, chosen, str(cause)) from error
+
+
+def room_for(ctx: Context, chosen: Backup) -> int:
+    """
+    Return how many bytes putting a backup back takes beside the database.
+
+    Its journal, or its part of the `-wal`, is as large as the backup; what goes into the
+    database itself takes room where that grows, or where every write takes a new block.
+    """
+    home = ctx.layout.home
+    growth = chosen.bytes
+    if not space.copies_on_write(home):
+        growth = max(0, chosen.bytes - ctx.layout.database.stat().st_size)
+    return chosen.bytes + growth + A_LITTLE
+
+
+def _found_no_room(ctx: Context, error: BaseException | None, chosen: Backup) -> bool:
+    """
+    Tell whether a restore failed for want of room.
+
+    Of a quota SQLite does not say so, and has given the journal back by now.
+    """
+    if not isinstance(error, sqlite3.Error | OSError):
+        return False
+    if is_want_of_room(ctx, error):
+        return True
+    return is_disk_failure(error) and not has_room(ctx.layout.home, room_for(ctx, chosen))
+
+
+def _take_back(ctx: Context, live: ExclusiveDatabase, chosen: Backup, saved: Backup) -> bool:
+    """Roll a restore back and remove its own backup; returns whether both was possible."""
+    identical = roll_back(ctx, live, saved)
+    if identical is False or (identical is None and live.same_as(chosen.path)):
+        return False
+    forget(ctx)
+    if os.path.lexists(ctx.layout.state):
+        return False
+    if may_give_way(ctx, saved):
+        remove_backup(ctx.layout, saved)
+    say_as_before(ctx.emit, "rollback", identical)
+    return True
+
+
+def no_room(ctx: Context, chosen: Backup, cause: str) -> DiskError:
+    """Return the error of a restore that was not made, or was taken back, for want of room."""
+    message = (
+        f"There is no room to restore {str(ctx.layout.database)!r} from {chosen.name!r}"
+        f" ({cause}); nothing of it is restored."
+    )
+    hint = (
+        "Make space on the volume, or enlarge it or its quota,"
+        f" then run `{restoring(ctx, chosen)}`."
+    )
+    return DiskError(message, hint=hint, reason="disk.full")

@@ -1,0 +1,232 @@
+"""
+A run that finds SQLite's locks gone: nothing more is written, and what is there is settled.
+
+A migration that closes a descriptor of the database (`io.FileIO`, ctypes, another
+SQLite library) drops the POSIX locks of its whole process, and SQLite does not
+notice (https://sqlite.org/howtocorrupt.html, 2.2). Another process may then have
+played back the run's journal, and have written. A rollback by SQLite would write
+old pages over that. So the connection is given up as it is, as by a kill, and the
+database is looked at anew, by a process that has never had it open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any
+
+from migrator.backups.catalog import Backup
+from migrator.backups.find import find_backup
+from migrator.context import Context
+from migrator.database import run_state
+from migrator.database.integrity_check import examine
+from migrator.database.raw_file import who_has_open
+from migrator.database.sqlite_locks import Loss, SqliteLocks
+from migrator.errors import LocksLostError, MigratorError, RestoreError
+from migrator.exclusive import STOP_IT, ExclusiveDatabase, open_exclusive, open_to_recover
+from migrator.log.hints import command
+from migrator.model import Script
+from migrator.recovery.copy_back import keep_failed, prepare_file, replace_file, write_back
+from migrator.recovery.intent import fingerprint_of, found_now, noted
+from migrator.recovery.temporary_files import remove_temporary_files
+
+_REASONS = {"lock": "lock.lost", "journal": "journal.lost", "database": "database.replaced"}
+
+
+def watch(ctx: Context, live: ExclusiveDatabase) -> None:
+    """Have SQLite's locks looked at from now on, while other people's code runs."""
+    ignore = () if live.raw is None else (live.raw.descriptor,)
+    alone = ctx.settings.in_use == "wait"
+    ctx.locks = SqliteLocks.note(
+        live.path,
+        lambda: live.guard.in_transaction,
+        alone=alone,
+        ignore=ignore,
+        forking=not ctx.inline,
+    )
+    live.guard.watch(ctx.locks)
+
+
+def require_locks(ctx: Context, script: Script | None = None, *, decisive: bool = False) -> None:
+    """
+    Look whether SQLite still has what the run relies on.
+
+    Args:
+        ctx: The run.
+        script: The migration whose code has just run; None for any of the run's.
+        decisive: Whether something is published upon the answer.
+
+    Raises:
+        LocksLostError: It has not.
+    """
+    loss = ctx.locks.look(decisive=decisive) if ctx.locks is not None else None
+    if loss is not None:
+        raise _lost(loss, script)
+
+
+def require_held(live: ExclusiveDatabase) -> None:
+    """
+    Look whether SQLite still has its locks, where it is to write once more after the run's end.
+
+    Raises:
+        LocksLostError: It has not: another process may have written since.
+    """
+    if not live.guard.holds():
+        raise _lost(live.guard.lost() or Loss("lock", live.path), None)
+
+
+def raise_loss(ctx: Context, script: Script, error: BaseException) -> None:
+    """Raise what explains whatever else a migration has raised: without locks nothing works."""
+    if isinstance(error, LocksLostError):
+        raise error
+    try:
+        require_locks(ctx, script)
+    except LocksLostError as lost:
+        raise lost from error
+
+
+def _lost(loss: Loss, script: Script | None) -> LocksLostError:
+    who = f"Migration {script.entry.label}" if script is not None else "A migration of this run"
+    if loss.kind == "journal":
+        what = (
+            f"has removed or replaced {str(loss.path)!r}, SQLite's journal: a crash could not have"
+            " been undone any more."
+        )
+    elif loss.kind == "database":
+        what = f"has removed, renamed or replaced {str(loss.path)!r} under SQLite."
+    else:
+        what = (
+            f"has closed a descriptor of {str(loss.path)!r} outside of SQLite (one opened as a"
+            " file or by another SQLite library, or SQLite's own), which drops SQLite's locks:"
+            " another process could write in the middle of the run."
+        )
+    message = f"{who} {what}"
+    hint = (
+        "Use the connection that the migration is given; to read the database as a file, read"
+        " the backup that was made before."
+    )
+    data: dict[str, Any] = {"error": message}
+    if script is not None:
+        entry = script.entry
+        data.update(version=entry.version, name=entry.name, file=entry.file)
+    return LocksLostError(message, hint=hint, reason=_REASONS[loss.kind], data=data)
+
+
+def undoable(ctx: Context, live: ExclusiveDatabase, failure: MigratorError) -> MigratorError:
+    """
+    Look at the locks before a failed run is rolled back.
+
+    Returns:
+        The error that ends the run, which SQLite may undo.
+
+    Raises:
+        LocksLostError: SQLite must not write any more. The parent process settles it.
+        RestoreError: The same in the process of the API's caller, which has to end.
+    """
+    loss = live.guard.lost(decisive=True)
+    if loss is None:
+        return failure
+    lost = failure if isinstance(failure, LocksLostError) else _lost(loss, None)
+    lost.data.setdefault("began", ctx.began)
+    if loss.kind == "journal" or (ctx.inline and _regained(ctx, live)):
+        return lost
+    if ctx.inline:
+        raise _doomed(ctx, lost)
+    raise lost
+
+
+def _regained(ctx: Context, live: ExclusiveDatabase) -> bool:
+    """Take the locks back as soon as nobody else has them, within the budget."""
+    while not live.guard.regain():
+        if ctx.deadline.expired:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _doomed(ctx: Context, lost: LocksLostError) -> RestoreError:
+    message = (
+        f"{lost.message} They could not be taken back, so this process must not write to"
+        f" {str(ctx.layout.database)!r} any more; nothing of the run is committed."
+    )
+    hint = "Restart the application: the next run settles the database by itself."
+    return RestoreError(message, hint=hint, reason=lost.reason, data=lost.data)
+
+
+# --- by a new process, once the run's own has ended ---------------------------------
+
+
+def settle_loss(ctx: Context, *, replaced: bool) -> dict[str, Any]:
+    """
+    Settle a run whose worker gave up: keep what others have written, else prove the old state.
+
+    Args:
+        ctx: The run.
+        replaced: Whether the file at the database's name is not what the run had open.
+
+    Returns:
+        `found`: `as_before` (with `identical`), `theirs`, `put_back` or `damaged`;
+        `backup` and `kept`, the paths of what there is to go back to.
+    """
+    left = run_state.read(ctx.layout.state)
+    if left is None or left.backup is None:
+        return {"found": "as_before"}
+    saved = find_backup(ctx.layout, left.backup)
+    remove_temporary_files(ctx.layout)
+    if ctx.settings.in_use != "wait":
+        found = {"found": "damaged" if replaced or _is_damaged(ctx) else "as_before"}
+    elif replaced:
+        found = _replace(ctx, saved)
+    else:
+        found = _compare(ctx, saved)
+    run_state.clear(ctx.layout.state)
+    method = "rollback" if left.way == "in-place" else "discarded"
+    restore = command(ctx.settings, "restore", saved.name)
+    return {"method": method, "backup": str(saved.path), "restore": restore, **found}
+
+
+def _is_damaged(ctx: Context) -> bool:
+    """Let SQLite undo what it finds unfinished, beside others, and look at the structure."""
+    with contextlib.closing(open_to_recover(ctx)) as conn:
+        return bool(examine(conn, "quick").problems)
+
+
+def _replace(ctx: Context, saved: Backup) -> dict[str, Any]:
+    """Put the backup where a migration has put something else, or nothing."""
+    if who_has_open(ctx.layout.database):
+        return {"found": "theirs"}
+    keep_failed(ctx)
+    if os.path.lexists(ctx.layout.database) and not _kept(ctx):
+        return {"found": "theirs"}
+    found = {"found": "nothing"}
+    if os.path.lexists(ctx.layout.database):
+        found = {"found": "file", "fingerprint": fingerprint_of(ctx.layout.database)}
+    prepare_file(ctx, saved)
+    replace_file(ctx, saved, noted(ctx, saved, found, "undo"))
+    return {"found": "as_before", "said": True}
+
+
+def _compare(ctx: Context, saved: Backup) -> dict[str, Any]:
+    with contextlib.closing(open_exclusive(ctx, STOP_IT)) as live:
+        if live.same_as(saved.path) is True:
+            if saved.journal_mode and live.journal_mode() != saved.journal_mode:
+                live.set_journal_mode(saved.journal_mode)
+            return {"found": "as_before", "identical": True}
+        with live.guard.engine():
+            damaged = examine(live.conn, "full").problems
+        if not damaged:
+            return {"found": "theirs"}
+        keep_failed(ctx, live)
+        if not _kept(ctx):
+            return {"found": "damaged"}
+        write_back(ctx, live, saved, noted(ctx, saved, found_now(ctx, live), "undo"))
+        return {"found": "put_back", "kept": str(ctx.layout.failed / live.path.name)}
+
+
+def _kept(ctx: Context) -> bool:
+    """Tell whether a copy of the database as it was found has been kept as a whole."""
+    with contextlib.suppress(OSError):
+        kept = (ctx.layout.failed / ctx.layout.database.name).stat().st_size
+        return kept == ctx.layout.database.stat().st_size
+    return False

@@ -1,0 +1,110 @@
+"""The phases of a run: told to the parent process, and noted on the volume for the next start."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from migrator.backups.catalog import Backup
+from migrator.context import Batch, Context
+from migrator.database import run_state
+from migrator.database.workspace import like_database
+from migrator.log.translate import of_system
+from migrator.process.signals import Signals
+
+Report = dict[str, Any]
+"""What a worker reports, as JSON values."""
+
+
+_COMMITTED = ("restored", "prune")
+"""Phases after the one step that counts."""
+
+
+def enter(ctx: Context, phase: str, noted: run_state.RunState | None = None) -> None:
+    """
+    Enter a phase: tell the parent process, and note it on the volume where told.
+
+    Raises:
+        LockedError: The run's lock was removed, and nothing is committed yet.
+        DiskError: It cannot be noted.
+        NoPermissionError: Nor may it.
+    """
+    if phase not in _COMMITTED:
+        ctx.require_lock()
+    ctx.phase = phase
+    if not ctx.inline:
+        ctx.emit("phase", phase, phase=phase)
+    if noted is None:
+        return
+    noted = replace(noted, phase=phase, since=run_state.now())
+    try:
+        run_state.write(ctx.layout.state, noted, like_database(ctx.layout))
+    except OSError as error:
+        raise of_system(error, "while the run's state was noted") from error
+
+
+_DOING = {
+    "": "before the run began",
+    "recovery": "while an interrupted run was being settled",
+    "prepare": "while the migrations were being read",
+    "backup": "while the database was being backed up",
+    "migrate": "while the migrations were running",
+    "commit": "at the commit",
+    "publish": "while the migrated copy was being published",
+    "restore": "while a backup was being put back",
+    "restored": "when the backup had been put back",
+    "prune": "while old backups were being removed",
+}
+
+
+def doing_in(phase: str) -> str:
+    """Say in words what a run does in a phase."""
+    if phase.startswith("import "):
+        return f"while {phase.removeprefix('import ')} was being imported"
+    return _DOING.get(phase, f"in the phase {phase!r}")
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep the signals that stop a run waiting for the end of a commit."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, Signals.HANDLED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def note(
+    ctx: Context, batch: Batch, reason: str, saved: Backup | None, **extra: Any
+) -> run_state.RunState:
+    """Return what is noted of the run in `state.json`, but for the phase."""
+    if batch.down:
+        # As the history spells them, which is what recovery compares them with.
+        keys = {script.entry.key for script in batch.scripts}
+        extra["undone"] = [row.identity for row in batch.applied if row.key in keys]
+    if ctx.counter is not None:
+        extra["change_counter"] = ctx.counter
+    return run_state.RunState(
+        run_id=ctx.run_id,
+        phase="prepare",
+        since=run_state.now(),
+        reason=reason,
+        way=ctx.way,
+        database=str(ctx.layout.database),
+        backup=saved.name if saved is not None else None,
+        journal_mode=saved.journal_mode if saved is not None else None,
+        extra=extra,
+    )
+
+
+def report(outcome: str, changed: Sequence[str] = (), saved: Backup | None = None) -> Report:
+    """Return what the worker reports, as JSON values."""
+    return {
+        "outcome": outcome,
+        "applied": len(changed),
+        "changed": list(changed),
+        "backup": str(saved.path) if saved is not None else None,
+    }

@@ -1,0 +1,365 @@
+"""What becomes of the database when a run fails, from each point of it: as before, and proven."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+
+from migrator.backups.catalog import Backup
+from migrator.backups.retention import remove_backup
+from migrator.context import Context
+from migrator.database import run_state
+from migrator.database.lock import lost_lock
+from migrator.errors import (
+    DiskError,
+    LockedError,
+    LocksLostError,
+    MigrationFailedError,
+    MigratorError,
+    MisfitError,
+    OutcomeUnknownError,
+    RestoreError,
+    UsageError,
+)
+from migrator.exclusive import ExclusiveDatabase
+from migrator.files import ENOUGH, FULL, has_room
+from migrator.log.hints import command
+from migrator.log.outcome import as_bug
+from migrator.log.translate import (
+    END_IT,
+    LEFT_BEHIND,
+    is_interrupted,
+    is_out_of_room,
+    of_sqlite,
+    of_system,
+)
+from migrator.model import Emit
+from migrator.recovery.copy_back import keep_failed, write_back
+from migrator.recovery.intent import found_now, noted
+from migrator.recovery.lost_locks import require_held, undoable
+from migrator.recovery.phases import doing_in
+from migrator.recovery.temporary_files import remove_temporary_files, remove_work_files
+
+
+@contextlib.contextmanager
+def cleared_on_failure(ctx: Context) -> Iterator[None]:
+    """Leave nothing behind where the run ends before the first migration."""
+    try:
+        yield
+    except BaseException:
+        forget(ctx)
+        raise
+
+
+@contextlib.contextmanager
+def undone_on_failure(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> Iterator[None]:
+    """
+    Undo the run when anything fails, and prove that the database is as before.
+
+    Raises:
+        OutcomeUnknownError: The disk failed at the commit, which stands, or goes on failing.
+    """
+    try:
+        yield
+    except BaseException as error:
+        failure = undoable(ctx, live, as_failure(ctx, error))
+        try:
+            undone = _undo(ctx, live, saved, failure)
+        except (sqlite3.Error, OSError) as second:
+            raise _not_undone(ctx, failure, second) from error
+        if not undone:
+            raise _unverified(ctx, failure) from error
+        if in_the_way(ctx, failure, saved):
+            remove_backup(ctx.layout, saved)
+        forget(ctx)
+        if failure is error or isinstance(error, KeyboardInterrupt):
+            raise
+        raise failure from error
+
+
+def in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
+    """
+    Tell whether this run's own backup takes the room that the application may need.
+
+    Of a quota SQLite says "disk I/O error", so room is asked for as well: no more
+    than an application needs to go on, since beside a backup a small volume is
+    nearly full as a rule, and an I/O error is no want of space.
+    """
+    if not isinstance(failure, DiskError) or not may_give_way(ctx, saved):
+        return False
+    return is_full(failure) or not has_room(ctx.layout.home, min(saved.bytes, ENOUGH))
+
+
+def may_give_way(ctx: Context, saved: Backup) -> bool:
+    """Tell whether a backup is this run's own, and its removal makes room for the database."""
+    if saved.run_id != ctx.run_id:
+        return False
+    try:
+        return saved.path.parent.stat().st_dev == ctx.layout.home.stat().st_dev
+    except OSError:
+        return False
+
+
+def _undo(ctx: Context, live: ExclusiveDatabase, saved: Backup, failure: MigratorError) -> bool:
+    """
+    Roll back, and compare the database with the backup where nobody else can write.
+
+    Returns:
+        Whether the run is undone for certain: beside others a commit may stand whose
+        last sync has failed, and nothing is overwritten there.
+    """
+    identical = roll_back(ctx, live, saved)
+    if identical is None and _may_stand(ctx, live, saved, failure):
+        return False
+    if identical is False:
+        restore_pages(ctx, live, saved)
+        return True
+    if not ctx.began:
+        return True
+    say_as_before(ctx.emit, "rollback" if ctx.way == "in-place" else "discarded", identical)
+    return True
+
+
+AS_BEFORE = "The database is as it was before this run."
+UNDONE = "What this run had done to the database is undone."
+"""Where others may have written, or nothing could be compared."""
+
+
+def say_as_before(emit: Emit, method: str, identical: bool | None) -> None:
+    """Send `restore.finished`, which says no more than what was compared."""
+    emit(
+        "restore.finished",
+        AS_BEFORE if identical else UNDONE,
+        method=method,
+        identical=identical,
+    )
+
+
+def _may_stand(
+    ctx: Context, live: ExclusiveDatabase, saved: Backup, failure: MigratorError
+) -> bool:
+    """
+    Tell whether the run may be committed, where no comparison can tell.
+
+    The history says so. Or the disk has failed at the commit and the `-wal` cannot be
+    emptied: its frames are in there, and count when SQLite next reads it from the start.
+
+    Emptying it takes room, and where a disk is full the kernel ends a process that
+    writes to a mapped `-shm` with SIGBUS: the run's own backup goes before.
+    """
+    if ctx.phase not in ("commit", "publish"):
+        return False
+    left = run_state.read(ctx.layout.state)
+    with live.guard.engine():
+        if left is not None and left.is_in(ctx.history.read(live.conn)):
+            return True
+    if not isinstance(failure, DiskError):
+        return False
+    if in_the_way(ctx, failure, saved):
+        remove_backup(ctx.layout, saved)
+    return not live.checkpoint()
+
+
+def roll_back(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> bool | None:
+    """
+    Roll back, on a full disk without the run's own backup if need be, and compare.
+
+    Where every write takes a new block (btrfs), rolling back takes room as well,
+    for us and for whoever opens the database next.
+
+    Returns:
+        Whether the database equals the backup; None where nobody can know.
+    """
+    try:
+        _roll_back(ctx, live, saved)
+    except (sqlite3.Error, OSError) as error:
+        if not is_want_of_room(ctx, error) or not may_give_way(ctx, saved):
+            raise
+        _remove_work_files(ctx)
+        if ctx.phase == "restore":
+            # Begun again without it, the restore would replace what nobody has a copy of.
+            run_state.clear(ctx.layout.state)
+        remove_backup(ctx.layout, saved)
+        _roll_back(ctx, live, saved)
+    return live.same_as(saved.path) if saved.path.exists() else None
+
+
+def is_want_of_room(ctx: Context, error: sqlite3.Error | OSError) -> bool:
+    """Tell whether there was no room for what failed."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return is_out_of_room(error, ctx.layout.home)
+
+
+def _roll_back(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> None:
+    live.guard.rollback()
+    _remove_work_files(ctx)
+    if live.alone:
+        live.checkpoint()
+        if saved.journal_mode and live.journal_mode() != saved.journal_mode:
+            live.set_journal_mode(saved.journal_mode)
+    with live.guard.engine():
+        # SQLite refuses to read while a rollback is not complete.
+        live.conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+
+
+def _not_undone(ctx: Context, failure: MigratorError, second: Exception) -> MigratorError:
+    """
+    Return the error for a rollback that the disk did not allow.
+
+    Nothing is lost by it: the journal is on the disk, and whoever opens the
+    database next rolls back, or finds the commit complete.
+    """
+    message = (
+        f"The disk failed while the run on {str(ctx.layout.database)!r} was being undone"
+        f" ({second}), after this: {failure.message}"
+    )
+    hint = "Check the disk, then start again: the next start settles it by itself."
+    if ctx.phase in ("commit", "publish"):
+        return OutcomeUnknownError(message, hint=hint, data=failure.data)
+    return DiskError(message, hint=hint, data={**failure.data, "outcome": "failed_restored"})
+
+
+@contextlib.contextmanager
+def restored_on_failure(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> Iterator[None]:
+    """Put the backup back when a check after the commit fails, before anybody has seen that."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # The commit stands; what is left of the run, the next one settles.
+        raise
+    except BaseException as error:
+        failure = as_failure(ctx, error)
+        if not live.alone or not live.guard.holds():
+            raise _released(ctx, live, failure, saved) from error
+        if isinstance(failure, DiskError):
+            raise _unverified(ctx, failure) from error
+        restore_pages(ctx, live, saved)
+        forget(ctx)
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def _unverified(ctx: Context, failure: MigratorError) -> OutcomeUnknownError:
+    """
+    Return the error for a commit that the disk kept from being looked at.
+
+    Nothing speaks against the new state, and a disk that fails is none to write
+    the old one back to; what was noted of the run lets the next start settle it.
+    """
+    with contextlib.suppress(OSError):
+        _remove_work_files(ctx)
+    message = (
+        f"The run on {str(ctx.layout.database)!r} had committed when the disk failed:"
+        f" {failure.message}"
+    )
+    hint = "Check the disk and its space, then start again: the next start settles it by itself."
+    return OutcomeUnknownError(message, hint=hint, data=failure.data)
+
+
+def _remove_work_files(ctx: Context) -> None:
+    """Remove the run's own copies, where they are certain to be its own."""
+    if not ctx.lock_is_lost:
+        remove_work_files(ctx.layout)
+
+
+def restore_pages(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> None:
+    """Write a backup's pages back while the database has not been released."""
+    require_held(live)
+    keep_failed(ctx, live)
+    write_back(ctx, live, saved, noted(ctx, saved, found_now(ctx, live), "undo"))
+
+
+def _released(
+    ctx: Context, live: ExclusiveDatabase, failure: MigratorError, saved: Backup
+) -> RestoreError:
+    how = "without SQLite's locks" if live.alone else "with others using the database"
+    message = f"A check failed after the commit, {how}: {failure.message}"
+    hint = (
+        "Nothing is overwritten any more by itself. To go back:"
+        f" `{command(ctx.settings, 'restore', saved.name)}`."
+    )
+    data = {"backup": str(saved.path)}
+    return RestoreError(message, hint=hint, reason="verify.after_release", data=data)
+
+
+def forget(ctx: Context) -> None:
+    """
+    Remove what only the running of the run needed; housekeeping fails no run.
+
+    Where a copy of the database could not be removed, the note stays, so that
+    the next start tries again instead of finding nothing to do.
+    """
+    if ctx.lock_is_lost:
+        # What lies there by now may be another run's.
+        return
+    with contextlib.suppress(OSError, MigratorError):
+        remove_temporary_files(ctx.layout)
+        if not _copy_is_left(ctx):
+            run_state.clear(ctx.layout.state)
+
+
+def _copy_is_left(ctx: Context) -> bool:
+    """Tell whether a copy is there still; a restore's note must go all the same."""
+    if not any(os.path.lexists(path) for path in (ctx.layout.work, ctx.layout.new)):
+        return False
+    left = run_state.read(ctx.layout.state)
+    return left is not None and left.phase != "restore"
+
+
+_MORE_THAN_THE_LOCK = (
+    LockedError,
+    LocksLostError,
+    MisfitError,
+    OutcomeUnknownError,
+    RestoreError,
+    UsageError,
+)
+"""What is told as it is, even where the lock was removed; all else may come of that alone."""
+
+
+def as_failure(ctx: Context, error: BaseException) -> MigratorError:
+    """Return the error that ends the run for whatever was raised in it."""
+    failure = _translated(ctx, error)
+    if ctx.lock_is_lost and not isinstance(failure, _MORE_THAN_THE_LOCK):
+        after = f"The run ended with this: {failure.message}"
+        failure = lost_lock(ctx.layout.lock, after, **failure.data)
+    failure.data.setdefault("began", ctx.began)
+    return failure
+
+
+def _translated(ctx: Context, error: BaseException) -> MigratorError:
+    if isinstance(error, MigratorError):
+        return error
+    doing = doing_in(ctx.phase)
+    if is_interrupted(error):
+        return MigrationFailedError(
+            f"SQLite says {str(error)!r} {doing}. {LEFT_BEHIND}", hint=END_IT
+        )
+    if isinstance(error, sqlite3.Error | UnicodeDecodeError):
+        return of_sqlite(error, ctx.layout.database, doing)
+    if isinstance(error, OSError):
+        return of_system(error, doing)
+    return as_bug(error, f" {doing}")
+
+
+@contextlib.contextmanager
+def as_run_error(ctx: Context) -> Iterator[None]:
+    """Give every exception of the run the form in which it is reported."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        failure = as_failure(ctx, error)
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def is_full(error: MigratorError) -> bool:
+    """Tell whether a run failed for want of space."""
+    return error.reason in ("disk.full", "backup.no_space")

@@ -1,1 +1,0 @@
-"""A run: the migrations, in place or on a copy, with their proof and their commit."""

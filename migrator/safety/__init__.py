@@ -1,1 +1,0 @@
-"""As before, whatever happens: the database held alone, recovery, restoring a backup."""

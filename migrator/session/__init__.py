@@ -1,0 +1,1 @@
+"""The connection that migrations are given, and what is recorded through it."""

@@ -1,0 +1,188 @@
+"""What a migration does to a database, statement by statement and table by table."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from migrator.parsing import sql
+from migrator.session.changes import DROPS, Dropped, Ledger, Question, Renamed, fold
+
+_REMEMBERED = 32
+_SQLITE_IOERR, _SQLITE_FULL = 10, 13
+
+_WRITES = frozenset((sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE))
+_CREATES = frozenset((sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_VTABLE))
+_ENDS = frozenset((sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT))
+_EXPLAINED: tuple[Question, ...] = ()
+
+
+def quoted(name: str) -> str:
+    """Return a name as it can stand in a statement."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True, slots=True)
+class FailedStatement:
+    """
+    A statement that raised.
+
+    `line` is its line in the script that it came from, counted as the script's
+    statements were, None for one that was executed alone.
+    """
+
+    text: str
+    error: BaseException
+    line: int | None = None
+
+
+class Record:
+    """
+    What one migration did, until `reset()`.
+
+    Attributes:
+        text: The statement being executed, or executed last; None before the first.
+        keyword: Its first word in upper case.
+        failed: The statement that raised last.
+        command: The same, behind semicolons that SQLite skips, and Python does not.
+        failed: The statement that raised last.
+        written: Tables that rows were inserted into, updated in or deleted from.
+        defined: Tables that were created, altered, renamed or dropped.
+        schema_written: Whether the migration may have written to `sqlite_schema` itself.
+        replaced: Whether it may have replaced a function or collation of SQLite's own.
+        ledger: What it deleted by its own word, dropped and renamed, and was not undone.
+        asked: What SQLite has asked about the writes of the statement being executed,
+            as far as that matters; None where it was not executed by a cursor that
+            records.
+    """
+
+    __slots__ = (
+        "asked",
+        "command",
+        "defined",
+        "failures",
+        "keyword",
+        "ledger",
+        "line",
+        "replaced",
+        "schema_written",
+        "text",
+        "unheard",
+        "written",
+    )
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.asked: list[Question] | tuple[Question, ...] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: another migration begins."""
+        self.text: str | None = None
+        self.keyword = self.command = ""
+        self.line: int | None = None
+        self.failures: deque[FailedStatement] = deque(maxlen=_REMEMBERED)
+        self.written: set[str] = set()
+        self.defined: set[str] = set()
+        self.unheard: list[Dropped] = []
+        self.schema_written = self.replaced = False
+        self.ledger.clear()
+
+    @property
+    def failed(self) -> FailedStatement | None:
+        """The statement that raised last."""
+        return self.failures[-1] if self.failures else None
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the migration may have misled SQLite's own checks."""
+        return self.replaced or self.schema_written
+
+    @property
+    def renames(self) -> list[tuple[str, str]]:
+        """Old and new name of each renamed table, in order."""
+        return [(each.table, each.new) for each in self.ledger if isinstance(each, Renamed)]
+
+    def begin(self, text: str) -> None:
+        """Note which statement is executed from now on."""
+        # A loop executes one and the same string: looking at it once is enough.
+        if text is not self.text:
+            self.text = text
+            self.keyword = sql.keyword(text)
+            self.command = self.keyword or sql.command(text)
+        self.asked = [] if self.command != "EXPLAIN" else _EXPLAINED
+
+    def fail(self, error: BaseException) -> FailedStatement:
+        """Note that the statement raised; returns what is remembered of it."""
+        failure = FailedStatement(str(self.text or ""), error, self.line)
+        self.failures.append(failure)
+        return failure
+
+    def authorize(
+        self, action: int, first: str | None, second: str | None, schema: str | None, by: str | None
+    ) -> None:
+        """Note what SQLite's authorizer was asked; `by` is the trigger or view it is done by."""
+        if action in _WRITES:
+            if schema == "main" and first is not None:
+                self.written.add(first)
+            self._note(action, first, schema, by)
+        elif action in DROPS:
+            if schema == "main" and first is not None:
+                self.defined.add(first)
+                if self.asked is None:
+                    self.unheard.append(Dropped(first))
+            self._note(action, first, schema, by)
+        elif action in _CREATES and schema == "main" and first is not None:
+            self.defined.add(first)
+        elif action == sqlite3.SQLITE_ALTER_TABLE and first == "main" and second is not None:
+            self.defined.add(second)
+        elif action in _ENDS:
+            self.ledger.doubtful = True
+        elif action == sqlite3.SQLITE_PRAGMA and second is not None:
+            self.schema_written |= fold(first or "") == "writable_schema"
+
+    def _note(self, action: int, table: str | None, schema: str | None, by: str | None) -> None:
+        """Keep what was asked about a statement that deletes, and the first question of others."""
+        asked = self.asked
+        if isinstance(asked, list) and (not asked or asked[0][0] == sqlite3.SQLITE_DELETE):
+            asked.append((action, table, schema, by))
+
+    def blame(self, error: BaseException) -> FailedStatement | None:
+        """
+        Find the statement behind an exception, and the error to report.
+
+        An exception that hides another one is followed to it. A rollback that
+        failed, or was refused, while an earlier error was being handled is not
+        what went wrong: the earlier one is.
+
+        Returns:
+            None where no statement is behind the exception.
+        """
+        known = {id(failure.error): failure for failure in self.failures}
+        found = [known[id(link)] for link in chain(error) if id(link) in known]
+        telling = [failure for failure in found if sql.keyword(failure.text) != "ROLLBACK"]
+        if telling or found:
+            return (telling or found)[0]
+        for link in chain(error):
+            # Raised while rows were fetched, long after `execute` had returned.
+            if isinstance(link, sqlite3.Error) and self.text is not None:
+                return FailedStatement(self.text, link, self.line)
+        return None
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and those behind it, the latest first."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        hidden = None if error.__suppress_context__ else error.__context__
+        error = error.__cause__ or hidden
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Tell whether SQLite says "disk I/O error" or "database or disk is full"."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF in (_SQLITE_IOERR, _SQLITE_FULL)

@@ -1,0 +1,369 @@
+"""
+A SQLite connection that remembers what is done through it.
+
+It behaves as `sqlite3.Connection` does. What it adds is a `Record`: which
+statement is running or has failed, and which tables were written, deleted
+from, dropped, altered and renamed, as SQLite's authorizer tells
+(https://sqlite.org/c3ref/c_alter_table.html). Way B runs migrations on it as
+it is; way A's guarded connection (`migrator.session.guard`) is built on it.
+"""
+# ruff: noqa: SLF001  # a cursor and its connection are one thing
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn, Self
+
+from migrator.model import Statement
+from migrator.parsing import sql
+from migrator.parsing.header_pragmas import Setting, setting
+from migrator.session import changes
+from migrator.session.changes import Change, fold
+from migrator.session.functions import RegisteringConnection
+from migrator.session.record import Record
+
+_NEEDS_AFTER = frozenset(("ALTER", "SAVEPOINT", "RELEASE", "ROLLBACK"))
+_DELETE = sqlite3.SQLITE_DELETE
+
+LEGACY = -1
+"""`sqlite3.LEGACY_TRANSACTION_CONTROL`, which Python 3.11 does not know."""
+
+real_in_transaction: Callable[[sqlite3.Connection], bool] = (
+    sqlite3.Connection.in_transaction.__get__
+)
+"""Ask SQLite itself, whatever a subclass tells its migrations."""
+
+
+# Looked up once: a migration may execute a million statements.
+_execute = sqlite3.Cursor.execute
+_executemany = sqlite3.Cursor.executemany
+_cursor = sqlite3.Connection.cursor
+_total_changes: Callable[[sqlite3.Connection], int] = sqlite3.Connection.total_changes.__get__
+
+_TABLES = "SELECT rowid, name FROM main.sqlite_schema WHERE type = 'table'"
+_VIEWS = (
+    "SELECT type, name, tbl_name FROM main.sqlite_schema WHERE type IN ('trigger', 'view')"
+    " UNION ALL"
+    " SELECT type, name, tbl_name FROM sqlite_temp_master WHERE type IN ('trigger', 'view')"
+)
+
+
+class RecordingCursor(sqlite3.Cursor):
+    """A cursor whose statements are noted in its connection's record."""
+
+    connection: RecordingConnection
+
+    def execute(self, statement: str, parameters: Any = (), /) -> Self:
+        """Execute one statement, as `sqlite3.Cursor.execute` does."""
+        connection = self.connection
+        record = connection.record
+        outer, before = record.asked, 0
+        try:
+            before = _total_changes(connection)
+            connection._before(statement)
+            _execute(self, statement, parameters)
+            asked = record.asked
+            if record.command in _NEEDS_AFTER or (asked and asked[0][0] == _DELETE):
+                connection._after()
+        except Exception as error:
+            connection._keep_part(before)
+            connection._failed(error)
+            raise
+        finally:
+            record.asked = outer
+        return self
+
+    def executemany(self, statement: str, parameters: Iterable[Any], /) -> Self:
+        """Execute one statement for each set of parameters, in one call of SQLite's C layer."""
+        connection = self.connection
+        record = connection.record
+        outer, before = record.asked, 0
+        try:
+            before = _total_changes(connection)
+            connection._before(statement)
+            _executemany(self, statement, connection._watched(parameters))
+            if record.asked and record.asked[0][0] == _DELETE:
+                connection._after()
+        except Exception as error:
+            connection._keep_part(before)
+            connection._failed(error)
+            raise
+        finally:
+            record.asked = outer
+        return self
+
+    def executescript(self, script: str, /) -> Self:
+        """
+        Execute the statements of a script one by one, after a commit.
+
+        As with `sqlite3`, no transaction is begun for the script, and the
+        results of its queries are dropped.
+        """
+        _check_script(script)
+        self.connection._commit_before_script()
+        self.connection.run_statements(sql.split_lenient(script))
+        return self
+
+
+def _check_script(script: Any) -> None:
+    """Refuse what `sqlite3`'s own `executescript` refuses, in its words."""
+    if not isinstance(script, str):
+        msg = f"executescript() argument must be str, not {type(script).__name__}"
+        raise TypeError(msg)
+    if "\0" in script:
+        msg = "embedded null character"
+        raise ValueError(msg)
+
+
+class RecordingConnection(RegisteringConnection):
+    """
+    A connection that notes what is done through it in `record`.
+
+    `asked` holds the settings of the database's header that were made, by name.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.record = Record()
+        self._factories: dict[type, type] = {}
+        self._names: dict[int, str] = {}
+        self.asked: dict[str, Setting] = {}
+        self._looking = False
+        self._lent = False
+        self._lending = threading.RLock()
+        super().__init__(*args, **kwargs)
+        self._install_authorizer()
+
+    @contextmanager
+    def lent(self) -> Iterator[Self]:
+        """Within, a migration has the connection, and its threads may interrupt it."""
+        with self._lending:
+            self._lent = True
+        try:
+            yield self
+        finally:
+            with self._lending:
+                self._lent = False
+
+    def interrupt(self) -> None:
+        """Interrupt the statement that runs, where it can be one of a migration's."""
+        # A thread may call it for ever: once the migration has returned, what runs is the engine's.
+        with self._lending:
+            if self._lent:
+                super().interrupt()
+
+    def cursor(self, factory: Any = RecordingCursor) -> Any:
+        """Return a cursor; a factory of one's own must be a subclass of `sqlite3.Cursor`."""
+        if factory is not RecordingCursor:
+            factory = self._recording(factory)
+        return super().cursor(factory)
+
+    def execute(self, statement: str, parameters: Any = (), /) -> Any:
+        """Execute one statement on a new cursor."""
+        return _cursor(self, RecordingCursor).execute(statement, parameters)
+
+    def executemany(self, statement: str, parameters: Iterable[Any], /) -> Any:
+        """Execute one statement on a new cursor for each set of parameters."""
+        return self.cursor().executemany(statement, parameters)
+
+    def executescript(self, script: str, /) -> Any:
+        """Execute the statements of a script on a new cursor."""
+        return self.cursor().executescript(script)
+
+    def set_authorizer(self, authorizer_callback: Any) -> None:
+        """Let a migration's own authorizer decide; what is done is recorded all the same."""
+        record = self.record.authorize
+
+        def authorize(*question: Any) -> Any:
+            if self._looking:
+                return sqlite3.SQLITE_OK
+            record(*question)
+            return authorizer_callback(*question)
+
+        if authorizer_callback is None:
+            self._install_authorizer()
+        else:
+            super().set_authorizer(authorize)
+
+    def _replaced(self) -> None:
+        self.record.replaced = True
+
+    def deserialize(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: what is done from then on would be done in memory only, and lost."""
+        msg = "A migration may not call deserialize(): another database would take its place."
+        raise sqlite3.NotSupportedError(msg)
+
+    def run_statements(self, statements: Iterable[Statement]) -> None:
+        """
+        Execute statements one by one without beginning a transaction for them.
+
+        What a failing one is called afterwards (`record.failed`) has its line.
+        """
+        cursor = self.cursor()
+        with self._as_script():
+            for statement in statements:
+                self.record.line = statement.line
+                try:
+                    cursor.execute(statement.text)
+                    self._drain(cursor)
+                finally:
+                    self.record.line = None
+
+    def _drain(self, cursor: sqlite3.Cursor) -> None:
+        """Let a query run to its end: what it does, it does row by row."""
+        try:
+            deque(cursor, maxlen=0)
+        except Exception as error:
+            self._failed(error)
+            raise
+
+    def _recording(self, factory: Any) -> type[RecordingCursor]:
+        """Return a cursor class that is the given one, and records."""
+        if not (isinstance(factory, type) and issubclass(factory, sqlite3.Cursor)):
+            msg = f"A cursor's factory must be a subclass of sqlite3.Cursor, not {factory!r}."
+            raise TypeError(msg)
+        if factory is sqlite3.Cursor:
+            return RecordingCursor
+        if issubclass(factory, RecordingCursor):
+            return factory
+        if factory not in self._factories:
+            bases = (factory, RecordingCursor)
+            self._factories[factory] = type(factory.__name__, bases, {})
+        return self._factories[factory]
+
+    def _install_authorizer(self) -> None:
+        record = self.record.authorize
+
+        def authorize(*question: Any) -> int:
+            if not self._looking:
+                record(*question)
+            return sqlite3.SQLITE_OK
+
+        super().set_authorizer(authorize)
+
+    def _before(self, statement: str) -> None:
+        """Prepare for a statement that is about to be executed."""
+        record = self.record
+        if not isinstance(statement, str):
+            return
+        if record.ledger.open and not real_in_transaction(self):
+            # `PRAGMA temp_store` outside of a transaction takes away what SQLite has kept.
+            self._settle()
+        record.begin(statement)
+        if record.command == "ALTER":
+            self._names = self._read_names(statement)
+        elif record.command == "PRAGMA" and (made := setting(statement)) is not None:
+            self.asked[made.name] = made
+
+    def _after(self) -> None:
+        """Note what a statement that has been executed dropped, renamed or deleted."""
+        record = self.record
+        asked = tuple(record.asked or ())
+        if record.command == "ALTER" and self._names:
+            renamed = [*changes.renames(self._names, self._read_names(record.text or ""))]
+            self._names = {}
+            if renamed:
+                self._keep(renamed)
+        elif asked and asked[0][0] == _DELETE and not record.ledger.knows(asked):
+            found = [*changes.of_statement(asked, self._read_views)]
+            if found:
+                self._keep(found, None if isinstance(found[0], changes.Dropped) else asked)
+
+    def _keep_part(self, before: int) -> None:
+        """
+        Note a `DELETE` that has failed and left a part of its work, as after `RAISE(FAIL)`.
+
+        What a failing statement has done and not undone counts in `total_changes`.
+        """
+        record = self.record
+        record.ledger.doubtful = True
+        if not record.asked or record.asked[0][0] != _DELETE:
+            return
+        with suppress(sqlite3.Error):
+            if real_in_transaction(self) and _total_changes(self) != before:
+                self._after()
+
+    def _keep(self, found: Sequence[Change], reason: object = None) -> None:
+        """Write changes down, and have SQLite keep their number."""
+        ledger = self.record.ledger
+        if ledger.doubtful or self.record.unheard:
+            self._settle()
+        number = ledger.add(found, reason)
+        if real_in_transaction(self):
+            self._look(f"{changes.PLACE} = {number}")
+        else:
+            ledger.finish()
+
+    def _settle(self) -> None:
+        """Strike out what SQLite has rolled back."""
+        ledger = self.record.ledger
+        if ledger.open:
+            found = self._look(changes.PLACE)
+            ledger.confirm(found[0][0], final=not real_in_transaction(self))
+        ledger.doubtful = False
+        unheard, self.record.unheard = self.record.unheard, []
+        if unheard:
+            self._keep(unheard)
+
+    def _look(self, statement: str) -> list[Any]:
+        """Execute a statement of the engine's own, unrecorded."""
+        factory, self.text_factory = self.text_factory, str
+        self._looking = True
+        try:
+            return sqlite3.Cursor(self).execute(statement).fetchall()
+        finally:
+            self._looking = False
+            self.text_factory = factory
+
+    def _read_names(self, statement: str) -> dict[int, str]:
+        """Return the tables' names by their rowid in the schema, none where nothing is renamed."""
+        if "RENAME" not in statement.upper():
+            return {}
+        with suppress(sqlite3.Error):
+            return dict(self._look(_TABLES))
+        return {}
+
+    def _read_views(self) -> dict[str, set[str]]:
+        """Return which views a trigger of a name belongs to, all folded."""
+        rows = [(kind, fold(name), fold(table)) for kind, name, table in self._look(_VIEWS)]
+        views = {name for kind, name, _ in rows if kind == "view"}
+        found: dict[str, set[str]] = {}
+        for kind, name, table in rows:
+            if kind == "trigger" and table in views:
+                found.setdefault(name, set()).add(table)
+        return found
+
+    def _failed(self, error: Exception) -> None:
+        """Note that the statement raised, or raise something that says more."""
+        self.record.fail(error)
+
+    def _watched(self, parameters: Iterable[Any]) -> Iterable[Any]:
+        """Return the sets of parameters of an `executemany`."""
+        return parameters
+
+    def _commit_before_script(self) -> None:
+        """Commit, where `sqlite3`'s own `executescript` would."""
+        if getattr(self, "autocommit", LEGACY) == LEGACY:
+            self.commit()
+
+    @contextmanager
+    def _as_script(self) -> Iterator[None]:
+        """Within, no transaction is begun for an INSERT, UPDATE, DELETE or REPLACE."""
+        level = self.isolation_level
+        # With `autocommit` set, the level is without effect, and changing it commits.
+        if level is None or getattr(self, "autocommit", LEGACY) != LEGACY:
+            yield
+            return
+        self.isolation_level = None
+        try:
+            yield
+        finally:
+            self.isolation_level = level
+
+
+def settle(conn: RecordingConnection) -> None:
+    """Have the record of a migration hold what is in the database, before its connection goes."""
+    conn._settle()

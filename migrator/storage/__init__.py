@@ -1,1 +1,0 @@
-"""What lies on the volume: the database's file, and ours beside it."""

@@ -1,0 +1,1 @@
+"""What makes a run atomic: in place, on a copy, or as a new file."""

@@ -1,0 +1,98 @@
+"""Way A: all migrations of a run in one transaction on the live database."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+
+from migrator.context import Context
+from migrator.exclusive import in_use
+from migrator.log.translate import is_busy, of_sqlite
+from migrator.model import Script
+from migrator.recovery.lost_locks import require_locks
+from migrator.session.guard import Guard
+from migrator.session.record import FailedStatement, Record
+
+
+class InPlaceSession:
+    """The guarded connection as the place where migrations run."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The guarded connection itself: `engine` lifts its guard."""
+        return self._guard.conn
+
+    @property
+    def record(self) -> Record:
+        """What the current migration did."""
+        return self._guard.record
+
+    def engine(self) -> contextlib.AbstractContextManager[object]:
+        """Lift the guard for the engine's own statements."""
+        return self._guard.engine()
+
+    @contextlib.contextmanager
+    def session(self, script: Script) -> Iterator[sqlite3.Connection]:
+        """Give a migration the connection; afterwards every setting is put back."""
+        factory = None if script.wants_cursor else sqlite3.Row
+        self._guard.start_migration(row_factory=factory)
+        with self._guard.conn.lent() as conn:
+            yield conn
+        self._guard.finish_migration()
+
+    def failure(self, error: BaseException | None) -> FailedStatement | None:
+        """Return what went wrong first, also where the migration has swallowed it."""
+        return self._guard.failure(error)
+
+
+def begin(ctx: Context, guard: Guard) -> None:
+    """
+    Begin the run's transaction, waiting within the budget for other writers.
+
+    Raises:
+        NotReadyError: Another process kept its write lock.
+    """
+    while True:
+        try:
+            guard.begin()
+        except sqlite3.Error as error:
+            _pause_or_raise(ctx, error, "when the run's transaction was begun")
+        else:
+            return
+
+
+def commit(ctx: Context, guard: Guard) -> None:
+    """
+    Commit the run's transaction; readers may hold it up within the budget.
+
+    Raises:
+        LockedError: The run's lock was removed; the transaction is still open.
+        LocksLostError: SQLite has lost its locks; nothing was written.
+        NotReadyError: A reader kept its lock; the transaction is still open.
+    """
+    while True:
+        ctx.require_lock()
+        require_locks(ctx, decisive=True)
+        try:
+            guard.commit()
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise
+            _pause_or_raise(ctx, error, "at the commit")
+        else:
+            return
+
+
+def _pause_or_raise(ctx: Context, error: sqlite3.Error, doing: str) -> None:
+    if not is_busy(error):
+        raise of_sqlite(error, ctx.layout.database, doing) from error
+    if ctx.deadline.expired:
+        hint = "Stop it, or allow more time with `--wait-timeout` (MIGRATOR_WAIT_TIMEOUT)."
+        found = in_use(ctx.layout.database, hint, f" {doing}", inline=ctx.inline)
+        raise found.cause from error
+    time.sleep(0.05)

@@ -1,0 +1,205 @@
+"""
+A first install: built as a file of our own, verified, then linked into place.
+
+Nothing half-made ever stands at the database's path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from migrator.backup_step import prune_and_clean
+from migrator.backups.catalog import readable_backups
+from migrator.backups.owner import has_path
+from migrator.change.migrations import run_batch
+from migrator.context import Batch, Context
+from migrator.database.lock import lost_lock
+from migrator.database.workspace import like_database
+from migrator.errors import DiskError, NotReadyError, OutcomeUnknownError
+from migrator.files import create_file, fsync_directory, sidecars
+from migrator.inspect.first_run import databases_beside, told_beside
+from migrator.parsing import header_pragmas
+from migrator.recovery.phases import Report, enter, note, report, uninterrupted
+from migrator.recovery.rollback import as_failure, forget
+from migrator.session.guard import open_guard
+from migrator.strategy.in_place import InPlaceSession
+from migrator.strategy.on_copy import CopySession, set_header
+from migrator.verify import proof
+
+NO_DATABASE = "There is no database, as before this run."
+
+
+def create(ctx: Context, batch: Batch) -> Report:
+    """
+    Create the database by the same all-or-nothing run as any other.
+
+    What is built, verified and put in place is one file: a descriptor of it is held
+    from before SQLite opens it until it has its name.
+
+    Raises:
+        LockedError: The run's lock was removed.
+        NotReadyError: A file appeared at its path meanwhile.
+    """
+    ctx.way = "create"
+    _say_beside(ctx)
+    _say_others(ctx)
+    noted = note(ctx, batch, "up", None)
+    enter(ctx, "prepare", noted)
+    with _nothing_on_failure(ctx), _held_file(ctx) as held:
+        set_header(ctx.layout.new, header_pragmas.leading(batch.scripts))
+        enter(ctx, "migrate", noted)
+        if batch.transactional:
+            _in_one_transaction(ctx, batch)
+        else:
+            _one_by_one(ctx, batch)
+        os.fsync(held)
+        enter(ctx, "publish", noted)
+        with uninterrupted():
+            _place(ctx, held)
+        found = os.fstat(held)
+    prune_and_clean(ctx, None)
+    made = report("created", [script.entry.identity for script in batch.scripts])
+    return {**made, "file": [found.st_dev, found.st_ino]}
+
+
+@contextlib.contextmanager
+def _held_file(ctx: Context) -> Iterator[int]:
+    """Make the file that is to become the database, and hold a descriptor of it."""
+    descriptor = create_file(ctx.layout.new, like_database(ctx.layout))
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _say_others(ctx: Context) -> None:
+    """Warn where a database of this path has backups here, and this is taken for another one."""
+    backups = [each for each in readable_backups(ctx.layout) if has_path(ctx.layout, each)]
+    if backups:
+        ctx.emit(
+            "backup.others",
+            f"Backups of another database of this path lie in {str(ctx.layout.backup_dir)!r}; the"
+            " one here begins anew.",
+            level="warning",
+            path=str(ctx.layout.backup_dir),
+            count=len(backups),
+        )
+
+
+def _say_beside(ctx: Context) -> None:
+    """Warn where other databases lie beside: the one that is meant may have another name."""
+    names = databases_beside(ctx.layout, open_them=not ctx.inline)
+    if names:
+        ctx.emit(
+            "database.missing",
+            f"{str(ctx.layout.database)!r} does not exist and is created; {told_beside(names)}.",
+            level="warning",
+            beside=list(names),
+        )
+
+
+def _in_one_transaction(ctx: Context, batch: Batch) -> None:
+    temporary = None if ctx.inline else ctx.layout.temporary
+    guard = open_guard(ctx.layout.new, temporary=temporary)
+    with contextlib.closing(guard):
+        guard.begin()
+        run_batch(ctx, batch, InPlaceSession(guard))
+        with guard.engine():
+            proof.verify(ctx, batch, guard.conn, proof.Baseline())
+        guard.commit()
+
+
+def _one_by_one(ctx: Context, batch: Batch) -> None:
+    temporary = None if ctx.inline else ctx.layout.temporary
+    with contextlib.closing(CopySession(ctx.layout.new, batch, temporary)) as desk:
+        run_batch(ctx, batch, desk)
+        proof.verify(ctx, batch, desk.conn, proof.Baseline())
+        # The file goes alone to its place, and closing says nothing of a checkpoint that failed.
+        desk.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    _require_whole(ctx.layout.new)
+
+
+def _require_whole(path: Path) -> None:
+    """Raise where a journal beside a closed file holds what the file does not."""
+    for sidecar in sidecars(path):
+        if os.path.lexists(sidecar) and os.stat(sidecar).st_size:
+            message = f"The new database is not whole: SQLite has left {str(sidecar)!r} beside it."
+            raise DiskError(message, hint="Check the volume and its disk.")
+
+
+@contextlib.contextmanager
+def _nothing_on_failure(ctx: Context) -> Iterator[None]:
+    try:
+        yield
+    except OutcomeUnknownError:
+        # What was noted of the run lets the next start settle it.
+        raise
+    except BaseException as error:
+        failure = as_failure(ctx, error)
+        forget(ctx)
+        if ctx.began:
+            none = not os.path.lexists(ctx.layout.database)
+            ctx.emit(
+                "restore.finished",
+                NO_DATABASE if none else "What this run had built is discarded.",
+                method="discarded",
+                identical=none or None,
+            )
+        if failure is error or isinstance(error, KeyboardInterrupt):
+            raise
+        raise failure from error
+
+
+def _place(ctx: Context, held: int) -> None:
+    """
+    Give the finished file its name, unless something has taken it.
+
+    A link never replaces anything; where the file system has no links, a
+    rename has to do. The other name goes with the work files, durably, before
+    the end of the run is noted.
+
+    Args:
+        ctx: The run.
+        held: A descriptor of the file that was verified: by its old name, where the lock was
+            removed, another run may have put another one by now.
+    """
+    new, database = ctx.layout.new, ctx.layout.database
+    take_back: Callable[[Path], None] = os.unlink
+    try:
+        os.link(new, database, follow_symlinks=False)
+    except FileExistsError:
+        raise _appeared(database) from None
+    except OSError:
+        if os.path.lexists(database):
+            raise _appeared(database) from None
+        os.rename(new, database)
+        take_back = _rename_to(new)
+    if not os.path.samestat(os.lstat(database), os.fstat(held)):
+        take_back(database)
+        raise lost_lock(ctx.layout.lock, f"Another file than the verified one lay at {str(new)!r}.")
+    try:
+        fsync_directory(database.parent)
+    except OSError as error:
+        raise _perhaps_placed(database, error) from error
+
+
+def _rename_to(new: Path) -> Callable[[Path], None]:
+    return lambda path: os.rename(path, new)
+
+
+def _appeared(database: Path) -> NotReadyError:
+    message = f"A file appeared at {str(database)!r} while the database was being created."
+    hint = "Find out what else creates it, then start again."
+    return NotReadyError(message, hint=hint, reason="database.appeared")
+
+
+def _perhaps_placed(database: Path, error: OSError) -> OutcomeUnknownError:
+    message = (
+        f"The database {str(database)!r} was created, but the disk failed while its name was made"
+        f" durable: {error.strerror}."
+    )
+    hint = "Check the disk, then start again: the next start settles it by itself."
+    return OutcomeUnknownError(message, hint=hint, data={"began": True})

@@ -1,0 +1,1 @@
+"""The checks on a new state, before it is committed and after."""

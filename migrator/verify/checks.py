@@ -1,0 +1,140 @@
+"""What is looked for in a database before its new state counts: structure and foreign keys."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from migrator.session.changes import fold
+from migrator.session.record import quoted
+
+# No code of its own tells this one, which a migration causes, from what cannot be checked.
+_MISMATCH = re.compile(r'foreign key mismatch - ".*" referencing "(.*)"', re.DOTALL)
+
+Orphans = Counter[tuple[str, str]]
+"""How many rows of a table refer to a row that its parent does not have, per table and parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """
+    What a look at the foreign keys has found.
+
+    Args:
+        orphans: The violations, per table and parent.
+        unchecked: SQLite's message for each table whose foreign keys it cannot check,
+            because a collation or function is the application's own.
+    """
+
+    orphans: Orphans = field(default_factory=Counter)
+    unchecked: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_schema(conn: sqlite3.Connection) -> None:
+    """
+    Have a connection read the schema anew, as whoever opens the database next has to.
+
+    What was written into `sqlite_schema` itself is not in the schema that the
+    connection knows (https://sqlite.org/pragma.html#pragma_writable_schema).
+
+    Raises:
+        sqlite3.DatabaseError: The schema cannot be read.
+        UnicodeDecodeError: Nor can what SQLite says of it.
+    """
+    conn.execute("PRAGMA writable_schema = RESET").fetchall()
+    conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+
+
+def foreign_keys(conn: sqlite3.Connection) -> References:
+    """
+    Count the violations of foreign keys, per table and parent.
+
+    A foreign key whose parent has no unique key for it ("foreign key mismatch") counts
+    as one violation of its table; one that needs a collation or a function that only
+    the application has is not checked.
+
+    Raises:
+        sqlite3.Error: The disk failed, or the database is damaged.
+    """
+    found: Orphans = Counter()
+    unchecked: dict[str, str] = {}
+    for table in tables(conn, ("table",)):
+        try:
+            rows = conn.execute(f"PRAGMA foreign_key_check({quoted(table)})")
+            found.update((table, str(row[2])) for row in rows)
+        except sqlite3.DatabaseError as error:
+            if _primary_code(error) != sqlite3.SQLITE_ERROR:
+                raise
+            mismatch = _MISMATCH.fullmatch(str(error))
+            if mismatch is not None:
+                found[table, mismatch[1]] += 1
+            else:
+                unchecked[table] = str(error)
+    return References(found, unchecked)
+
+
+def without_parent(conn: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Return table and parent of each foreign key whose parent does not exist."""
+    there = tables(conn, ("table",))
+    known = {fold(name) for name in there}
+    parents = (
+        (table, str(row[2]))
+        for table in there
+        for row in conn.execute(f"PRAGMA foreign_key_list({quoted(table)})").fetchall()
+    )
+    return {(table, parent) for table, parent in parents if fold(parent) not in known}
+
+
+def new_orphans(
+    before: Mapping[tuple[str, str], int],
+    after: Mapping[tuple[str, str], int],
+    renames: Iterable[tuple[str, str]] = (),
+) -> dict[tuple[str, str], int]:
+    """
+    Return how many violations more there are, per table and parent.
+
+    Args:
+        before: The orphans that `foreign_keys` counted before the run.
+        after: What it counted afterwards.
+        renames: Old and new names of tables that the run has renamed, in order.
+    """
+    known: Counter[tuple[str, str]] = Counter()
+    moves = list(renames)
+    for (table, parent), count in before.items():
+        known[_current(table, moves), _current(parent, moves)] += count
+    more = {
+        (table, parent): count - known[fold(table), fold(parent)]
+        for (table, parent), count in after.items()
+    }
+    return {pair: count for pair, count in more.items() if count > 0}
+
+
+def tables(conn: sqlite3.Connection, kinds: Iterable[str]) -> list[str]:
+    """
+    Return the names of the application's tables, in the order of their names.
+
+    Args:
+        conn: A connection whose rows are tuples or `sqlite3.Row`.
+        kinds: Which of `table` and `virtual`; shadow tables are neither.
+    """
+    rows = conn.execute("PRAGMA table_list").fetchall()
+    wanted = set(kinds)
+    names = [str(row[1]) for row in rows if row[0] == "main" and row[2] in wanted]
+    return sorted(name for name in names if not fold(name).startswith("sqlite_"))
+
+
+def _current(name: str, renames: list[tuple[str, str]]) -> str:
+    """Return the folded name that a table has after all renames."""
+    now = fold(name)
+    for old, new in renames:
+        if now == fold(old):
+            now = fold(new)
+    return now
+
+
+def _primary_code(error: sqlite3.Error) -> int | None:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None

@@ -1,0 +1,174 @@
+"""The proof of a new state, before it is committed or published, and of an old one after."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from migrator.context import Batch, Context
+from migrator.errors import MisfitError
+from migrator.session.changes import fold
+from migrator.session.recording import RecordingConnection
+from migrator.verify import checks, constraints
+from migrator.verify.constraints import failed
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """
+    What was wrong with foreign keys before a run: reported, it does not block.
+
+    Args:
+        orphans: The violations, per table and parent.
+        astray: Table and parent of each foreign key whose parent does not exist.
+        backup: The database as it was, None for a first install.
+    """
+
+    orphans: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    astray: frozenset[tuple[str, str]] = frozenset()
+    backup: Path | None = None
+
+
+def before(ctx: Context, conn: sqlite3.Connection, backup: Path) -> Baseline:
+    """Look at the foreign keys before the run; `backup` holds the rest of what was there."""
+    found = checks.foreign_keys(conn).orphans
+    if found:
+        tables = ", ".join(f"{table} to {parent}: {n}" for (table, parent), n in found.items())
+        ctx.emit(
+            "verify.finished",
+            f"Foreign keys were violated before this run already ({tables}); that does not block.",
+            level="warning",
+            check="foreign_key_check",
+            violations=sum(found.values()),
+        )
+    return Baseline(found, frozenset(checks.without_parent(conn)), backup)
+
+
+def verify(
+    ctx: Context,
+    batch: Batch,
+    conn: sqlite3.Connection,
+    known: Baseline,
+    renames: Iterable[tuple[str, str]] = (),
+) -> None:
+    """
+    Check the new state: foreign keys, structure, history.
+
+    Args:
+        conn: The connection on which it is visible.
+        known: What `before` had found.
+        renames: Old and new name of each renamed table.
+
+    Raises:
+        VerificationError: The new state must not be kept.
+    """
+    if isinstance(conn, RecordingConnection):
+        # What migrations have registered nobody else has who opens the database.
+        conn.registrations.take_back(conn, everything=True)
+    moves = tuple(renames)
+    _foreign_keys(ctx, conn, known, moves)
+    constraints.structure(ctx, conn, known.backup, moves)
+    _history(ctx, batch, conn)
+    ctx.emit(
+        "verify.finished",
+        "The new state passed its verification.",
+        check=f"foreign_key_check, {constraints.pragma(ctx)}, history",
+    )
+
+
+def read_back(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
+    """
+    Read the history again after the commit.
+
+    Raises:
+        VerificationError: It is not what was committed.
+    """
+    _history(ctx, batch, conn)
+
+
+def _foreign_keys(
+    ctx: Context,
+    conn: sqlite3.Connection,
+    known: Baseline,
+    renames: tuple[tuple[str, str], ...],
+) -> None:
+    _taken_along(ctx, conn, known, renames)
+    found = checks.foreign_keys(conn)
+    for table, why in found.unchecked.items():
+        message = f"SQLite cannot check the foreign keys of {table!r} here: {why}."
+        ctx.emit("verify.finished", message, level="warning", check="foreign_key_check", error=why)
+    new = checks.new_orphans(known.orphans, found.orphans, renames)
+    if not new:
+        return
+    tables = "; ".join(
+        f"{count} more rows of {table} refer to a row of {parent} that does not exist"
+        for (table, parent), count in new.items()
+    )
+    hint = (
+        "Foreign keys are off during the run, so that rebuilding a table does not empty its"
+        " children; mend the migration so that every reference holds at its end."
+    )
+    raise failed(ctx, "foreign_key_check", f"{tables}.", "verify.foreign_keys", hint)
+
+
+def _taken_along(
+    ctx: Context, conn: sqlite3.Connection, known: Baseline, renames: tuple[tuple[str, str], ...]
+) -> None:
+    """
+    Refuse references that the renaming of a rebuilt table has led astray.
+
+    `ALTER TABLE t RENAME TO t_old` changes the `REFERENCES t` of other tables along
+    (https://sqlite.org/lang_altertable.html), and the new `t` is not what they refer
+    to. Where those tables are empty, no row tells.
+    """
+    there = {fold(name) for name in checks.tables(conn, ("table",))}
+    old = {(fold(table), fold(parent)) for table, parent in known.astray}
+    found = [
+        (table, parent, was)
+        for table, parent in sorted(checks.without_parent(conn))
+        if (was := _origin(parent, renames)) != fold(parent)
+        and was in there
+        and (_origin(table, renames), fold(parent)) not in old
+    ]
+    if not found:
+        return
+    text = "; ".join(
+        f"{table} refers to {parent}, which is gone: it was the name of {was} for a while,"
+        " and the renaming has changed the reference along"
+        for table, parent, was in found
+    )
+    hint = (
+        "Build the new table under another name, drop the old one, and rename the new one last:"
+        " then references stay as they are."
+    )
+    raise failed(ctx, "foreign_key_check", f"{text}.", "verify.foreign_keys", hint)
+
+
+def _origin(name: str, renames: tuple[tuple[str, str], ...]) -> str:
+    """Return the folded name that a table had before all renames."""
+    was = fold(name)
+    for old, new in reversed(renames):
+        if was == fold(new):
+            was = fold(old)
+    return was
+
+
+def _history(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
+    """Compare the history with what the run was to make of it."""
+    try:
+        keys = [row.key for row in ctx.history.read(conn)]
+    except MisfitError:  # a migration has given the table another shape
+        keys = [None]
+    moved = {script.entry.key for script in batch.scripts}
+    # A version may be there twice, spelled `1` and `001`, from another runner.
+    expected = Counter(row.key for row in batch.applied if row.key not in moved)
+    if not batch.down:
+        expected.update(moved)
+    if Counter(keys) == expected:
+        return
+    text = "The history does not hold exactly the migrations that were applied."
+    hint = "No migration may write to the history's table."
+    raise failed(ctx, "history", text, "verify.history", hint)
