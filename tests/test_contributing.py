@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md and the files beside it: what they name is there, and is what CI runs."""
+"""CONTRIBUTING.md, the files beside it and docs/: what they name is there, and is what CI runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from migrator.database.run_state import PHASES
 from tests.conftest import ROOT
 
 PAGE = ROOT / "CONTRIBUTING.md"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+STORY = ROOT / "docs" / "how-it-works.md"
 CI = ROOT / ".ci" / "run"
 
 
@@ -21,6 +24,45 @@ def test_every_path_on_the_page_exists():
     named = re.findall(r"`((?:tests|migrator|entrypoint|docs|benchmarks|\.ci)[\w./-]*)`", text)
     assert len(named) >= 15
     assert [] == [path for path in named if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_on_a_page_exists(page: Path):
+    """What a page names of the code, the tests and the examples is in the repository."""
+    places = "benchmarks|deploy|docker|docs|entrypoint|examples|migrator|tests"
+    named = re.findall(rf"`((?:{places})/[\w./-]+)", page.read_text())
+    assert [] == [path for path in named if not (ROOT / path).exists()]
+
+
+def test_every_function_of_the_story_is_where_it_says():
+    """A step that is "`function` in `file`" is defined in that file."""
+    named = re.findall(r"`(\w+)` in\s+`([\w/]+\.py)`", STORY.read_text())
+    assert len(named) >= 30
+    missing = [
+        (name, path)
+        for name, path in named
+        if not re.search(rf"^ *def {name}\(", (ROOT / path).read_text(), re.MULTILINE)
+    ]
+    assert missing == []
+
+
+def test_the_table_of_failures_is_whole():
+    """It has each phase that a run notes, and outcomes and codes as the other pages have them."""
+    (table,) = re.findall(
+        r"^\| phase \| failure \|.*?\n\n", STORY.read_text(), re.DOTALL | re.MULTILINE
+    )
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:] if line]
+    assert set(PHASES) == set(re.findall(r"`(\w+)`", " ".join(row[0] for row in rows))) & set(
+        PHASES
+    )
+    last = [row[-1] for row in rows]
+    logs = (ROOT / "docs" / "logs.md").read_text()
+    outcomes = set(re.findall(r"`(\w+)`", " ".join(last)))
+    assert outcomes <= set(re.findall(r"^\| `(\w+)` \|", logs, re.MULTILINE))
+    assert outcomes >= {"refused", "failed_restored", "restore_failed", "unknown", "migrated"}
+    codes = set(re.findall(r"\b\d+(?!\+)\b", " ".join(last))) - {"128"}
+    known = set(re.findall(r"^\| (\d+) \|", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert codes <= known
 
 
 def test_the_picture_of_the_layout_is_the_layout():

@@ -1,4 +1,25 @@
-"""What becomes of the database when a run fails, from each point of it: as before, and proven."""
+"""
+Undo a run that fails, and prove that the database is as before.
+
+::
+
+    phase     failure                            what is done                            outcome
+    backup    any                                delete its files and its note           refused
+    migrate   any, also in the verification      let SQLite roll back; compare           as before
+    commit    the transaction is still open      the same                                as before
+              it may stand, beside others        overwrite nothing                       unknown
+    all       the comparison finds a difference  write the backup back                   as before
+              no space for the rollback          delete the run's own backup, try again  as before
+              the disk fails during it           leave it to SQLite's journal            as before
+              the same, at or after the commit   leave it to the next start              unknown
+    read      the check fails, database held     write the backup back                   as before
+              the check fails, others may use    overwrite nothing                       82
+              the disk fails                     keep the new state                      unknown
+
+"As before" is `failed_restored`, 82 is `restore_failed`, "read" reads the history back after
+the commit; `publish` is the commit of a run on a copy. docs/how-it-works.md has the whole
+table: a dead worker, lost locks, a first install, a `restore`, and the exit codes.
+"""
 
 from __future__ import annotations
 
