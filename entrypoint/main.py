@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from entrypoint import options, privileges, termination_log
+from entrypoint.identities import Identities, User, home_of
 from entrypoint.options import ContainerSettings
 from entrypoint.program import executable
-from entrypoint.volume import users
+from entrypoint.volume.users import pointed_out
 from migrator.database.workspace import Layout
 from migrator.deadline import Deadline
-from migrator.errors import REPORT, InterruptedRunError, MigratorError
+from migrator.errors import InterruptedRunError, MigratorError
 from migrator.log.hints import spelled_out
 from migrator.log.lines import Log
 from migrator.log.outcome import Result, as_bug, new_run_id, say_failed, say_finished
@@ -39,12 +40,12 @@ class Start:
     settings: ContainerSettings
     log: Log
     signals: Signals
+    identities: Identities
     environ: Mapping[str, str]
     environment: list[bytes]
     """The environment as this process received it, for the application."""
     began: float
     deadline: Deadline
-    was_root: bool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,9 +82,9 @@ def _attempt(
 
             return migrator_command.run(parsed, environ)
         settings = options.container_settings(parsed, environ)
+        identities = Identities.resolve(settings.run_as, root=privileges.is_root())
         deadline = Deadline(settings.engine.wait_timeout)
-        root = privileges.is_root()
-        start = Start(settings, log, signals, environ, environment, began, deadline, root)
+        start = Start(settings, log, signals, identities, environ, environment, began, deadline)
         with spelled_out(settings.engine):
             return _start(start)
     except MigratorError as error:
@@ -97,12 +98,11 @@ def _start(start: Start) -> int:
     layout = Layout.of(start.settings.engine)
     start.log.database = str(layout.database)
     _say_started(start)
-    _warn_of_user(start)
     path = _find_command(start)
     if start.settings.migrate == "skip":
         result = _skip(start)
     else:
-        others = users.pointed_out(layout.database, start.environ)
+        others = pointed_out(layout.database, start.environ)
         with others, _ready(start, layout) as prepare_worker:
             result = _bring_up_to_date(start, layout, prepare_worker)
     start.signals.note_only()
@@ -129,13 +129,8 @@ def _say_started(start: Start) -> None:
         version=__version__,
         migrate=start.settings.migrate,
     )
-
-
-def _warn_of_user(start: Start) -> None:
-    """Say that only root can become another user, where one is asked for."""
-    run_as = start.settings.run_as
-    if run_as is not None and not run_as.keep and not privileges.is_root():
-        privileges.warn_unless_same(_ids(run_as.uid), _ids(run_as.gid), start.log)
+    if start.identities.denied is not None:
+        privileges.warn_unless_same(start.identities.denied, start.log)
 
 
 def _find_command(start: Start) -> str | None:
@@ -143,15 +138,7 @@ def _find_command(start: Start) -> str | None:
     command = start.settings.command
     if not command:
         return None
-    return executable.resolve(command[0], start.environ, run_as=_app_user(start))
-
-
-def _app_user(start: Start) -> tuple[int, int] | None:
-    """Return the user that the application is to run as, None where that is ours."""
-    run_as = start.settings.run_as
-    if run_as is None or run_as.keep or not privileges.is_root():
-        return None
-    return _ids(run_as.uid), _ids(run_as.gid)
+    return executable.resolve(command[0], start.environ, user=start.identities.app)
 
 
 def _skip(start: Start) -> Result:
@@ -162,9 +149,8 @@ def _skip(start: Start) -> Result:
         " application.",
         level="warning",
     )
-    user = _app_user(start)
-    if user is not None:
-        privileges.drop(*user)
+    if start.identities.app is not None:
+        privileges.drop(start.identities.app)
     return Result("skipped")
 
 
@@ -176,46 +162,33 @@ def _ready(start: Start, layout: Layout) -> Iterator[Callable[[], None]]:
     Yields:
         What a worker calls first, to be that user for good.
     """
-    run_as = start.settings.run_as
-    if run_as is not None and run_as.uid is not None and privileges.is_root():
-        _require_python(run_as.uid, _ids(run_as.gid))
+    if start.identities.run is not None:
+        _require_python(start.identities.run)
     _wait_for_volume(start, layout)
-    user, keep = _run_user(start, layout)
+    user = start.identities.run_on(layout.database)
     if user is None:
         yield _nothing
-    elif keep:
-        with privileges.acting_as(*user):
-            yield lambda: privileges.drop_for_good(*user)
+    elif start.identities.app is None:
+        with privileges.acting_as(user):
+            yield lambda: privileges.drop_for_good(user)
     else:
-        privileges.drop(*user)
+        privileges.drop(user)
         start.log(
             "privileges.dropped",
-            f"The run and the application are those of {user[0]}:{user[1]}.",
+            f"The run and the application are those of {user}.",
             level="debug",
-            uid=user[0],
-            gid=user[1],
+            uid=user.uid,
+            gid=user.gid,
         )
         yield _nothing
 
 
-def _run_user(start: Start, layout: Layout) -> tuple[tuple[int, int] | None, bool]:
-    """Return whom the run is done as (None: who we are), and whether the application stays root."""
-    run_as = start.settings.run_as
-    if run_as is None:
-        return None, False
-    if not privileges.is_root():
-        return None, run_as.keep
-    if run_as.uid is None or run_as.gid is None:
-        return privileges.owner_of(layout.database), True
-    return (run_as.uid, run_as.gid), run_as.keep
-
-
-def _require_python(uid: int, gid: int) -> None:
+def _require_python(user: User) -> None:
     """Find out whether a user can run this program, before anything is given to that user."""
     # Imported only here: most containers are not started as root.
     from entrypoint import reachable_python
 
-    reachable_python.require_python(uid, gid)
+    reachable_python.require_python(user)
 
 
 def _wait_for_volume(start: Start, layout: Layout) -> None:
@@ -228,11 +201,11 @@ def _wait_for_volume(start: Start, layout: Layout) -> None:
     backup_dir = engine.backup_dir or layout.database.parent / "backups"
 
     def admit() -> contextlib.AbstractContextManager[None]:
-        user, _keep = _run_user(start, layout)
+        user = start.identities.run_on(layout.database)
         if user is None:
             return contextlib.nullcontext()
-        _require_python(*user)
-        return privileges.admitting(layout.database, backup_dir, *user, given=engine.database)
+        _require_python(user)
+        return privileges.admitting(layout.database, backup_dir, user, given=engine.database)
 
     def look() -> object:
         return checks.inspect(
@@ -277,9 +250,8 @@ def _become(start: Start, path: str) -> int:
     command = start.settings.command
     environment = start.environment
     try:
-        user = _dropped_to(start)
-        if user is not None:
-            home = os.fsencode(privileges.home_of(user[0]))
+        if start.identities.app is not None:
+            home = os.fsencode(home_of(start.identities.app))
             environment = executable.with_home(environment, home)
         start.log(
             "app.exec",
@@ -294,22 +266,6 @@ def _become(start: Start, path: str) -> int:
         start.log.give_up_when(lambda: True)
         start.log("app.failed", error.message, level="error", command=path, error=error.message)
         return error.exit_code
-
-
-def _dropped_to(start: Start) -> tuple[int, int] | None:
-    """Return the user that was dropped to: by now this process is no longer root."""
-    run_as = start.settings.run_as
-    if run_as is None or run_as.keep or not start.was_root:
-        return None
-    return _ids(run_as.uid), _ids(run_as.gid)
-
-
-def _ids(number: int | None) -> int:
-    """Return a user's or group's number, which only `keep` may leave open."""
-    if number is None:
-        msg = "A user without a number was asked for."
-        raise MigratorError(msg, hint=REPORT)
-    return number
 
 
 def _nothing() -> None:

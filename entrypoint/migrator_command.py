@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from entrypoint import options, privileges, reachable_python, termination_log
-from entrypoint.volume import users
+from entrypoint.identities import Identities, owner_of
+from entrypoint.volume.users import point_out
 from migrator import cli
 from migrator.errors import MigratorError, UsageError
 from migrator.files import realpath
@@ -40,7 +41,7 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
         with contextlib.suppress(MigratorError):
             database = _database(words, environ)
             if database is not None:
-                users.point_out(error, lambda: database, environ)
+                point_out(error, lambda: database, environ)
         termination_log.leave_message(error)
 
     return cli.main(words, on_failure=on_failure)
@@ -55,18 +56,14 @@ def _become_user(parsed: Parsed, words: Sequence[str], environ: Mapping[str, str
     """
     if _only_prints(words):
         return
-    run_as = options.read_run_as(parsed.values, environ)
-    if run_as is None:
-        return
-    if run_as.uid is not None and run_as.gid is not None:
-        user = run_as.uid, run_as.gid
-    else:
+    identities = Identities.resolve(options.read_run_as(parsed.values, environ), root=True)
+    user = identities.run
+    if identities.run_as_owner:
         database = _database(words, environ)
-        if database is None:
-            return
-        user = privileges.owner_of(database)
-    reachable_python.require_python(*user)
-    privileges.drop(*user)
+        user = owner_of(database) if database is not None else None
+    if user is not None:
+        reachable_python.require_python(user)
+        privileges.drop(user)
 
 
 def _only_prints(words: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from entrypoint.identities import RunAs, User, primary_group
 from migrator.errors import UsageError
 from migrator.model import Settings
 from migrator.options.command_line import flags, readable_values, split_command
@@ -25,21 +26,6 @@ PROGRAM = "entrypoint"
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _GREATEST_ID = 2**32 - 2
 """The kernel's greatest user and group number: 2**32 - 1 means "leave it as it is"."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunAs:
-    """
-    Who runs the migrations and the application.
-
-    With `keep` the application starts as root, and `uid` and `gid` are for the
-    run alone; None means the owner of the database. Without `keep` both are
-    numbers.
-    """
-
-    uid: int | None
-    gid: int | None
-    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +49,10 @@ class ContainerSettings:
 def _run_as(text: str) -> RunAs:
     """Read `keep`, `UID` or `UID:GID`."""
     if text == "keep":
-        return RunAs(None, None, keep=True)
+        return RunAs(None, keep=True)
     user, colon, group = text.partition(":")
     uid = _number(user)
-    return RunAs(uid, _number(group) if colon else group_of(uid))
+    return RunAs(User(uid, _number(group) if colon else primary_group(uid)))
 
 
 def _number(text: str) -> int:
@@ -82,17 +68,6 @@ def _number(text: str) -> int:
         msg = f"and {text} is greater than {_GREATEST_ID}"
         raise BadValueError(msg)
     return int(text)
-
-
-def group_of(uid: int) -> int:
-    """Return the primary group of a user, or the user's own number where none is on record."""
-    # A start without --run-as and PUID does not need this module.
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_gid
-    except KeyError:
-        return uid
 
 
 MIGRATE = Option(
@@ -185,7 +160,8 @@ def read_run_as(texts: Mapping[str, str], environ: Mapping[str, str]) -> RunAs |
         return asked
     if uid is None:
         raise _group_alone(environ["PGID"])
-    return RunAs(uid, group_of(uid) if gid is None else gid, keep=asked is not None)
+    user = User(uid, primary_group(uid) if gid is None else gid)
+    return RunAs(user, keep=asked is not None)
 
 
 def _group_alone(text: str) -> UsageError:

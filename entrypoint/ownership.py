@@ -15,10 +15,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
+from entrypoint.identities import User
 from migrator.backups.directory import Entry, named
 from migrator.database.workspace import Layout
 from migrator.errors import MigratorError, NoPermissionError
@@ -30,15 +30,7 @@ _MOST_LINKS = 40
 _DEPTH = 2
 
 
-@dataclass(frozen=True, slots=True)
-class _NewOwner:
-    uid: int
-    gid: int
-
-
-def hand_over(
-    database: Path, backup_dir: Path, uid: int, gid: int, *, given: Path | None = None
-) -> None:
+def hand_over(database: Path, backup_dir: Path, user: User, *, given: Path | None = None) -> None:
     """
     Give a user the database, its sidecars, what is ours, and its directory if root owns it.
 
@@ -55,32 +47,31 @@ def hand_over(
             not use the file otherwise; or the way leads through a symbolic link
             that is not root's.
     """
-    heir = _NewOwner(uid, gid)
-    with _opened(given or database, database, heir) as directory:
+    with _opened(given or database, database, user) as directory:
         if directory is not None:
-            _give_directory(directory, database.parent, heir)
+            _give_directory(directory, database.parent, user)
             for path in (database, *sidecars(database)):
-                _give_file(directory, path.name, database.parent, heir)
-            _give_tree(directory, database.name + ".migrator", database.parent, heir, _DEPTH)
-    _give_backups(database, backup_dir, heir)
+                _give_file(directory, path.name, database.parent, user)
+            _give_tree(directory, database.name + ".migrator", database.parent, user, _DEPTH)
+    _give_backups(database, backup_dir, user)
 
 
-def _give_backups(database: Path, backup_dir: Path, heir: _NewOwner) -> None:
+def _give_backups(database: Path, backup_dir: Path, user: User) -> None:
     """Give what is ours in the backup directory; other databases' backups stay whose they are."""
     inside = backup_dir / "x"
-    with _opened(inside, None, heir) as directory:
+    with _opened(inside, None, user) as directory:
         if directory is None:
             return
         resolved = realpath(backup_dir)
-        _give_directory(directory, resolved, heir)
+        _give_directory(directory, resolved, user)
         strange = [
             each
             for each in named(database.name, os.listdir(directory))
-            if _owner(directory, each.name) not in (None, heir.uid)
+            if _owner(directory, each.name) not in (None, user.uid)
         ]
         if strange:
             for name in _ours(Layout(database, resolved), directory, strange):
-                _give_file(directory, name, resolved, heir)
+                _give_file(directory, name, resolved, user)
 
 
 def _ours(layout: Layout, directory: int, found: Sequence[Entry]) -> list[str]:
@@ -122,19 +113,19 @@ def _owner(directory: int, name: str) -> int | None:
     return None
 
 
-def _give_tree(parent: int, name: str, path: Path, heir: _NewOwner, depth: int) -> None:
+def _give_tree(parent: int, name: str, path: Path, user: User, depth: int) -> None:
     """Give a directory of ours with all that lies in it, as deep as we make directories."""
     try:
         directory = os.open(name, _DIRECTORY, dir_fd=parent)
     except OSError:
         return
     try:
-        _give(directory, path / name, heir)
+        _give(directory, path / name, user)
         for entry in sorted(os.listdir(directory)):
             if depth and _is_directory(directory, entry):
-                _give_tree(directory, entry, path / name, heir, depth - 1)
+                _give_tree(directory, entry, path / name, user, depth - 1)
             else:
-                _give_file(directory, entry, path / name, heir)
+                _give_file(directory, entry, path / name, user)
     finally:
         os.close(directory)
 
@@ -146,20 +137,20 @@ def _is_directory(parent: int, name: str) -> bool:
     return False
 
 
-def _give_directory(directory: int, path: Path, heir: _NewOwner) -> None:
+def _give_directory(directory: int, path: Path, user: User) -> None:
     """Give a directory that root owns, but neither the root directory nor one like /tmp."""
     found = os.fstat(directory)
     everybodys = found.st_mode & stat.S_ISVTX and found.st_mode & stat.S_IWOTH
     if found.st_uid == 0 and path != Path("/") and not everybodys:
-        _give(directory, path, heir)
+        _give(directory, path, user)
 
 
-def _give_file(parent: int, name: str, path: Path, heir: _NewOwner) -> None:
+def _give_file(parent: int, name: str, path: Path, user: User) -> None:
     """Give one file, if it is a regular one with one name."""
     try:
         # Looked at first: opening a device or a pipe can have effects, and an
         # open that is not needed can be refused (NFS without root).
-        if os.stat(name, dir_fd=parent, follow_symlinks=False).st_uid == heir.uid:
+        if os.stat(name, dir_fd=parent, follow_symlinks=False).st_uid == user.uid:
             return
         file = os.open(name, _FILE, dir_fd=parent)
     except OSError:
@@ -167,34 +158,32 @@ def _give_file(parent: int, name: str, path: Path, heir: _NewOwner) -> None:
     try:
         found = os.fstat(file)
         if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-            _give(file, path / name, heir)
+            _give(file, path / name, user)
     finally:
         os.close(file)
 
 
-def _give(descriptor: int, path: Path, heir: _NewOwner) -> None:
+def _give(descriptor: int, path: Path, user: User) -> None:
     found = os.fstat(descriptor)
-    if found.st_uid == heir.uid:
+    if found.st_uid == user.uid:
         return
     try:
-        os.fchown(descriptor, heir.uid, heir.gid)
+        os.fchown(descriptor, user.uid, user.gid)
     except OSError as error:
-        if error.errno == errno.EROFS or _reaches(found, heir):
+        if error.errno == errno.EROFS or _reaches(found, user):
             return
-        raise _refused(path, found, heir, error) from error
+        raise _refused(path, found, user, error) from error
 
 
-def _reaches(found: os.stat_result, heir: _NewOwner) -> bool:
+def _reaches(found: os.stat_result, user: User) -> bool:
     """Tell whether the mode lets somebody who is not the owner use it."""
-    bits = found.st_mode >> 3 if found.st_gid == heir.gid else found.st_mode
+    bits = found.st_mode >> 3 if found.st_gid == user.gid else found.st_mode
     needed = 0o7 if stat.S_ISDIR(found.st_mode) else 0o6
     return bits & needed == needed
 
 
-def _refused(
-    path: Path, found: os.stat_result, heir: _NewOwner, error: OSError
-) -> NoPermissionError:
-    owner, user = f"{found.st_uid}:{found.st_gid}", f"{heir.uid}:{heir.gid}"
+def _refused(path: Path, found: os.stat_result, user: User, error: OSError) -> NoPermissionError:
+    owner = User(found.st_uid, found.st_gid)
     msg = f"{str(path)!r} belongs to {owner} and could not be given to {user}: {error.strerror}."
     hint = (
         "Start the container with `docker run --cap-add CHOWN …` (compose: `cap_add: [CHOWN]`),"
@@ -205,7 +194,7 @@ def _refused(
 
 
 @contextlib.contextmanager
-def _opened(given: Path, expected: Path | None, heir: _NewOwner) -> Iterator[int | None]:
+def _opened(given: Path, expected: Path | None, user: User) -> Iterator[int | None]:
     """
     Open the directory that a path's last part lies in, None where there is none.
 
@@ -217,7 +206,7 @@ def _opened(given: Path, expected: Path | None, heir: _NewOwner) -> Iterator[int
     with contextlib.suppress(OSError):
         resolved, strange = _follow(given)
         if strange is not None:
-            _refuse_strange(resolved, strange, heir)
+            _refuse_strange(resolved, strange, user)
         elif expected is None or resolved == expected:
             directory = _walk(resolved.parent)
     try:
@@ -233,12 +222,11 @@ def _walk(path: Path) -> int:
         return os.open(".", _DIRECTORY, dir_fd=passage)
 
 
-def _refuse_strange(resolved: Path, link: Path, heir: _NewOwner) -> None:
-    """Refuse to give away what a link that is not root's leads to, unless it is the heir's."""
+def _refuse_strange(resolved: Path, link: Path, user: User) -> None:
+    """Refuse to give away what a link that is not root's leads to, unless it is the user's."""
     found = os.stat(resolved)
-    if found.st_uid == heir.uid:
+    if found.st_uid == user.uid:
         return
-    user = f"{heir.uid}:{heir.gid}"
     msg = (
         f"{str(resolved)!r} belongs to {found.st_uid}:{found.st_gid} and is reached through the"
         f" symbolic link {str(link)!r}, which is not root's: its owner is not changed to {user}."

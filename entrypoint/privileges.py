@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from entrypoint.identities import User, other_groups
 from migrator.errors import MigratorError, NoPermissionError
 
 if TYPE_CHECKING:
@@ -28,58 +29,25 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
-def owner_of(database: Path) -> tuple[int, int]:
-    """Return whose a database is (uid, gid); where there is none, whose its directory is."""
-    for path in (database, database.parent):
-        with contextlib.suppress(OSError):
-            found = os.stat(path)
-            return found.st_uid, found.st_gid
-    return os.geteuid(), os.getegid()
-
-
-def home_of(uid: int) -> str:
-    """Return a user's home directory, `/` for one that the user database does not know."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_dir or "/"
-    except KeyError:
-        return "/"
-
-
-def groups_of(uid: int, gid: int) -> list[int]:
-    """Return the supplementary groups that the group database gives a user, often none."""
-    import pwd
-
-    if uid == 0:
-        return sorted(os.getgroups())
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return []
-    return sorted(set(os.getgrouplist(name, gid)) - {gid})
-
-
-def warn_unless_same(uid: int, gid: int, emit: Emit) -> None:
-    """Say that another user was asked for and that only root can become another user."""
-    ours, our_group = os.geteuid(), os.getegid()
-    if ours == uid and (our_group == gid or gid in os.getgroups()):
+def warn_unless_same(user: User, emit: Emit) -> None:
+    """Warn that another user was asked for and that only root can become another user."""
+    ours = User(os.geteuid(), os.getegid())
+    if ours.uid == user.uid and (ours.gid == user.gid or user.gid in os.getgroups()):
         return
     emit(
         "privileges.not_root",
-        f"The application was to run as {uid}:{gid}, but this process was started as"
-        f" {ours}:{our_group} and only root can become another user; it stays {ours}:{our_group}."
-        f' Start the container as that user (compose: `user: "{uid}:{gid}"`,'
-        f" `docker run --user {uid}:{gid}`), or as root"
+        f"The application was to run as {user}, but this process was started as {ours} and only"
+        f" root can become another user; it stays {ours}. Start the container as that user"
+        f' (compose: `user: "{user}"`, `docker run --user {user}`), or as root'
         ' (`user: "0:0"`) so that PUID and PGID work.',
         level="warning",
-        asked=f"{uid}:{gid}",
-        actual=f"{ours}:{our_group}",
+        asked=str(user),
+        actual=str(ours),
     )
 
 
 @contextlib.contextmanager
-def acting_as(uid: int, gid: int) -> Iterator[None]:
+def acting_as(user: User) -> Iterator[None]:
     """
     Act as another user within, then be exactly who we were: ids and groups.
 
@@ -89,25 +57,25 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
     Raises:
         NoPermissionError: Root may not do that here (dropped capabilities).
     """
-    if (uid, gid) == (os.geteuid(), os.getegid()) or not is_root():
+    before, groups = User(os.geteuid(), os.getegid()), os.getgroups()
+    if user == before or not is_root():
         yield
         return
-    groups, group, user = os.getgroups(), os.getegid(), os.geteuid()
     try:
-        with _missing_capability(uid, gid):
-            _set_groups(groups_of(uid, gid))
-            os.setegid(gid)
-            os.seteuid(uid)
+        with _missing_capability(user):
+            _set_groups(other_groups(user))
+            os.setegid(user.gid)
+            os.seteuid(user.uid)
         yield
     finally:
-        os.seteuid(user)
-        os.setegid(group)
+        os.seteuid(before.uid)
+        os.setegid(before.gid)
         _set_groups(groups)
 
 
 @contextlib.contextmanager
 def admitting(
-    database: Path, backup_dir: Path, uid: int, gid: int, *, given: Path | None = None
+    database: Path, backup_dir: Path, user: User, *, given: Path | None = None
 ) -> Iterator[None]:
     """
     Hand the files over to a user, then act as that user within.
@@ -119,12 +87,12 @@ def admitting(
         # Imported only here: most containers are not started as root.
         from entrypoint import ownership
 
-        ownership.hand_over(database, backup_dir, uid, gid, given=given)
-    with acting_as(uid, gid):
+        ownership.hand_over(database, backup_dir, user, given=given)
+    with acting_as(user):
         yield
 
 
-def drop(uid: int, gid: int) -> None:
+def drop(user: User) -> None:
     """
     Become a user for good, and prove that there is no way back.
 
@@ -134,22 +102,22 @@ def drop(uid: int, gid: int) -> None:
     """
     if 0 not in os.getresuid():
         return
-    with _missing_capability(uid, gid):
-        _set_groups(groups_of(uid, gid))
-        if os.getresgid() != (gid, gid, gid):
-            os.setresgid(gid, gid, gid)
-        if os.getresuid() != (uid, uid, uid):
-            os.setresuid(uid, uid, uid)
-    if uid != 0:
+    with _missing_capability(user):
+        _set_groups(other_groups(user))
+        if os.getresgid() != (user.gid,) * 3:
+            os.setresgid(user.gid, user.gid, user.gid)
+        if os.getresuid() != (user.uid,) * 3:
+            os.setresuid(user.uid, user.uid, user.uid)
+    if user.uid != 0:
         _clear_capabilities()
-        _prove(uid, gid)
+        _prove(user)
 
 
-def drop_for_good(uid: int, gid: int) -> None:
+def drop_for_good(user: User) -> None:
     """Do what `drop` does from within `acting_as`: be root again first."""
     if os.getresuid()[0] == 0 and os.geteuid() != 0:
         os.seteuid(0)
-    drop(uid, gid)
+    drop(user)
 
 
 def _set_groups(groups: list[int]) -> None:
@@ -159,18 +127,18 @@ def _set_groups(groups: list[int]) -> None:
 
 
 @contextlib.contextmanager
-def _missing_capability(uid: int, gid: int) -> Iterator[None]:
+def _missing_capability(user: User) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
         msg = (
-            f"Root may not become {uid}:{gid} here ({error.strerror}):"
+            f"Root may not become {user} here ({error.strerror}):"
             " the container runs without the capabilities SETUID and SETGID."
         )
         hint = (
             "Start it with `docker run --cap-add SETUID --cap-add SETGID --cap-add CHOWN …`"
             " (compose: `cap_add: [SETUID, SETGID, CHOWN]`), or at once as that user:"
-            f" `docker run --user {uid}:{gid} …`."
+            f" `docker run --user {user} …`."
         )
         raise NoPermissionError(msg, hint=hint, reason="privileges.denied") from error
 
@@ -204,15 +172,15 @@ def _holds_capabilities(sets: tuple[str, ...] = ("CapInh", "CapPrm", "CapEff", "
     return any(int(values.get(name, "0"), 16) for name in sets)
 
 
-def _prove(uid: int, gid: int) -> None:
+def _prove(user: User) -> None:
     """Raise unless every id is the user's and root cannot be had back."""
-    wrong = os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid)
-    wrong = wrong or sorted(os.getgroups()) != groups_of(uid, gid)
+    wrong = os.getresuid() != (user.uid,) * 3 or os.getresgid() != (user.gid,) * 3
+    wrong = wrong or sorted(os.getgroups()) != other_groups(user)
     wrong = wrong or _holds_capabilities(("CapPrm", "CapEff", "CapAmb"))
     if not wrong:
         try:
             os.setuid(0)
         except OSError:
             return
-    msg = f"Root's privileges could be had back after becoming {uid}:{gid}; nothing was started."
+    msg = f"Root's privileges could be had back after becoming {user}; nothing was started."
     raise MigratorError(msg, hint="Please report this with the container's security options.")

@@ -16,12 +16,13 @@ from pathlib import Path
 from shlex import quote
 
 from entrypoint import privileges
+from entrypoint.identities import User
 from migrator.errors import NoPermissionError
 
 _NEEDED = ("entrypoint", "migrator", "os", "sqlite3", "_sqlite3", "structlog", "tenacity")
 
 
-def require_python(uid: int, gid: int) -> None:
+def require_python(user: User) -> None:
     """
     Refuse a user that may not read what the run still has to import.
 
@@ -30,11 +31,11 @@ def require_python(uid: int, gid: int) -> None:
             reach; or root may not become that user here.
     """
     files = list(_files())
-    with privileges.acting_as(uid, gid):
+    with privileges.acting_as(user):
         closed = [path for path in files if not os.access(path, os.R_OK, effective_ids=True)]
         way = _first_closed(closed[0]) if closed else None
     if way is not None:
-        raise _refused(way, closed, f"{uid}:{gid}")
+        raise _refused(way, closed, user)
 
 
 def _files() -> Iterator[Path]:
@@ -60,7 +61,7 @@ def _first_closed(path: Path) -> Path:
     return path
 
 
-def _refused(way: Path, closed: list[Path], user: str) -> NoPermissionError:
+def _refused(way: Path, closed: list[Path], user: User) -> NoPermissionError:
     verb = "enter" if way.is_dir() else "read"
     message = (
         f"{user} may not {verb} {str(way)!r}, and Python needs {str(closed[0])!r}: nothing can be"

@@ -18,6 +18,7 @@ from shlex import quote
 from typing import NoReturn
 
 from entrypoint import privileges
+from entrypoint.identities import User
 from entrypoint.program import elf
 from migrator.errors import (
     CommandNotFoundError,
@@ -34,16 +35,14 @@ _HEAD = 256
 _MOST_INTERPRETERS = 5
 
 
-def resolve(
-    command: str, environ: Mapping[str, str], *, run_as: tuple[int, int] | None = None
-) -> str:
+def resolve(command: str, environ: Mapping[str, str], *, user: User | None = None) -> str:
     """
     Find a command as execvp(3) does, and make sure that it can be executed.
 
     Args:
         command: A path with a slash, or a name to look for in PATH.
         environ: The environment whose PATH counts.
-        run_as: The user and group that will execute it, the current ones if None.
+        user: Who will execute it, the current user if None.
 
     Returns:
         The path to execute.
@@ -52,9 +51,9 @@ def resolve(
         CommandNotFoundError: There is no such program, or no interpreter for it.
         NotExecutableError: It may not, or cannot, be executed.
     """
-    if run_as is None:
+    if user is None:
         return _resolve(command, environ, 0)
-    with privileges.acting_as(*run_as):
+    with privileges.acting_as(user):
         return _resolve(command, environ, 0)
 
 

@@ -22,8 +22,8 @@ AS_ROOT = (
     planted(
         "a command that was given no database is root's and needs one",
         "entrypoint/migrator_command.py",
-        "        if database is None:\n            return\n",
-        "",
+        "owner_of(database) if database is not None else None",
+        "owner_of(database)",
         "process/test_migrator_command.py",
         "new_makes_a_file and no",
     ),
@@ -38,8 +38,9 @@ AS_ROOT = (
     planted(
         "owners change before Python's reach is known",
         "entrypoint/main.py",
-        "        _require_python(run_as.uid, _ids(run_as.gid))\n",
-        "        hand = privileges.admitting(layout.database, layout.backup_dir, run_as.uid, 0)\n"
+        "        _require_python(start.identities.run)\n",
+        "        user = start.identities.run\n"
+        "        hand = privileges.admitting(layout.database, layout.backup_dir, user)\n"
         "        hand.__enter__(), hand.__exit__(None, None, None)\n",
         "process/test_unreachable_python.py",
         "cannot_reach and PUID and home",
@@ -47,7 +48,7 @@ AS_ROOT = (
     planted(
         "the owner's reach is not asked for",
         "entrypoint/main.py",
-        "        _require_python(*user)\n",
+        "        _require_python(user)\n",
         "",
         "process/test_unreachable_python.py",
         "owner_that_a_run",

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from entrypoint import options
-from entrypoint.options import ContainerSettings, RunAs, container_settings, parse_arguments
+from entrypoint.identities import RunAs, User
+from entrypoint.options import ContainerSettings, container_settings, parse_arguments
 from migrator.errors import UsageError
 from migrator.options.model import Option
 from migrator.options.table import CONTAINER_VARIABLES, ENGINE_OPTIONS, KNOWN_VARIABLES
@@ -136,12 +137,12 @@ def test_an_empty_flag_is_refused_and_an_empty_variable_is_not_set(option: Optio
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1000:1001", RunAs(1000, 1001)),
-        ("0:0", RunAs(0, 0)),
-        ("1000", RunAs(1000, 100)),
-        ("1234", RunAs(1234, 1234)),
-        ("4294967294:4294967294", RunAs(2**32 - 2, 2**32 - 2)),
-        ("keep", RunAs(None, None, keep=True)),
+        ("1000:1001", RunAs(User(1000, 1001))),
+        ("0:0", RunAs(User(0, 0))),
+        ("1000", RunAs(User(1000, 100))),
+        ("1234", RunAs(User(1234, 1234))),
+        ("4294967294:4294967294", RunAs(User(2**32 - 2, 2**32 - 2))),
+        ("keep", RunAs(None, keep=True)),
     ],
 )
 def test_run_as_is_numbers_or_keep(text: str, expected: RunAs) -> None:
@@ -160,18 +161,18 @@ def test_a_name_is_refused_with_the_way_to_its_number() -> None:
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({"PUID": "1000", "PGID": "1001"}, RunAs(1000, 1001)),
-        ({"PUID": "1000"}, RunAs(1000, 100)),
-        ({"PUID": "1234"}, RunAs(1234, 1234)),
+        ({"PUID": "1000", "PGID": "1001"}, RunAs(User(1000, 1001))),
+        ({"PUID": "1000"}, RunAs(User(1000, 100))),
+        ({"PUID": "1234"}, RunAs(User(1234, 1234))),
         ({"PUID": "", "PGID": ""}, None),
-        ({"PUID": "1000", "PGID": "1001", "MIGRATOR_RUN_AS": "5:6"}, RunAs(5, 6)),
-        ({"PUID": "app", "PGID": "x", "MIGRATOR_RUN_AS": "5:6"}, RunAs(5, 6)),
-        ({"PGID": "1001", "MIGRATOR_RUN_AS": "5:6"}, RunAs(5, 6)),
+        ({"PUID": "1000", "PGID": "1001", "MIGRATOR_RUN_AS": "5:6"}, RunAs(User(5, 6))),
+        ({"PUID": "app", "PGID": "x", "MIGRATOR_RUN_AS": "5:6"}, RunAs(User(5, 6))),
+        ({"PGID": "1001", "MIGRATOR_RUN_AS": "5:6"}, RunAs(User(5, 6))),
         (
             {"PUID": "1000", "PGID": "1001", "MIGRATOR_RUN_AS": "keep"},
-            RunAs(1000, 1001, keep=True),
+            RunAs(User(1000, 1001), keep=True),
         ),
-        ({"PUID": "1000", "MIGRATOR_RUN_AS": "keep"}, RunAs(1000, 100, keep=True)),
+        ({"PUID": "1000", "MIGRATOR_RUN_AS": "keep"}, RunAs(User(1000, 100), keep=True)),
     ],
 )
 def test_puid_and_pgid_count_where_nothing_of_ours_was_said(

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from entrypoint import ownership, privileges
+from entrypoint import identities, ownership, privileges
+from entrypoint.identities import Identities, RunAs, User
 from migrator.errors import NoPermissionError
 from tests.support.files import describe
 from tests.support.processes import clean_environment
 
 UID, GID = 12345, 12346
+USER = User(UID, GID)
 
 
 def run(code: str, *args: object, prefix: Sequence[str] = ()) -> Any:
@@ -25,7 +27,8 @@ def run(code: str, *args: object, prefix: Sequence[str] = ()) -> Any:
     script = f"""
 import json, os, sys
 from pathlib import Path
-from entrypoint import privileges; from entrypoint import ownership as handover; from entrypoint.program import executable as program
+from entrypoint import ownership, privileges
+from entrypoint.identities import User
 from migrator.errors import MigratorError
 
 def status():
@@ -83,7 +86,7 @@ def place(open_path: Path, as_root: None) -> Path:
 @pytest.mark.root
 def test_what_is_handed_over(place: Path) -> None:
     """Database, sidecars, root's directory, ours and our backups go to the user, nothing else."""
-    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", USER)
 
     given = {str(p.relative_to(place)) for p in (place, *place.rglob("*")) if owner(p)[0] == UID}
     assert given == {
@@ -109,7 +112,7 @@ def test_modes_never_change(place: Path) -> None:
     (place / "app.db").chmod(0o640)
     place.chmod(0o750)
 
-    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", USER)
 
     assert (place / "app.db").stat().st_mode & 0o7777 == 0o640
     assert place.stat().st_mode & 0o7777 == 0o750
@@ -121,7 +124,7 @@ def test_a_directory_of_somebody_else_stays_theirs(place: Path) -> None:
     os.chown(place, 4321, 4321)
     os.chown(place / "app.db", 4321, 4321)
 
-    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", USER)
 
     assert owner(place) == (4321, 4321)
     assert owner(place / "app.db") == (UID, GID)
@@ -132,7 +135,7 @@ def test_a_directory_like_tmp_stays_roots(place: Path) -> None:
     """A directory that everybody may write with the sticky bit is nobody's to be given."""
     place.chmod(0o1777)
 
-    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", USER)
 
     assert owner(place) == (0, 0)
     assert owner(place / "app.db") == (UID, GID)
@@ -143,7 +146,7 @@ def test_the_owner_keeps_its_group(place: Path) -> None:
     """What belongs to the user already is not touched, whatever its group."""
     os.chown(place / "app.db", UID, 777)
 
-    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", USER)
 
     assert owner(place / "app.db") == (UID, 777)
 
@@ -164,7 +167,7 @@ def test_links_and_special_files_are_not_followed(place: Path, name: str) -> Non
     for make in makers:
         target.unlink()
         make()
-        ownership.hand_over(place / "app.db", place / "backups", UID, GID)
+        ownership.hand_over(place / "app.db", place / "backups", USER)
         assert owner(victim) == (0, 0)
         assert owner(target) == (0, 0)
 
@@ -176,7 +179,7 @@ def test_our_directory_as_a_link_is_not_followed(place: Path) -> None:
     (place / "app.db.migrator").rename(victim)
     (place / "app.db.migrator").symlink_to(victim)
 
-    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", USER)
 
     assert owner(victim) == (0, 0)
     assert owner(victim / "lock") == (0, 0)
@@ -192,7 +195,7 @@ def test_a_link_of_the_user_leads_to_no_other_file(place: Path) -> None:
     os.lchown(place / "app.db", UID, GID)
 
     with pytest.raises(NoPermissionError, match="not root's") as caught:
-        ownership.hand_over(victim, place / "backups", UID, GID, given=place / "app.db")
+        ownership.hand_over(victim, place / "backups", USER, given=place / "app.db")
 
     assert owner(victim) == (0, 0)
     assert caught.value.exit_code == 77
@@ -204,7 +207,7 @@ def test_a_link_of_root_is_followed(place: Path) -> None:
     link = place.parent / "link"
     link.symlink_to("data")
 
-    ownership.hand_over(place / "app.db", link / "backups", UID, GID, given=link / "app.db")
+    ownership.hand_over(place / "app.db", link / "backups", USER, given=link / "app.db")
 
     assert owner(place / "app.db") == (UID, GID)
     assert owner(place / "backups") == (UID, GID)
@@ -218,7 +221,7 @@ def test_a_link_of_the_user_to_its_own_file_is_right(place: Path) -> None:
     for path in (place, place / "real.db", place / "app.db"):
         os.lchown(path, UID, GID)
 
-    ownership.hand_over(place / "real.db", place / "backups", UID, GID, given=place / "app.db")
+    ownership.hand_over(place / "real.db", place / "backups", USER, given=place / "app.db")
 
     assert owner(place / "real.db") == (UID, GID)
 
@@ -231,7 +234,7 @@ def test_the_users_link_in_place_of_the_backups_is_not_followed(place: Path) -> 
     (place / "backups").symlink_to(victim)
     os.lchown(place / "backups", UID, GID)
 
-    ownership.hand_over(place / "app.db", place / "backups", UID, GID)
+    ownership.hand_over(place / "app.db", place / "backups", USER)
 
     assert {owner(path) for path in (victim, *victim.iterdir())} == {(0, 0)}
 
@@ -242,7 +245,7 @@ def test_links_in_a_circle_end(place: Path) -> None:
     (place / "a").symlink_to("b")
     (place / "b").symlink_to("a")
 
-    ownership.hand_over(place / "x", place / "backups", UID, GID, given=place / "a" / "x")
+    ownership.hand_over(place / "x", place / "backups", USER, given=place / "a" / "x")
 
     assert owner(place / "app.db") == (0, 0)
 
@@ -250,7 +253,7 @@ def test_links_in_a_circle_end(place: Path) -> None:
 @pytest.mark.root
 def test_a_missing_place_is_no_error(tmp_path: Path, as_root: None) -> None:
     """Before the volume is there, nothing is to be given and nothing is made."""
-    ownership.hand_over(tmp_path / "x" / "app.db", tmp_path / "x" / "backups", UID, GID)
+    ownership.hand_over(tmp_path / "x" / "app.db", tmp_path / "x" / "backups", USER)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -260,7 +263,7 @@ def test_without_the_capability_the_error_names_it(place: Path) -> None:
     """Root that may not change owners ends in 77, with the option that helps."""
     code = f"""
 try:
-    handover.hand_over(Path(sys.argv[1]) / "app.db", Path("/none"), {UID}, {GID})
+    ownership.hand_over(Path(sys.argv[1]) / "app.db", Path("/none"), {USER!r})
 except MigratorError as error:
     result = [error.exit_code, error.message, error.hint]
 """
@@ -278,7 +281,7 @@ def test_without_the_capability_what_is_open_already_is_enough(place: Path) -> N
         path.chmod(0o777)
 
     run(
-        f"handover.hand_over(Path(sys.argv[1]) / 'app.db', Path('/none'), {UID}, {GID})",
+        f"ownership.hand_over(Path(sys.argv[1]) / 'app.db', Path('/none'), {USER!r})",
         place,
         prefix=["setpriv", "--bounding-set", "-chown"],
     )
@@ -292,8 +295,9 @@ def test_a_read_only_volume_is_left_alone(place: Path) -> None:
     script = f"""
 mount --bind {place} {place} && mount -o remount,ro,bind {place} && exec "$0" -c '
 from pathlib import Path
-from entrypoint import ownership as handover
-handover.hand_over(Path("{place}/app.db"), Path("{place}/backups"), {UID}, {GID})
+from entrypoint import ownership
+from entrypoint.identities import User
+ownership.hand_over(Path("{place}/app.db"), Path("{place}/backups"), {USER!r})
 '"""
     subprocess.run(
         ["unshare", "-m", "sh", "-c", script, sys.executable], env=clean_environment(), check=True
@@ -310,7 +314,7 @@ def test_dropping_leaves_nothing_of_root(as_root: None) -> None:
     """Afterwards every id is the user's, no group and no capability is left."""
     code = f"""
 os.setgroups([0, 4])
-privileges.drop({UID}, {GID})
+privileges.drop({USER!r})
 result = status()
 """
     found = run(code)
@@ -326,7 +330,7 @@ result = status()
 def test_there_is_no_way_back(as_root: None) -> None:
     """After dropping neither root's user nor its group can be had again."""
     code = f"""
-privileges.drop({UID}, {GID})
+privileges.drop({USER!r})
 result = []
 for attempt in (os.setuid, os.seteuid, os.setgid, os.setegid):
     try:
@@ -341,7 +345,7 @@ for attempt in (os.setuid, os.seteuid, os.setgid, os.setegid):
 def test_capabilities_that_were_kept_on_purpose_are_dropped_too(as_root: None) -> None:
     """Not even securebits that keep capabilities over a change of user keep them here."""
     prefix = ["setpriv", "--securebits", "+no_setuid_fixup", "--inh-caps", "+chown"]
-    code = f"privileges.drop({UID}, {GID})\nresult = status()"
+    code = f"privileges.drop({USER!r})\nresult = status()"
 
     found = run(code, prefix=[*prefix, "--ambient-caps", "+chown"])
 
@@ -355,7 +359,7 @@ def test_a_way_back_is_a_bug(as_root: None) -> None:
     code = f"""
 privileges._clear_capabilities = lambda: None
 try:
-    privileges.drop({UID}, {GID})
+    privileges.drop({USER!r})
 except MigratorError as error:
     result = [error.exit_code, error.message]
 """
@@ -369,10 +373,10 @@ except MigratorError as error:
 def test_dropping_from_within_acting_is_for_good(as_root: None) -> None:
     """The worker of `keep` becomes the user wholly from where it acts as it."""
     code = f"""
-with privileges.acting_as({UID}, {GID}):
+with privileges.acting_as({USER!r}):
     child = os.fork()
     if child == 0:
-        privileges.drop_for_good({UID}, {GID})
+        privileges.drop_for_good({USER!r})
         ids = os.getresuid() == ({UID},) * 3 and os.getresgid() == ({GID},) * 3
         os._exit(0 if ids and not os.getgroups() else 1)
     result = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -385,7 +389,7 @@ def test_root_that_is_to_stay_root_stays(as_root: None) -> None:
     """`--run-as 0:0` changes nothing."""
     before = sorted(os.getgroups())
 
-    found = run("privileges.drop(0, 0)\nresult = status()")
+    found = run("privileges.drop(User(0, 0))\nresult = status()")
 
     assert found["Uid"] == ["0"] * 4
     assert sorted(map(int, found["Groups"])) == before
@@ -393,12 +397,12 @@ def test_root_that_is_to_stay_root_stays(as_root: None) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("missing", ["-setuid", "-setgid"])
-@pytest.mark.parametrize("what", ["privileges.drop({0}, {1})", "acting"])
+@pytest.mark.parametrize("what", ["privileges.drop({0!r})", "acting"])
 def test_root_without_the_capability_is_77(missing: str, what: str, as_root: None) -> None:
     """With `--cap-drop ALL` root cannot become anybody, and the hint names the options."""
-    action = what.format(UID, GID)
+    action = what.format(USER)
     if what == "acting":
-        action = f"with privileges.acting_as({UID}, {GID}): pass"
+        action = f"with privileges.acting_as({USER!r}): pass"
     code = f"""
 try:
     {action}
@@ -422,7 +426,7 @@ def test_acting_and_being_oneself_again(as_root: None) -> None:
     code = f"""
 os.setgroups([0, 7, 4])
 before = status()
-with privileges.acting_as({UID}, {GID}):
+with privileges.acting_as({USER!r}):
     within = status()
     try:
         open("/proc/1/environ").close()
@@ -451,7 +455,7 @@ def test_an_exception_ends_acting_too(as_root: None) -> None:
     """Whatever ends the block, root is root again."""
     code = f"""
 try:
-    with privileges.acting_as({UID}, {GID}):
+    with privileges.acting_as({USER!r}):
         raise KeyError
 except KeyError:
     result = [os.getresuid(), os.getresgid()]
@@ -463,7 +467,7 @@ def test_acting_as_oneself_is_nothing() -> None:
     """Without a change of user nothing is called."""
     before = os.getresuid(), os.getresgid(), os.getgroups()
 
-    with privileges.acting_as(os.geteuid(), os.getegid()):
+    with privileges.acting_as(User(os.geteuid(), os.getegid())):
         assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
 
 
@@ -473,20 +477,46 @@ def test_admitting_hands_over_and_acts(place: Path) -> None:
     code = f"""
 place = Path(sys.argv[1])
 os.chmod(place / "app.db", 0o600)
-with privileges.admitting(place / "app.db", place / "backups", {UID}, {GID}):
+with privileges.admitting(place / "app.db", place / "backups", {USER!r}):
     result = [os.geteuid(), os.access(place / "app.db", os.W_OK, effective_ids=True)]
 """
     assert run(code, place) == [UID, True]
 
 
-# --- Names ---
+# --- Who it is ---
+
+ADA, KEEP, KEEP_AS_ADA = (
+    User(1000, 1001),
+    RunAs(None, keep=True),
+    RunAs(User(1000, 1001), keep=True),
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "root", "expected"),
+    [
+        (None, True, Identities()),
+        (None, False, Identities()),
+        (RunAs(ADA), True, Identities(run=ADA, app=ADA)),
+        (RunAs(ADA), False, Identities(denied=ADA)),
+        (KEEP, True, Identities(run_as_owner=True)),
+        (KEEP, False, Identities()),
+        (KEEP_AS_ADA, True, Identities(run=ADA)),
+        (KEEP_AS_ADA, False, Identities()),
+    ],
+)
+def test_who_the_run_and_the_application_are(
+    asked: RunAs | None, root: bool, expected: Identities
+) -> None:
+    """Both are the user asked for; with `keep` the run alone; without root neither."""
+    assert Identities.resolve(asked, root=root) == expected
 
 
 def test_home_and_groups_come_from_the_user_database() -> None:
     """Root has a home; a user without a name has `/` and no groups."""
-    assert privileges.home_of(0) == "/root"
-    assert privileges.home_of(54321) == "/"
-    assert privileges.groups_of(54321, 54321) == []
+    assert identities.home_of(User(0, 0)) == "/root"
+    assert identities.home_of(User(54321, 54321)) == "/"
+    assert identities.other_groups(User(54321, 54321)) == []
 
 
 def test_groups_of_a_named_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,8 +527,8 @@ def test_groups_of_a_named_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwuid", lambda _uid: entry)
     monkeypatch.setattr(os, "getgrouplist", lambda _name, gid: [gid, 44, 29])
 
-    assert privileges.groups_of(1000, 1000) == [29, 44]
-    assert privileges.home_of(1000) == "/home/ada"
+    assert identities.other_groups(User(1000, 1000)) == [29, 44]
+    assert identities.home_of(User(1000, 1000)) == "/home/ada"
 
 
 @pytest.mark.root
@@ -507,9 +537,9 @@ def test_the_owner_is_the_databases_or_its_directorys(place: Path) -> None:
     os.chown(place / "app.db", 1, 2)
     os.chown(place, 3, 4)
 
-    assert privileges.owner_of(place / "app.db") == (1, 2)
-    assert privileges.owner_of(place / "new.db") == (3, 4)
-    assert privileges.owner_of(place / "x" / "new.db") == (os.geteuid(), os.getegid())
+    assert identities.owner_of(place / "app.db") == User(1, 2)
+    assert identities.owner_of(place / "new.db") == User(3, 4)
+    assert identities.owner_of(place / "x" / "new.db") == User(os.geteuid(), os.getegid())
 
 
 # --- Not root ---
@@ -521,8 +551,8 @@ def test_another_user_than_we_are_is_warned_about(as_root: None) -> None:
     code = f"""
 result = []
 emit = lambda event, message, **fields: result.append([event, message, fields])
-privileges.drop(1000, 1000)
-privileges.warn_unless_same({UID}, {GID}, emit)
+privileges.drop(User(1000, 1000))
+privileges.warn_unless_same({USER!r}, emit)
 """
     ((event, message, fields),) = run(code)
 
@@ -543,6 +573,6 @@ def test_the_same_user_is_not_warned_about(
     monkeypatch.setattr(os, "getgroups", lambda: [1000])
     said: list[str] = []
 
-    privileges.warn_unless_same(1000, 1000, lambda event, *_a, **_k: said.append(event))
+    privileges.warn_unless_same(User(1000, 1000), lambda event, *_a, **_k: said.append(event))
 
     assert said == []

@@ -421,10 +421,11 @@ def test_formats_that_are_switched_off_take_nothing(tmp_path: Path) -> None:
 def _try_as(path: Path, uid: int) -> Any:
     code = f"""
 import json, sys
+from entrypoint.identities import User
 from entrypoint.program import executable as program
 from migrator.errors import MigratorError
 try:
-    print(json.dumps(program.resolve(sys.argv[1], {{}}, run_as=({uid}, {uid}))))
+    print(json.dumps(program.resolve(sys.argv[1], {{}}, user=User({uid}, {uid}))))
 except MigratorError as error:
     print(json.dumps([error.exit_code, error.message]))
 """

@@ -1,0 +1,109 @@
+"""Who the run is and who the application is, from what the container's settings ask for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user and its group, by number."""
+
+    uid: int
+    gid: int
+
+    def __str__(self) -> str:
+        """Return `UID:GID`."""
+        return f"{self.uid}:{self.gid}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunAs:
+    """
+    What `--run-as`, or `PUID` and `PGID`, ask for.
+
+    With `keep` the application stays root and `user` is for the run alone, None
+    for the owner of the database. Without it `user` is for both, and never None.
+    """
+
+    user: User | None
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """
+    Who the run is and who the application is; None stands for who this process is.
+
+    Attributes:
+        run: The user that the run is done as.
+        app: The user that the application starts as.
+        run_as_owner: The run is the database's owner, known once the volume is there.
+        denied: The user that was asked for, where this process may not become it.
+    """
+
+    run: User | None = None
+    app: User | None = None
+    run_as_owner: bool = False
+    denied: User | None = None
+
+    @classmethod
+    def resolve(cls, asked: RunAs | None, *, root: bool) -> Identities:
+        """Resolve what was asked for; only root can become another user."""
+        if asked is None:
+            return cls()
+        if not root:
+            return cls(denied=None if asked.keep else asked.user)
+        if asked.keep:
+            return cls(run=asked.user, run_as_owner=asked.user is None)
+        return cls(run=asked.user, app=asked.user)
+
+    def run_on(self, database: Path) -> User | None:
+        """Return the user of a run on this database."""
+        return owner_of(database) if self.run_as_owner else self.run
+
+
+def owner_of(database: Path) -> User:
+    """Return the owner of a database, or of its directory while there is no database."""
+    for path in (database, database.parent):
+        with contextlib.suppress(OSError):
+            found = os.stat(path)
+            return User(found.st_uid, found.st_gid)
+    return User(os.geteuid(), os.getegid())
+
+
+def primary_group(uid: int) -> int:
+    """Return a user's primary group; for a user without an entry, the user's own number."""
+    # A start without --run-as and PUID does not need this module.
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return uid
+
+
+def other_groups(user: User) -> list[int]:
+    """Return the supplementary groups that the group database gives a user, often none."""
+    import pwd
+
+    if user.uid == 0:
+        return sorted(os.getgroups())
+    try:
+        name = pwd.getpwuid(user.uid).pw_name
+    except KeyError:
+        return []
+    return sorted(set(os.getgrouplist(name, user.gid)) - {user.gid})
+
+
+def home_of(user: User) -> str:
+    """Return a user's home directory, `/` for a user without an entry."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(user.uid).pw_dir or "/"
+    except KeyError:
+        return "/"
