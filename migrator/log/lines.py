@@ -1,8 +1,8 @@
 """
 The lines on stderr, and the forwarding of events to an application's own log.
 
-structlog renders and filters. Importing it takes longer than everything else
-that a start imports, so that happens at the first event and only here.
+structlog filters, and renders what people read. Importing it takes longer than
+everything else that a start imports, so a run does that, and only here.
 """
 
 from __future__ import annotations
@@ -99,11 +99,10 @@ class Log:
 
     def expect_run(self) -> None:
         """
-        Let structlog render from here on: there is more to come than a few lines.
+        Log through structlog from here on: there is more to come than a few lines.
 
         Importing it takes longer than all else that a start with nothing
-        pending does; until a run begins its lines are rendered without it, to
-        the same bytes.
+        pending does. Until a run begins, `json_line` alone makes the lines.
         """
         self._thorough = True
 
@@ -156,14 +155,10 @@ class Log:
         """Return the steps from an event to its line."""
         from structlog import processors
 
-        renderer: Any = processors.JSONRenderer()
-        if self._console:
-            renderer = _Console(colors=self._wants_colors())
         return [
             processors.add_log_level,
             processors.MaybeTimeStamper(fmt=_TIME, utc=True),
-            _ordered,
-            renderer,
+            _Console(colors=self._wants_colors()) if self._console else json_line,
         ]
 
     def _wants_colors(self) -> bool:
@@ -175,13 +170,10 @@ class Log:
 
     def _write_plainly(self, *lines: Mapping[str, Any]) -> None:
         """Write the first of these lines that can be rendered, without structlog."""
-        import json
-        from datetime import UTC, datetime
-
-        more = {"timestamp": datetime.now(UTC).strftime(_TIME)}
+        more = {"timestamp": _now()}
         for line in lines:
             try:
-                text = json.dumps(_ordered(None, "", {**line, **more}))
+                text = json_line(None, "", {**line, **more})
             except InterruptedRunError:
                 raise
             except Exception as error:  # noqa: BLE001 - a log line never fails a run
@@ -189,6 +181,12 @@ class Log:
             else:
                 self._sink.write(text, last=line["event"] in _LAST_WORDS)
                 return
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).strftime(_TIME)
 
 
 def _trouble(error: Exception) -> str:
@@ -224,7 +222,19 @@ def _text(value: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _ordered(_logger: Any, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:
+def json_line(_logger: object, _method: str, event: Mapping[str, Any]) -> str:
+    """
+    Render an event as a line of JSON.
+
+    It is the last of structlog's processors in a run, which gives it its first two
+    arguments; a start with nothing pending calls it by itself.
+    """
+    import json
+
+    return json.dumps(_ordered(event))
+
+
+def _ordered(event: Mapping[str, Any]) -> dict[str, Any]:
     """Put what every line has first, and make every value plain."""
     common = {key: clean(event[key]) for key in _COMMON}
     return common | {_text(key): clean(each) for key, each in event.items() if key not in common}
@@ -249,7 +259,7 @@ class _Console:
     def __call__(self, logger: Any, method: str, event: Mapping[str, Any]) -> str:
         fields = {
             key: _shown(key, value)
-            for key, value in event.items()
+            for key, value in _ordered(event).items()
             if value is not None and key not in {"logger", "run_id", "database"}
         }
         fields["timestamp"] = fields["timestamp"][:19] + "Z"
@@ -352,11 +362,8 @@ class _OnStderr:
         self._write("error", event, fields)
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        from datetime import UTC, datetime
-
-        now = datetime.now(UTC).strftime(_TIME)
-        line = {"timestamp": now, "level": level, "event": event, "logger": LOGGER, **fields}
-        text = _Console(colors=False)(None, level, _ordered(None, level, line))
+        line = {"timestamp": _now(), "level": level, "event": event, "logger": LOGGER, **fields}
+        text = _Console(colors=False)(None, level, line)
         if sys.stderr is not None:
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
