@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from entrypoint import options, privileges, termination_log
 from entrypoint.identities import Identities, User, home_of
 from entrypoint.options import ContainerSettings
-from entrypoint.program import executable
+from entrypoint.program.replace import original_environment, replace_process, with_home
+from entrypoint.program.resolve import resolve_command
 from entrypoint.volume.users import pointed_out
 from migrator.database.workspace import Layout
 from migrator.deadline import Deadline
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prepare the database and become the application; returns an exit code where there is none."""
     began = time.monotonic()
     open_missing_standard_streams()
-    environment = executable.original_environment()
+    environment = original_environment()
     environ = read_environment()
     words = list(sys.argv[1:] if argv is None else argv)
     log = _open_log(words, environ)
@@ -138,7 +139,7 @@ def _find_command(start: Start) -> str | None:
     command = start.settings.command
     if not command:
         return None
-    return executable.resolve(command[0], start.environ, user=start.identities.app)
+    return resolve_command(command[0], start.environ, user=start.identities.app)
 
 
 def _skip(start: Start) -> Result:
@@ -252,7 +253,7 @@ def _become(start: Start, path: str) -> int:
     try:
         if start.identities.app is not None:
             home = os.fsencode(home_of(start.identities.app))
-            environment = executable.with_home(environment, home)
+            environment = with_home(environment, home)
         start.log(
             "app.exec",
             f"The application {path} takes over.",
@@ -260,7 +261,7 @@ def _become(start: Start, path: str) -> int:
             args=len(command) - 1,
         )
         start.signals.hold()
-        executable.replace_process(path, command, environment)
+        replace_process(path, command, environment)
     except MigratorError as error:
         # No signal is handled any more: a reader that has stopped would hold the end up for ever.
         start.log.give_up_when(lambda: True)

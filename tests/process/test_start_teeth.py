@@ -84,7 +84,7 @@ BUGS = (
     ),
     planted(
         "doubled entries of the environment are merged",
-        "entrypoint/program/executable.py",
+        "entrypoint/program/replace.py",
         "    if len(pairs) == len(env):\n",
         "    if pairs:\n",
         "unit/test_program.py",
@@ -92,7 +92,7 @@ BUGS = (
     ),
     planted(
         "without /proc, Python's LC_CTYPE is passed on",
-        "entrypoint/program/executable.py",
+        "entrypoint/program/replace.py",
         '        if not places or not entry.startswith(b"LC_CTYPE="):\n',
         "        if places:\n",
         "unit/test_program.py",

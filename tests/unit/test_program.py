@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from entrypoint.program import elf as binary
-from entrypoint.program import executable
+from entrypoint.program import elf
+from entrypoint.program.replace import with_home
+from entrypoint.program.resolve import resolve_command
 from migrator.errors import CommandNotFoundError, MigratorError, NotExecutableError
 from tests.support.processes import clean_environment
 
@@ -34,7 +35,7 @@ def script(path: Path, text: str = "#!/bin/sh\nexit 0\n", mode: int = 0o755) -> 
 def refused(command: object, environ: Mapping[str, str] | None = None) -> MigratorError:
     """Return the error of a command that cannot be executed."""
     with pytest.raises((CommandNotFoundError, NotExecutableError)) as caught:
-        executable.resolve(str(command), environ or {"PATH": "/usr/bin:/bin"})
+        resolve_command(str(command), environ or {"PATH": "/usr/bin:/bin"})
     assert caught.value.hint
     return caught.value
 
@@ -60,8 +61,8 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     script(tmp_path / "app")
     monkeypatch.chdir(tmp_path)
 
-    assert executable.resolve(str(tmp_path / "app"), {}) == str(tmp_path / "app")
-    assert executable.resolve("./app", {"PATH": "/nowhere"}) == "./app"
+    assert resolve_command(str(tmp_path / "app"), {}) == str(tmp_path / "app")
+    assert resolve_command("./app", {"PATH": "/nowhere"}) == "./app"
 
 
 def test_the_first_in_path_counts(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_the_first_in_path_counts(tmp_path: Path) -> None:
     script(tmp_path / "c" / "app")
     path = f"{tmp_path}/a:{tmp_path}/b:{tmp_path}/c"
 
-    assert executable.resolve("app", {"PATH": path}) == f"{tmp_path}/b/app"
+    assert resolve_command("app", {"PATH": path}) == f"{tmp_path}/b/app"
 
 
 def test_what_cannot_be_executed_is_passed_over(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_what_cannot_be_executed_is_passed_over(tmp_path: Path) -> None:
     script(tmp_path / "c" / "app")
     path = f"{tmp_path}/a:{tmp_path}/b:{tmp_path}/c"
 
-    assert executable.resolve("app", {"PATH": path}) == f"{tmp_path}/c/app"
+    assert resolve_command("app", {"PATH": path}) == f"{tmp_path}/c/app"
 
 
 def test_if_none_can_be_executed_the_first_is_named(tmp_path: Path) -> None:
@@ -102,12 +103,12 @@ def test_an_empty_entry_is_the_working_directory(
     script(tmp_path / "app")
     monkeypatch.chdir(tmp_path)
 
-    assert executable.resolve("app", {"PATH": path}) == "./app"
+    assert resolve_command("app", {"PATH": path}) == "./app"
 
 
 def test_without_path_the_default_counts() -> None:
     """PATH not set at all means the system's default."""
-    assert executable.resolve("sh", {}) in ("/bin/sh", "/usr/bin/sh")
+    assert resolve_command("sh", {}) in ("/bin/sh", "/usr/bin/sh")
 
 
 @pytest.mark.parametrize("command", ["no-such-app", "", "/no/such/app", "./no-such-app"])
@@ -186,7 +187,7 @@ def test_the_kernel_agrees_about_first_lines(tmp_path: Path) -> None:
         said = run_child(code, app).strip()
         assert said == ("" if expected is None else str(expected)), text
         if expected is None:
-            assert executable.resolve(str(app), {}) == str(app)
+            assert resolve_command(str(app), {}) == str(app)
         else:
             wanted = 127 if expected == errno.ENOENT else 126
             assert refused(app).exit_code == wanted, text
@@ -236,7 +237,7 @@ def test_interpreters_may_be_scripts(tmp_path: Path) -> None:
     app = script(tmp_path / "app", f"#!{tmp_path}/inner\n")
     loop = script(tmp_path / "loop", f"#!{tmp_path}/loop\n")
 
-    assert executable.resolve(str(app), {}) == str(app)
+    assert resolve_command(str(app), {}) == str(app)
     assert refused(loop).exit_code == 126
 
 
@@ -257,13 +258,15 @@ def test_what_env_can_do_besides_is_left_to_it(tmp_path: Path, line: str) -> Non
     """Options and assignments of `env` are its own business."""
     app = script(tmp_path / "app", line + "\n")
 
-    assert executable.resolve(str(app), {"PATH": "/usr/bin:/bin"}) == str(app)
+    assert resolve_command(str(app), {"PATH": "/usr/bin:/bin"}) == str(app)
 
 
 # --- Binaries ---
 
 
-def elf(*, machine: int, order: str = "<", loader: bytes | None = None, wide: bool = True) -> bytes:
+def elf_head(
+    *, machine: int, order: str = "<", loader: bytes | None = None, wide: bool = True
+) -> bytes:
     """Return the beginning of a binary."""
     ident = b"\x7fELF" + bytes([2 if wide else 1, 1 if order == "<" else 2, 1]) + bytes(9)
     size = (64, 56) if wide else (52, 32)
@@ -293,20 +296,20 @@ def write_binary(path: Path, content: bytes) -> Path:
 
 def our_machine() -> int:
     """Return what this machine is called in a binary."""
-    found = binary._our_machine()
+    found = elf._our_machine()
     assert found is not None
     return found[1]
 
 
 def test_a_real_binary_passes() -> None:
     """A program of this machine with its loader is what is wanted."""
-    assert executable.resolve(str(PYTHON), {}) == str(PYTHON)
+    assert resolve_command(str(PYTHON), {}) == str(PYTHON)
 
 
 def test_the_loader_of_a_real_binary_is_found() -> None:
     """The loader that is read is the one that the system's own tool names."""
     with PYTHON.open("rb") as file:
-        loader = binary.interpreter(file.read(256), file.fileno())
+        loader = elf.interpreter(file.read(256), file.fileno())
 
     assert loader is not None
     assert Path(loader).exists()
@@ -316,11 +319,11 @@ def test_the_loader_of_a_real_binary_is_found() -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_loaders_of_every_class_are_read(tmp_path: Path, wide: bool, order: str) -> None:
     """32 and 64 bits, both byte orders."""
-    content = elf(machine=40, order=order, loader=b"/lib/ld-x.so.1", wide=wide)
+    content = elf_head(machine=40, order=order, loader=b"/lib/ld-x.so.1", wide=wide)
     path = write_binary(tmp_path / "app", content)
 
     with path.open("rb") as file:
-        assert binary.interpreter(content[:256], file.fileno()) == "/lib/ld-x.so.1"
+        assert elf.interpreter(content[:256], file.fileno()) == "/lib/ld-x.so.1"
 
 
 @pytest.mark.parametrize(
@@ -329,7 +332,7 @@ def test_loaders_of_every_class_are_read(tmp_path: Path, wide: bool, order: str)
 )
 def test_a_binary_for_another_libc_is_127(tmp_path: Path, loader: str, libc: str) -> None:
     """The kernel's "no such file" for a program that is there is explained."""
-    content = elf(machine=our_machine(), loader=loader.encode())
+    content = elf_head(machine=our_machine(), loader=loader.encode())
 
     error = refused(write_binary(tmp_path / "app", content))
 
@@ -340,7 +343,7 @@ def test_a_binary_for_another_libc_is_127(tmp_path: Path, loader: str, libc: str
 
 def test_a_binary_for_another_machine_is_126(tmp_path: Path) -> None:
     """An image pulled for the wrong platform is found out before anything runs."""
-    error = refused(write_binary(tmp_path / "app", elf(machine=22)))
+    error = refused(write_binary(tmp_path / "app", elf_head(machine=22)))
 
     assert error.exit_code == 126
     assert "built for s390x" in error.message
@@ -366,16 +369,16 @@ def test_machines_that_a_kernel_may_run_pass(
     foreign: str | None,
 ) -> None:
     """32-bit programs on a 64-bit kernel are the kernel's to decide; other machines are not."""
-    monkeypatch.setattr(binary, "_our_machine", lambda: ours)
+    monkeypatch.setattr(elf, "_our_machine", lambda: ours)
 
-    assert binary.foreign_machine(elf(machine=theirs[1], order=theirs[0])) == foreign
+    assert elf.foreign_machine(elf_head(machine=theirs[1], order=theirs[0])) == foreign
 
 
 def test_a_broken_binary_is_left_to_the_kernel(tmp_path: Path) -> None:
     """What cannot be read of a binary is no reason to refuse it."""
-    path = write_binary(tmp_path / "app", elf(machine=our_machine())[:20])
+    path = write_binary(tmp_path / "app", elf_head(machine=our_machine())[:20])
 
-    assert executable.resolve(str(path), {}) == str(path)
+    assert resolve_command(str(path), {}) == str(path)
 
 
 def _format(directory: Path, name: str, *lines: str) -> None:
@@ -401,7 +404,7 @@ def test_registered_formats_are_known(tmp_path: Path, lines: tuple[str, ...], ta
     """What an operator registered with the kernel is taken by magic, mask and extension."""
     _format(tmp_path / "misc", "entry", *lines)
 
-    taken = binary.misc_format("/app/x.jar", b"\xca\xfe\xba\xbe", str(tmp_path / "misc"))
+    taken = elf.misc_format("/app/x.jar", b"\xca\xfe\xba\xbe", str(tmp_path / "misc"))
 
     assert taken is takes
 
@@ -411,8 +414,8 @@ def test_formats_that_are_switched_off_take_nothing(tmp_path: Path) -> None:
     _format(tmp_path / "misc", "entry", "enabled", "extension .jar")
     (tmp_path / "misc" / "status").write_text("disabled\n")
 
-    assert binary.misc_format("/app/x.jar", b"", str(tmp_path / "misc")) is False
-    assert binary.misc_format("/app/x.jar", b"", str(tmp_path / "none")) is False
+    assert elf.misc_format("/app/x.jar", b"", str(tmp_path / "misc")) is False
+    assert elf.misc_format("/app/x.jar", b"", str(tmp_path / "none")) is False
 
 
 # --- As whom ---
@@ -422,10 +425,10 @@ def _try_as(path: Path, uid: int) -> Any:
     code = f"""
 import json, sys
 from entrypoint.identities import User
-from entrypoint.program import executable as program
+from entrypoint.program.resolve import resolve_command
 from migrator.errors import MigratorError
 try:
-    print(json.dumps(program.resolve(sys.argv[1], {{}}, user=User({uid}, {uid}))))
+    print(json.dumps(resolve_command(sys.argv[1], {{}}, user=User({uid}, {uid}))))
 except MigratorError as error:
     print(json.dumps([error.exit_code, error.message]))
 """
@@ -437,7 +440,7 @@ def test_permission_is_that_of_the_target_user(open_path: Path, as_root: None) -
     """What root may execute and the application's user may not is 126 before anything runs."""
     app = script(open_path / "app", mode=0o744)
 
-    assert executable.resolve(str(app), {}) == str(app)
+    assert resolve_command(str(app), {}) == str(app)
     assert _try_as(app, 0) == str(app)
     code, message = _try_as(app, 12345)
     assert code == 126
@@ -471,10 +474,10 @@ def test_what_may_be_executed_and_not_read_passes(open_path: Path, as_root: None
 def test_a_file_system_without_exec_is_named(tmp_path: Path, as_root: None) -> None:
     """With `noexec` the mode is right and the mount is not; the message says which."""
     code = f"""
-from entrypoint.program import executable as program
+from entrypoint.program.resolve import resolve_command
 from migrator.errors import NotExecutableError
 try:
-    program.resolve("{tmp_path}/m/app", {{}})
+    resolve_command("{tmp_path}/m/app", {{}})
 except NotExecutableError as error:
     print(error.message)
 """
@@ -501,8 +504,8 @@ def test_the_environment_is_as_it_was_received() -> None:
     """Python's own LC_CTYPE is not in it, and bytes that are no text are kept."""
     code = """
 import os, sys
-from entrypoint.program import executable as program
-sys.stdout.write(repr((sorted(program.original_environment()), "LC_CTYPE" in os.environ)))
+from entrypoint.program.replace import original_environment
+sys.stdout.write(repr((sorted(original_environment()), "LC_CTYPE" in os.environ)))
 """
     given = {b"PATH": b"/bin", b"ODD": b"\xff=\n", b"EMPTY": b"", **_python_path()}
     done = subprocess.run(
@@ -545,8 +548,8 @@ def test_the_application_gets_every_entry_as_it_was_received(tmp_path: Path, pro
         pytest.skip("needs a C compiler")
     subprocess.run([compiler, "-o", tmp_path / "run", source], check=True)
     code = (
-        f"{proc}\nfrom entrypoint.program import executable as program\n"
-        'program.replace_process("/bin/cat", ["cat", "/proc/self/environ"], program.original_environment())'
+        f"{proc}\nfrom entrypoint.program.replace import original_environment, replace_process\n"
+        'replace_process("/bin/cat", ["cat", "/proc/self/environ"], original_environment())'
     )
     path = "PYTHONPATH=" + clean_environment().get("PYTHONPATH", "")
 
@@ -561,7 +564,7 @@ def test_the_application_gets_every_entry_as_it_was_received(tmp_path: Path, pro
 @pytest.mark.parametrize("first", [True, False])
 def test_without_proc_pythons_own_lc_ctype_is_known(given: str | None, first: bool) -> None:
     """LC_CTYPE is passed on only where it was received, wherever in the environment it stands."""
-    code = f"{NO_PROC}\nfrom entrypoint.program import executable as program; print(program.original_environment())"
+    code = f"{NO_PROC}\nfrom entrypoint.program.replace import original_environment; print(original_environment())"
     others = {"PATH": "/bin", "MARK": "1", **clean_environment({"LC_CTYPE": None})}
     own = {} if given is None else {"LC_CTYPE": given}
     env = {**own, **others} if first else {**others, **own}
@@ -578,7 +581,7 @@ def test_without_proc_pythons_own_lc_ctype_is_known(given: str | None, first: bo
 def test_another_home_takes_the_place_of_every_one() -> None:
     """Only `HOME` changes, and there is one of it."""
     received = [b"HOME=/a", b"HOMES=x", b"HOME=/b", b"junk"]
-    assert executable.with_home(received, b"/c") == [b"HOMES=x", b"junk", b"HOME=/c"]
+    assert with_home(received, b"/c") == [b"HOMES=x", b"junk", b"HOME=/c"]
 
 
 # --- Becoming ---
@@ -598,7 +601,7 @@ def test_the_application_starts_clean(tmp_path: Path) -> None:
     app = script(tmp_path / "app", REPORT)
     code = """
 import os, signal, sys
-from entrypoint.program import executable as program
+from entrypoint.program.replace import replace_process
 print("said before")
 print("pid:", os.getpid())
 ours = open("/dev/null")
@@ -608,7 +611,7 @@ signal.signal(signal.SIGRTMIN, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
 signal.setitimer(signal.ITIMER_REAL, 0.05)
 os.chdir("/tmp"); os.umask(0o027)
-program.replace_process(sys.argv[1], ["name", "a b", ""], [b"X=\\xff1", b"PATH=/usr/bin:/bin"])
+replace_process(sys.argv[1], ["name", "a b", ""], [b"X=\\xff1", b"PATH=/usr/bin:/bin"])
 """
     done = subprocess.run(
         [sys.executable, "-c", code, app],
@@ -636,7 +639,7 @@ def test_a_stop_in_the_last_moment_starts_nothing(tmp_path: Path) -> None:
     """As process 1 it would be lost: so it is looked for when no handler is left."""
     code = """
 import os, signal, sys
-from entrypoint.program import executable as program
+from entrypoint.program.replace import replace_process
 from migrator.errors import InterruptedRunError
 from migrator.process.signals import Signals
 signals = Signals.install()
@@ -644,7 +647,7 @@ signals.note_only()
 signals.hold()
 os.kill(os.getpid(), signal.SIGTERM)
 try:
-    program.replace_process("/bin/echo", ["echo", "started"], [])
+    replace_process("/bin/echo", ["echo", "started"], [])
 except InterruptedRunError as error:
     print(error.exit_code)
 """
@@ -657,8 +660,8 @@ except InterruptedRunError as error:
 def test_the_first_argument_is_the_command_as_given(tmp_path: Path) -> None:
     """A program that looks at its own name sees what was asked for."""
     code = (
-        "import sys; from entrypoint.program import executable as program\n"
-        "program.replace_process('/bin/sh', ['my-name', '-c', 'echo $0'], [])"
+        "import sys; from entrypoint.program.replace import replace_process\n"
+        "replace_process('/bin/sh', ['my-name', '-c', 'echo $0'], [])"
     )
 
     assert run_child(code) == "my-name\n"
@@ -668,8 +671,8 @@ def test_inherited_descriptors_stay(tmp_path: Path) -> None:
     """What the caller opened for the application reaches it."""
     read, write = os.pipe()
     code = (
-        "import sys; from entrypoint.program import executable as program\n"
-        f"program.replace_process('/bin/sh', ['sh', '-c', 'echo hello > /proc/self/fd/{write}'], [])"
+        "import sys; from entrypoint.program.replace import replace_process\n"
+        f"replace_process('/bin/sh', ['sh', '-c', 'echo hello > /proc/self/fd/{write}'], [])"
     )
     subprocess.run(
         [sys.executable, "-c", code], env=clean_environment(), pass_fds=[write], check=True
@@ -694,10 +697,10 @@ def test_an_exec_that_fails_after_all_has_its_code(
     argument = "x" * (300_000 if name == "huge" else 1)
     run = f"""
 import sys
-from entrypoint.program import executable as program
+from entrypoint.program.replace import replace_process
 from migrator.errors import MigratorError
 try:
-    program.replace_process(sys.argv[1], ["app", {argument!r}], [])
+    replace_process(sys.argv[1], ["app", {argument!r}], [])
 except MigratorError as error:
     print(error.exit_code)
 """

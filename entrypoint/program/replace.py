@@ -1,0 +1,140 @@
+"""Replace this process by the application, in the environment that was received."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from entrypoint.program.resolve import CHECK_COMMAND, not_found
+from migrator.errors import InterruptedRunError, NotExecutableError
+from migrator.process.signals import Signals
+
+
+def original_environment() -> list[bytes]:
+    """
+    Return the environment's entries as this process received them, doubled ones and all.
+
+    Python adds LC_CTYPE to its own where no locale is set (PEP 538), merges doubled
+    entries, and drops those without `=`. To be called before another user is become,
+    since the kernel then hides it.
+    """
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return [entry for entry in file.read().split(b"\0") if entry]
+    except OSError:
+        return _libc_environment()
+
+
+def _libc_environment() -> list[bytes]:
+    """Return the C library's entries, without the LC_CTYPE that Python has put among them."""
+    import ctypes
+
+    pointers = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
+    found: list[tuple[int, bytes]] = []
+    while (address := pointers[len(found)]) is not None:
+        found.append((address, ctypes.string_at(address)))
+    # The kernel puts what a process receives into one piece, entry after entry.
+    places = [at for at, entry in found if not entry.startswith(b"LC_CTYPE=")]
+    ends = [at + len(entry) + 1 for at, entry in found if not entry.startswith(b"LC_CTYPE=")]
+
+    def is_received(at: int, entry: bytes) -> bool:
+        if not places or not entry.startswith(b"LC_CTYPE="):
+            return True
+        return min(places) <= at <= max(ends) or at + len(entry) + 1 == min(places)
+
+    return [entry for at, entry in found if is_received(at, entry)]
+
+
+def with_home(environment: Sequence[bytes], home: bytes) -> list[bytes]:
+    """Return the entries with another `HOME`, everything else as it was."""
+    others = [entry for entry in environment if not entry.startswith(b"HOME=")]
+    return [*others, b"HOME=" + home]
+
+
+def replace_process(path: str, argv: Sequence[str], env: Sequence[bytes]) -> NoReturn:
+    """
+    Replace this process by the application.
+
+    Every signal is at its default and none is blocked, no timer runs; what is
+    inherited of descriptors stays, and ours close by themselves.
+
+    Args:
+        path: What `resolve_command` returned.
+        argv: The command with its arguments, the first one as it was given.
+        env: The whole environment, entry by entry.
+
+    Raises:
+        CommandNotFoundError: It has disappeared since.
+        NotExecutableError: The system refuses it.
+        InterruptedRunError: A stop is pending, which was blocked (`Signals.hold`).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    _reset_signals()
+    _let_through()
+    try:
+        _execute(path, list(argv), env)
+    except FileNotFoundError as error:
+        raise not_found(path, f"{path!r} does not exist, or its interpreter does not") from error
+    except OSError as error:
+        msg = f"{path!r} could not be executed: {error.strerror}."
+        hint = (
+            "Shorten the arguments or the environment."
+            if error.errno == errno.E2BIG
+            else CHECK_COMMAND
+        )
+        raise NotExecutableError(msg, hint=hint) from error
+
+
+def _execute(path: str, argv: list[str], env: Sequence[bytes]) -> NoReturn:
+    """Execute with exactly these entries; Python itself passes on only distinct pairs."""
+    pairs = dict(entry.split(b"=", 1) for entry in env if entry.find(b"=") > 0)
+    if len(pairs) == len(env):
+        os.execve(path, argv, pairs)  # noqa: S606 - the one place that executes
+    # Imported only here: a start with a plain environment does without.
+    import ctypes
+
+    words = [os.fsencode(each) for each in argv]
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.execve(
+        os.fsencode(path),
+        (ctypes.c_char_p * (len(words) + 1))(*words, None),
+        (ctypes.c_char_p * (len(env) + 1))(*env, None),
+    )
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number), path)
+
+
+def _reset_signals() -> None:
+    """
+    Put every signal back to its default and let it through.
+
+    Python ignores SIGPIPE and SIGXFSZ, and execve keeps what is ignored and
+    what is blocked.
+    """
+    signal.set_wakeup_fd(-1)
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(timer, 0)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _let_through() -> None:
+    """
+    Unblock every signal, unless a stop has come by now.
+
+    As PID 1 it would be lost: the kernel drops what nobody handles there.
+    """
+    stops = signal.sigpending() & set(Signals.HANDLED)
+    if stops:
+        name = signal.Signals(min(stops)).name
+        msg = f"{name} came before the application was started."
+        raise InterruptedRunError(min(stops), msg, hint="Start again: nothing is pending any more.")
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
