@@ -1,8 +1,8 @@
 """
-Settling what an interrupted run has left, from its `state.json` and the database itself.
+Recover from an interrupted run, by its `state.json` and the database itself.
 
-Never by anything else: no guess from files that happen to lie about, and no
-"dirty" mark that a person has to lift.
+By nothing else: no guess from files that lie about, no "dirty" mark that a person
+has to remove.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Recovery:
     """
     What became of an interrupted run.
 
-    It was `committed`, `discarded` or `restored`; or `postponed`, where a signal left no time
-    for it. `left` is what the run had noted about itself.
+    It was `committed`, `discarded` or `restored`; or `postponed`, if a signal left no time.
+    `left` is the note of that run.
     """
 
     outcome: str
@@ -63,10 +63,10 @@ class Recovery:
 
 def recover(ctx: Context) -> Recovery | None:
     """
-    Finish, or discard, what an interrupted run has left. The lock must be held.
+    Finish or discard an interrupted run. The lock must be held.
 
     Returns:
-        What became of it, None where nothing was left.
+        What became of it, None if no run was interrupted.
 
     Raises:
         NotReadyError: Another process has the database.
@@ -83,10 +83,10 @@ def recover(ctx: Context) -> Recovery | None:
         phase=left.phase,
     )
     ctx.phase = "recovery"
-    # Of its own files none is needed any more, and they may take the room to open the database.
+    # It needs none of its own files any more, and they may take the space to open the database.
     remove_temporary_files(ctx.layout)
     outcome = _settle(ctx, left)
-    # What that run had begun is done with; this one has begun nothing yet.
+    # That run is over; this one has not begun anything yet.
     ctx.began, ctx.phase = False, ""
     _forget(ctx, left, outcome)
     return Recovery(outcome, left)
@@ -106,6 +106,8 @@ def _forget(ctx: Context, left: RunState, outcome: str, why: str = "") -> None:
 def _settle(ctx: Context, left: RunState) -> str:
     if left.phase in run_state.RESTORING:
         return _finish(ctx, left)
+    # Before `migrate` nothing is written to the database; a first install that has no database
+    # was not linked into place.
     if left.phase in ("prepare", "backup") or not ctx.layout.database.exists():
         return "discarded"
     return "committed" if _was_committed(ctx, left) else "discarded"
@@ -113,14 +115,15 @@ def _settle(ctx: Context, left: RunState) -> str:
 
 def _was_committed(ctx: Context, left: RunState) -> bool:
     """
-    Tell whether a run's changes are in the database, letting SQLite recover it first.
+    Let SQLite recover the database, and tell whether the run's changes are in it.
 
-    For a run whose pages were published, the journal mode is set as well: that
-    is the one step which its transaction does not cover.
+    If its pages were published, set the journal mode as well: the one step that its
+    transaction does not cover.
     """
 
     def look(conn: sqlite3.Connection) -> bool:
         committed = left.is_in(ctx.history.read(conn))
+        # An undone run may have left WAL already, to publish another page size.
         wanted = left.extra.get("wanted_journal_mode") if committed else left.journal_mode
         if wanted and left.way == "copy":
             set_journal_mode(conn, ctx.layout.database, wanted)
@@ -133,20 +136,20 @@ def _was_committed(ctx: Context, left: RunState) -> bool:
 
 
 def unfinished_restore(ctx: Context) -> RunState | None:
-    """Return what is noted of a restore that was interrupted, None where there is none."""
+    """Return the note of an interrupted restore, None if there is none."""
     left = run_state.read(ctx.layout.state)
     return left if left is not None and left.phase in run_state.RESTORING else None
 
 
 def _finish(ctx: Context, left: RunState) -> str:
     """
-    Finish a restore that was interrupted, where the database is still what it was then.
+    Finish an interrupted restore, if the database is still what it was then.
 
-    Doing it again from the start is the same. Where somebody has written since, it is an intent
-    from the past: nothing is overwritten.
+    It is simply done again from the start. If somebody has written since, the wish to restore
+    is out of date: overwrite nothing.
 
     Raises:
-        RestoreError: Somebody has, or its backup is gone or damaged.
+        RestoreError: Somebody has written since, or the backup is gone or damaged.
     """
     if left.phase == "restored":
         _set_mode(ctx, left.journal_mode)
@@ -154,6 +157,7 @@ def _finish(ctx: Context, left: RunState) -> str:
     chosen = _sound_target(ctx, left)
     if not ctx.layout.database.exists():
         return _finish_without(ctx, left, chosen)
+    # Before SQLite opens the database: it would play the old journal into the new file.
     if written_over(ctx, left, chosen):
         raise superseded(ctx, left, chosen, "has been replaced by another file since")
     try:
@@ -191,7 +195,7 @@ def _finish_in(ctx: Context, live: ExclusiveDatabase, left: RunState, chosen: Ba
 
 
 def _finish_without(ctx: Context, left: RunState, chosen: Backup) -> str:
-    """Finish one where no database is: only a `-wal` or a `-journal` can be lost by it."""
+    """Finish one without a database: only a `-wal` or a `-journal` could be lost by that."""
     if left.extra.get("cancelled"):
         return "discarded"
     sides = [path for path in sidecars(ctx.layout.database) if os.path.lexists(path)]
@@ -207,7 +211,7 @@ def _move_in(ctx: Context, left: RunState, chosen: Backup) -> str:
 
 
 def _set_mode(ctx: Context, mode: str | None) -> None:
-    """Set the journal mode, unless it is, letting SQLite recover the database first."""
+    """Let SQLite recover the database, then set the journal mode."""
 
     def look(conn: sqlite3.Connection) -> None:
         if mode is not None:
@@ -218,9 +222,9 @@ def _set_mode(ctx: Context, mode: str | None) -> None:
 
 def give_way(ctx: Context, why: str) -> None:
     """
-    Forget a restore that was interrupted: whoever asks for this keeps the database as it is.
+    Forget an interrupted restore: whoever asks for this keeps the database as it is.
 
-    What SQLite's journal undoes of it is undone first, the journal mode with it.
+    First SQLite's journal undoes its part, and the journal mode is put back.
 
     Raises:
         NotReadyError: Another process has the database.
@@ -239,7 +243,7 @@ def give_way(ctx: Context, why: str) -> None:
 
 
 def _keep_what_was_put_there(ctx: Context, left: RunState) -> None:
-    """Keep the files as they are where SQLite would play an old journal into another database."""
+    """Copy the files to `failed/` if SQLite would play an old journal into another database."""
     with contextlib.suppress(RestoreError):
         if written_over(ctx, left, target_of(ctx, left)):
             keep_failed(ctx)
@@ -247,10 +251,10 @@ def _keep_what_was_put_there(ctx: Context, left: RunState) -> None:
 
 def cut_off(ctx: Context, left: RunState) -> str:
     """
-    Settle a restore that a signal has just ended: nothing of it happens later.
+    Undo a restore that a signal has just ended: nothing of it happens later.
 
-    Whoever sends one to the run that asked for the restore takes it back. A start that was only
-    finishing it leaves it to the next one, as does a failed run's own return to its backup.
+    A signal to the run that asked for the restore cancels it. A start that was only finishing
+    it leaves it to the next one, as does a failed run that was returning to its backup.
     """
     if left.phase == "restored":
         _set_mode(ctx, left.journal_mode)
@@ -259,12 +263,12 @@ def cut_off(ctx: Context, left: RunState) -> str:
         open_to_recover(ctx).close()
         return "postponed"
     if left.extra.get("found") != "pages":
-        # Renamed to its place, it is not there any more.
+        # Once renamed into place, the copy is no longer there.
         undone = os.path.lexists(ctx.layout.new)
         if not undone:
             _set_mode(ctx, left.journal_mode)
         return _ended(ctx, left, "discarded" if undone else "restored")
-    # Noted first: somebody may have the database by now.
+    # Noted first: another process may hold the database by now, and end this here.
     noted = replace(left, extra={**left.extra, "cancelled": True})
     with contextlib.suppress(OSError):
         run_state.write(ctx.layout.state, noted, like_database(ctx.layout))
@@ -273,9 +277,9 @@ def cut_off(ctx: Context, left: RunState) -> str:
 
 def _put_in_order(ctx: Context, left: RunState, conn: sqlite3.Connection) -> str:
     """
-    Set the journal mode of the state that a restore has left, the one part outside of its commit.
+    Set the journal mode after an interrupted restore, the one part outside of its commit.
 
-    Whether that took place tells the number which it makes greater by one.
+    `schema_version` tells whether it committed: the backup API adds one to it.
     """
     before = left.extra.get("schema_version")
     done = left.phase == "restored" or (before is not None and schema_version(conn) == before + 1)

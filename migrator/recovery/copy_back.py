@@ -1,8 +1,7 @@
 """
-Writing a backup back: its pages as one SQLite transaction, or a file in the place of none.
+Write a backup back: its pages as one SQLite transaction, or as a file where no database is.
 
-Never a file copied over a database: a `-wal` left beside it would be played
-into the old pages.
+Never copy a file over a database: SQLite would play a leftover `-wal` into the old pages.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ from migrator.recovery.phases import enter
 
 def write_back(ctx: Context, live: ExclusiveDatabase, chosen: Backup, intent: RunState) -> None:
     """
-    Write a backup's pages into the database, which nobody else has, and compare.
+    Write a backup's pages into the database, which the run holds alone, and compare.
 
-    `intent` is what is noted of it (`noted`).
+    `intent` is its note (`noted`).
 
     Raises:
         RestoreError: The pages could not be written, or are not the backup's.
@@ -54,7 +53,7 @@ def write_back(ctx: Context, live: ExclusiveDatabase, chosen: Backup, intent: Ru
     """
     asked_for = intent.reason == "restore"
     if asked_for:
-        # Where this cannot be noted, nothing has been touched.
+        # Outside of `person_needed`: if the note fails, nothing has been touched.
         enter(ctx, "restore", intent)
     ctx.began = True
     with person_needed(ctx, chosen):
@@ -62,7 +61,7 @@ def write_back(ctx: Context, live: ExclusiveDatabase, chosen: Backup, intent: Ru
             enter(ctx, "restore", intent)
         with live.guard.engine():
             _pump_back(live, chosen)
-    # From here on it is no intent any more; where that cannot be noted, the pages tell it.
+    # The pages are committed. If the note fails, the next start sees it by the pages.
     with contextlib.suppress(MigratorError):
         enter(ctx, "restored", intent)
     complete(ctx, live, chosen, intent)
@@ -70,10 +69,10 @@ def write_back(ctx: Context, live: ExclusiveDatabase, chosen: Backup, intent: Ru
 
 def complete(ctx: Context, live: ExclusiveDatabase, chosen: Backup, intent: RunState) -> None:
     """
-    Do what comes after the commit of a backup's pages, and compare the database with it.
+    Finish a restore after its commit: checkpoint, journal mode, comparison with the backup.
 
     Raises:
-        RestoreError: It does not hold the backup's pages.
+        RestoreError: The database does not hold the backup's pages.
         OutcomeUnknownError: The disk failed; the pages are committed.
     """
     try:
@@ -83,7 +82,7 @@ def complete(ctx: Context, live: ExclusiveDatabase, chosen: Backup, intent: RunS
     except (sqlite3.Error, OSError) as error:
         raise _incomplete(ctx, chosen, error) from error
     if identical is False:
-        # What is there nobody has written: the next start looks at it once more.
+        # Nobody wrote these pages, so the disk is wrong: the next start looks again.
         with contextlib.suppress(OSError):
             run_state.write(ctx.layout.state, intent, like_database(ctx.layout))
         with person_needed(ctx, chosen):
@@ -133,7 +132,7 @@ def _page_size(conn: sqlite3.Connection) -> int:
 
 @contextlib.contextmanager
 def person_needed(ctx: Context, chosen: Backup) -> Iterator[None]:
-    """Turn whatever goes wrong while pages are written back into the call for a person."""
+    """Turn any failure to write pages back into the error that asks for a person."""
     try:
         yield
     except (MigratorError, sqlite3.Error, OSError) as error:
@@ -170,10 +169,10 @@ def prepare_file(ctx: Context, chosen: Backup) -> None:
 
 def replace_file(ctx: Context, chosen: Backup, intent: RunState) -> None:
     """
-    Rename what `prepare_file` has copied to the database's path.
+    Rename the copy that `prepare_file` made to the database's path.
 
-    What stood there goes with its sidecars, which belong to nothing any more;
-    done again after a crash, this ends the same.
+    Delete the old file's sidecars first, which would be played into the new one. After a
+    crash this is done again, with the same result.
     """
     enter(ctx, "restore", intent)
     ctx.began = True
@@ -200,7 +199,7 @@ def _copy(source: Path, target: Path, owner: Ownership) -> None:
 
 def keep_failed(ctx: Context, live: ExclusiveDatabase | None = None) -> None:
     """
-    Keep one replaced database for inspection, where there is space.
+    Keep one replaced database for inspection, if there is space.
 
     While SQLite has the database open in this process it is read through the
     descriptor that was opened before; closing another one would drop SQLite's
@@ -231,17 +230,17 @@ def _keep_open_one(ctx: Context, live: ExclusiveDatabase) -> None:
 
 
 def _keep(ctx: Context, path: Path) -> None:
-    # SQLite does not have it open here: it is no database.
+    # It is not a database, so SQLite does not have it open here and has no locks to lose.
     with audit_hook.allowed():
         _copy(path, ctx.layout.failed / path.name, like_database(ctx.layout).private)
 
 
 def refuse_damaged(ctx: Context, chosen: Backup) -> None:
     """
-    Check a backup against its checksum before anything is done with it.
+    Check a backup against its checksum before using it.
 
     Raises:
-        DamagedError: It does not hold what was backed up.
+        DamagedError: The checksum is another one.
     """
     trouble = verify_backup(chosen)
     if trouble is None:

@@ -1,8 +1,7 @@
 """
-Settling a run whose worker ended without a word, with the proof where there is time for it.
+Recover after a worker that died, and compare the database with its backup if there is time.
 
-What the comparison finds is acted on: a database that holds a part of what the run did
-is given its old pages back.
+If the database holds a part of what the run did, its old pages are put back.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ from migrator.recovery.intent import fingerprint_of, noted
 from migrator.recovery.rollback import as_run_error, forget, may_give_way, restore_pages
 
 _AT_A_SIGNAL = 0.5
-"""Seconds for which another user of the database is waited for when time is short."""
+"""Seconds to wait for another user of the database after a signal."""
 
 
 def settle_only(ctx: Context) -> dict[str, Any]:
-    """Settle what an interrupted run has left, before another one is planned."""
+    """Recover from an interrupted run before another one is planned."""
     with as_run_error(ctx):
         recover(ctx)
         _recover(ctx)
@@ -50,18 +49,18 @@ def settle_and_prove(
     ctx: Context, *, prove: bool, full: bool = False, begun: bool = False
 ) -> dict[str, Any]:
     """
-    Settle what the run has left, and compare the database with its backup.
+    Recover from the run, and compare the database with its backup.
 
     Args:
         ctx: The run.
         prove: Whether there is time for the comparison; a signal leaves none.
-        full: Whether the run was killed for want of room: its own backup goes then.
-        begun: Whether the run may have committed: then a damaged file is for a person.
+        full: Whether a full disk killed the run: then delete its own backup.
+        begun: Whether the run may have committed: then a damaged file needs a person.
 
     Returns:
         `outcome` (`committed`, `discarded`, `restored`, `postponed`, `nothing`), `method`
-        and `identical` (None where it was not compared); `hint`, where the next start has
-        something to do with it, and `unsettled`, in place of "the database is as before".
+        and `identical` (None if it was not compared); `hint`, if the next start has
+        something left to do, and `unsettled`, instead of "the database is as before".
 
     Raises:
         RestoreError: The database is not as before, and cannot or may not be made so.
@@ -80,6 +79,7 @@ def settle_and_prove(
                 return {"outcome": "nothing", "method": "rollback", "identical": None}
             method, identical = _proven(ctx, settled) if prove else (_method(settled), None)
         except DamagedError as error:
+            # After a commit others may have written: the damage may be theirs.
             if begun:
                 raise
             _replace(ctx, left, error)
@@ -91,7 +91,7 @@ def settle_and_prove(
 
 
 def _recover(ctx: Context) -> None:
-    """Have SQLite undo what a killed process has left, where there may be something."""
+    """Have SQLite play back the journal of a killed process, if there may be one."""
     database = ctx.layout.database
     if any(os.path.lexists(path) for path in sidecars(database)) and database.exists():
         open_to_recover(ctx).close()
@@ -104,7 +104,7 @@ def _method(settled: Recovery) -> str:
 
 
 def _give_back(ctx: Context, settled: Recovery) -> None:
-    """Remove the backup that the run has made itself; it fails nothing."""
+    """Delete the backup that the run made itself; a failure to do so is ignored."""
     if settled.left.backup is None:
         return
     with contextlib.suppress(MigratorError, OSError):
@@ -114,7 +114,7 @@ def _give_back(ctx: Context, settled: Recovery) -> None:
 
 
 def _cut_off(ctx: Context, left: RunState) -> dict[str, Any]:
-    """Settle a restore that a signal has ended, and say what the next start does."""
+    """Undo a restore that a signal has ended, and say what the next start does."""
     outcome = cut_off(ctx, left)
     told = {"outcome": outcome, "method": "rollback", "identical": None}
     if outcome == "discarded":
@@ -133,7 +133,7 @@ def _cut_off(ctx: Context, left: RunState) -> dict[str, Any]:
 
 
 def _of_an_earlier_run(ctx: Context, outcome: str, left: RunState) -> dict[str, Any]:
-    """Say that the restore of an earlier run has been finished, which the database now shows."""
+    """Say that the database holds the finished restore of an earlier run."""
     if outcome != "restored" or left.reason != "restore" or left.run_id == ctx.run_id:
         return {}
     return {"unsettled": f"the restore from {left.backup}, which was interrupted, is finished"}
@@ -144,16 +144,17 @@ def _of_an_earlier_run(ctx: Context, outcome: str, left: RunState) -> dict[str, 
 
 def _proven(ctx: Context, settled: Recovery) -> tuple[str, bool | None]:
     """
-    Compare the database with the backup of a run that is undone, and put it back where it differs.
+    Compare the database with the backup of an undone run, and put that back if they differ.
 
     Returns:
-        How the database came to be as before, and whether that was seen.
+        How the database was undone (`method`), and whether it was compared (`identical`).
     """
     method, left = _method(settled), settled.left
     if settled.outcome == "committed":
         return method, None
     if left.way == "create":
         return method, not os.path.lexists(ctx.layout.database)
+    # Beside others a difference may be what they wrote.
     if left.backup is None or ctx.settings.in_use != "wait":
         return method, None
     try:
@@ -173,12 +174,12 @@ def _proven(ctx: Context, settled: Recovery) -> tuple[str, bool | None]:
 
 def _put_back(ctx: Context, live: ExclusiveDatabase, saved: Backup, left: RunState) -> None:
     """
-    Put the backup back over what a dead run has left, and over nothing else.
+    Put the backup back over the remains of a dead run, and over nothing else.
 
-    A transaction that is undone, or never was one, has counted nothing in the header
-    (https://sqlite.org/fileformat2.html, 1.3.7). Where something was, somebody has
-    committed since, and that is not overwritten. In WAL mode nobody counts, and what
-    is in the database was committed.
+    Each commit adds one to the change counter in the header
+    (https://sqlite.org/fileformat2.html, 1.3.7). If it has moved, somebody has committed
+    since, and that is not overwritten. WAL mode does not count, so a difference there was
+    committed by somebody.
     """
     header = read_header(live.raw.descriptor) if live.raw is not None else None
     counter = header.change_counter if header is not None and not header.wal else None
@@ -212,7 +213,7 @@ def _not_as_before(ctx: Context, saved: Backup) -> RestoreError:
 
 def _replace(ctx: Context, left: RunState | None, error: DamagedError) -> None:
     """
-    Put the backup of this run in the place of a file that its worker has left damaged.
+    Replace a file that the worker left damaged by the backup of this run.
 
     Raises:
         DamagedError: This run had none, so the damage is not its doing.

@@ -1,4 +1,9 @@
-"""A `restore` that finds no room: refused, or taken back with the backup that it has made."""
+"""
+A restore that runs out of disk space: refuse it, or roll it back.
+
+The backup that it made of the replaced state is deleted with it: it holds nothing that the
+database does not, and would take the space that the application needs.
+"""
 
 from __future__ import annotations
 
@@ -31,21 +36,21 @@ def as_before_without_room(
     ctx: Context, live: ExclusiveDatabase, chosen: Backup, saved: Backup | None
 ) -> Iterator[None]:
     """
-    Take back a restore that finds no room, with the backup that it has made itself.
+    Roll back a restore that runs out of space, and delete the backup that it made itself.
 
     Raises:
-        DiskError: There was no room; the database is as before, and nothing is noted
-            that the next start would finish over data of which there is no copy.
-        OutcomeUnknownError: It is committed, and something is left to the next start.
+        DiskError: There was not enough space; the database is as before, and no note is left
+            from which the next start would overwrite data that has no copy.
+        OutcomeUnknownError: It is committed, and the next start has something left to do.
         RestoreError: It failed in another way, or after its commit.
     """
     try:
         yield
     except OutcomeUnknownError:
-        # It is committed.
+        # It is committed: there is nothing to roll back.
         raise
     except DiskError as error:
-        # It had not begun.
+        # It had not written yet: only its backup and its note are there.
         forget(ctx)
         noted = os.path.lexists(ctx.layout.state)
         if saved is not None and not noted and in_the_way(ctx, error, saved):
@@ -66,10 +71,10 @@ def as_before_without_room(
 
 def room_for(ctx: Context, chosen: Backup) -> int:
     """
-    Return how many bytes putting a backup back takes beside the database.
+    Return how many bytes writing a backup back takes beside the database.
 
-    Its journal, or its part of the `-wal`, is as large as the backup; what goes into the
-    database itself takes room where that grows, or where every write takes a new block.
+    Its journal, or its part of the `-wal`, is as large as the backup; the database itself
+    needs space if it grows, or if every write takes a new block.
     """
     home = ctx.layout.home
     growth = chosen.bytes
@@ -80,9 +85,10 @@ def room_for(ctx: Context, chosen: Backup) -> int:
 
 def _found_no_room(ctx: Context, error: BaseException | None, chosen: Backup) -> bool:
     """
-    Tell whether a restore failed for want of room.
+    Tell whether a restore failed because the disk is full.
 
-    Of a quota SQLite does not say so, and has given the journal back by now.
+    SQLite calls a full quota an I/O error, and has deleted its journal by now: so look
+    whether the space for a whole restore is there.
     """
     if not isinstance(error, sqlite3.Error | OSError):
         return False
@@ -92,7 +98,7 @@ def _found_no_room(ctx: Context, error: BaseException | None, chosen: Backup) ->
 
 
 def _take_back(ctx: Context, live: ExclusiveDatabase, chosen: Backup, saved: Backup) -> bool:
-    """Roll a restore back and remove its own backup; returns whether both was possible."""
+    """Roll a restore back and delete its own backup; returns whether both worked."""
     identical = roll_back(ctx, live, saved)
     if identical is False or (identical is None and live.same_as(chosen.path)):
         return False
@@ -106,7 +112,7 @@ def _take_back(ctx: Context, live: ExclusiveDatabase, chosen: Backup, saved: Bac
 
 
 def no_room(ctx: Context, chosen: Backup, cause: str) -> DiskError:
-    """Return the error of a restore that was not made, or was taken back, for want of room."""
+    """Return the error of a restore that was refused or rolled back because the disk is full."""
     message = (
         f"There is no room to restore {str(ctx.layout.database)!r} from {chosen.name!r}"
         f" ({cause}); nothing of it is restored."

@@ -1,4 +1,4 @@
-"""What a restore notes of itself, and whether the database is still what it was then."""
+"""What a restore notes about itself, and whether the database is still what it was then."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from migrator.process import audit_hook
 
 def found_now(ctx: Context, live: ExclusiveDatabase, kept: Backup | None = None) -> dict[str, Any]:
     """
-    Return what is noted of the database that a restore replaces, so that it is known again.
+    Describe the database that a restore replaces, so that the next start recognises it.
 
     Args:
         ctx: The run.
         live: The database.
-        kept: The backup that was made of it.
+        kept: Its backup.
     """
     mode = live.journal_mode()
     found: dict[str, Any] = {"found": "pages"}
@@ -43,23 +43,23 @@ def found_now(ctx: Context, live: ExclusiveDatabase, kept: Backup | None = None)
         found["kept"] = kept.name
     with live.guard.engine():
         found["schema_version"] = schema_version(live.conn)
-    # Without it the next start overwrites nothing.
+    # Not needed for the restore: without it the next start just overwrites nothing.
     with contextlib.suppress(OSError, sqlite3.Error, MigratorError), pages_of(ctx, live) as file:
         found["fingerprint"] = fingerprint(file)
     return found
 
 
 def schema_version(conn: sqlite3.Connection) -> int:
-    """Return the number that SQLite's backup API makes greater by one as it commits."""
+    """Return the number to which SQLite's backup API adds one when it commits."""
     return int(conn.execute("PRAGMA schema_version").fetchone()[0])
 
 
 @contextlib.contextmanager
 def pages_of(ctx: Context, live: ExclusiveDatabase) -> Iterator[int]:
     """
-    Give a descriptor of what the database holds, while nobody else has it.
+    Yield a descriptor of the database's content, while nobody else has it open.
 
-    Where the file may not be opened but by SQLite, that is one of a copy.
+    If only SQLite may open the file, it is the descriptor of a copy.
 
     Raises:
         OSError: There is no space for the copy.
@@ -83,12 +83,12 @@ def pages_of(ctx: Context, live: ExclusiveDatabase) -> Iterator[int]:
 
 
 def restoring(ctx: Context, chosen: Backup) -> str:
-    """Return the command that restores a backup: by its path where it is not one of ours."""
+    """Return the command that restores a backup: by its path if it is another database's."""
     return command(ctx.settings, "restore", reference(ctx.layout, chosen))
 
 
 def noted(ctx: Context, chosen: Backup, found: dict[str, Any], reason: str = "restore") -> RunState:
-    """Return what is noted of a restore, so that the next start can finish it, or not."""
+    """Return the note by which the next start finishes an interrupted restore, or refuses to."""
     return RunState(
         run_id=ctx.run_id,
         phase="restore",
@@ -103,7 +103,7 @@ def noted(ctx: Context, chosen: Backup, found: dict[str, Any], reason: str = "re
 
 
 class Standing(enum.Enum):
-    """What a database is to a restore that was interrupted."""
+    """What a database is to an interrupted restore."""
 
     FOUND = "what it was then"
     RESTORED = "the backup already"
@@ -112,7 +112,7 @@ class Standing(enum.Enum):
 
 def standing(ctx: Context, live: ExclusiveDatabase, left: RunState, chosen: Backup) -> Standing:
     """
-    Compare a database, which nobody else has, with both states of an interrupted restore.
+    Compare a database, held alone, with both states of an interrupted restore.
 
     Raises:
         OSError: There is no space to look.
@@ -137,9 +137,9 @@ def _same_as(file: int, path: Path) -> bool:
 
 def _kept(ctx: Context, left: RunState) -> Iterator[Path]:
     """
-    Yield the backup that the restore has made of what it replaces.
+    Yield the backup that the restore made of the state it replaces.
 
-    An earlier version does not note it: it is the one with that run's id.
+    An earlier version does not note its name: it is the one with that run's id.
     """
     if left.reason == "restore" and "fingerprint" not in left.extra:
         for each in list_backups(ctx.layout):
@@ -150,7 +150,7 @@ def _kept(ctx: Context, left: RunState) -> Iterator[Path]:
 
 
 def file_is_as_found(ctx: Context, left: RunState) -> bool:
-    """Tell whether a file that is no database is still the one that a restore was to replace."""
+    """Tell whether a file, not a database, is still the one that a restore was to replace."""
     noted = left.extra.get("fingerprint")
     return noted is not None and noted == fingerprint_of(ctx.layout.database)
 
@@ -163,9 +163,9 @@ def fingerprint_of(path: Path) -> str:
 
 def written_over(ctx: Context, left: RunState, chosen: Backup) -> bool:
     """
-    Tell whether another file lies where a restore was cut off, beside the journal of that one.
+    Tell whether somebody has put another file beside the journal of an interrupted restore.
 
-    SQLite would play the journal into it. To be asked before SQLite opens the database.
+    Ask before SQLite opens the database: it would play that journal into the new file.
     """
     layout = ctx.layout
     kept = layout.backup_dir / str(left.extra.get("kept"))
@@ -188,7 +188,7 @@ def _has_content(path: Path) -> bool:
 
 def target_of(ctx: Context, left: RunState) -> Backup:
     """
-    Find the backup that an interrupted restore was to put back.
+    Find the backup that an interrupted restore was putting back.
 
     Raises:
         RestoreError: It is gone.
@@ -215,7 +215,7 @@ def unfinishable(ctx: Context, text: str, hint: str) -> RestoreError:
 
 
 def superseded(ctx: Context, left: RunState, chosen: Backup, what: str = "") -> RestoreError:
-    """Return the error of an interrupted restore over whose database somebody has written since."""
+    """Return the error of an interrupted restore whose database was written to since."""
     what = what or "has been written to since"
     database, wanted = repr(str(ctx.layout.database)), repr(str(chosen.path))
     asked = f"restore of {database} from {wanted}"
@@ -235,5 +235,5 @@ def superseded(ctx: Context, left: RunState, chosen: Backup, what: str = "") -> 
 
 
 def abandoning(ctx: Context) -> str:
-    """Return the command that gives an interrupted restore up."""
+    """Return the command that abandons an interrupted restore."""
     return command(ctx.settings, "restore", "--abandon")

@@ -1,4 +1,4 @@
-"""Whose the backup is that a restore puts back, said where no id tells."""
+"""Say which database a restored backup belongs to, if no id tells."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from migrator.database.workspace import like_database
 
 def say_whose(ctx: Context, chosen: Backup, wanted: str | None) -> None:
     """
-    Say what a backup is taken for this database's by, if not by its id, and give a lost id back.
+    Warn if only its path says that a backup is this database's, and give a lost id back.
 
-    A database that is lost with its volume is the one that its backups are of, unless
-    one was named by its path: that is a copy, and two databases must not have one id.
+    A database that was lost with its volume takes the id of its backups, unless the backup
+    was named by its path: that is a copy, and two databases must not share an id.
 
     Args:
         ctx: The run, before anything is written.

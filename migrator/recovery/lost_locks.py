@@ -1,12 +1,12 @@
 """
-A run that finds SQLite's locks gone: nothing more is written, and what is there is settled.
+A run that has lost SQLite's locks: write nothing more, and find out what is there.
 
 A migration that closes a descriptor of the database (`io.FileIO`, ctypes, another
 SQLite library) drops the POSIX locks of its whole process, and SQLite does not
-notice (https://sqlite.org/howtocorrupt.html, 2.2). Another process may then have
-played back the run's journal, and have written. A rollback by SQLite would write
-old pages over that. So the connection is given up as it is, as by a kill, and the
-database is looked at anew, by a process that has never had it open.
+notice (https://sqlite.org/howtocorrupt.html, 2.2). Another process may then play the
+run's journal back, and write. A rollback by SQLite would overwrite that with old
+pages. So the connection is abandoned as if killed, and a process that has never had
+the database open looks at it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _REASONS = {"lock": "lock.lost", "journal": "journal.lost", "database": "databas
 
 
 def watch(ctx: Context, live: ExclusiveDatabase) -> None:
-    """Have SQLite's locks looked at from now on, while other people's code runs."""
+    """Check SQLite's locks from now on, while other people's code runs."""
     ignore = () if live.raw is None else (live.raw.descriptor,)
     alone = ctx.settings.in_use == "wait"
     ctx.locks = SqliteLocks.note(
@@ -50,15 +50,15 @@ def watch(ctx: Context, live: ExclusiveDatabase) -> None:
 
 def require_locks(ctx: Context, script: Script | None = None, *, decisive: bool = False) -> None:
     """
-    Look whether SQLite still has what the run relies on.
+    Check that SQLite still has its locks, its journal and the database's file.
 
     Args:
         ctx: The run.
         script: The migration whose code has just run; None for any of the run's.
-        decisive: Whether something is published upon the answer.
+        decisive: Whether the run publishes next: then the check is the thorough one.
 
     Raises:
-        LocksLostError: It has not.
+        LocksLostError: One of them is gone.
     """
     loss = ctx.locks.look(decisive=decisive) if ctx.locks is not None else None
     if loss is not None:
@@ -67,17 +67,17 @@ def require_locks(ctx: Context, script: Script | None = None, *, decisive: bool 
 
 def require_held(live: ExclusiveDatabase) -> None:
     """
-    Look whether SQLite still has its locks, where it is to write once more after the run's end.
+    Check that SQLite still has its locks before it writes once more after the run.
 
     Raises:
-        LocksLostError: It has not: another process may have written since.
+        LocksLostError: They are gone: another process may have written since.
     """
     if not live.guard.holds():
         raise _lost(live.guard.lost() or Loss("lock", live.path), None)
 
 
 def raise_loss(ctx: Context, script: Script, error: BaseException) -> None:
-    """Raise what explains whatever else a migration has raised: without locks nothing works."""
+    """Raise the loss of the locks if it explains what a migration has raised."""
     if isinstance(error, LocksLostError):
         raise error
     try:
@@ -115,13 +115,13 @@ def _lost(loss: Loss, script: Script | None) -> LocksLostError:
 
 def undoable(ctx: Context, live: ExclusiveDatabase, failure: MigratorError) -> MigratorError:
     """
-    Look at the locks before a failed run is rolled back.
+    Check the locks before a failed run is rolled back.
 
     Returns:
-        The error that ends the run, which SQLite may undo.
+        The error that ends the run, which SQLite may roll back.
 
     Raises:
-        LocksLostError: SQLite must not write any more. The parent process settles it.
+        LocksLostError: SQLite must not write any more. The parent has another worker recover.
         RestoreError: The same in the process of the API's caller, which has to end.
     """
     loss = live.guard.lost(decisive=True)
@@ -137,7 +137,7 @@ def undoable(ctx: Context, live: ExclusiveDatabase, failure: MigratorError) -> M
 
 
 def _regained(ctx: Context, live: ExclusiveDatabase) -> bool:
-    """Take the locks back as soon as nobody else has them, within the budget."""
+    """Take the locks back as soon as nobody else holds them, within the budget."""
     while not live.guard.regain():
         if ctx.deadline.expired:
             return False
@@ -159,7 +159,7 @@ def _doomed(ctx: Context, lost: LocksLostError) -> RestoreError:
 
 def settle_loss(ctx: Context, *, replaced: bool) -> dict[str, Any]:
     """
-    Settle a run whose worker gave up: keep what others have written, else prove the old state.
+    Recover after a worker that gave up: keep what others wrote, else prove the old state.
 
     Args:
         ctx: The run.
@@ -187,13 +187,14 @@ def settle_loss(ctx: Context, *, replaced: bool) -> dict[str, Any]:
 
 
 def _is_damaged(ctx: Context) -> bool:
-    """Let SQLite undo what it finds unfinished, beside others, and look at the structure."""
+    """Let SQLite play back a journal, beside others, and check the structure."""
     with contextlib.closing(open_to_recover(ctx)) as conn:
         return bool(examine(conn, "quick").problems)
 
 
 def _replace(ctx: Context, saved: Backup) -> dict[str, Any]:
-    """Put the backup where a migration has put something else, or nothing."""
+    """Put the backup back where a migration has removed or replaced the database's file."""
+    # An application that has it open would keep writing to a file without a name.
     if who_has_open(ctx.layout.database):
         return {"found": "theirs"}
     keep_failed(ctx)
@@ -215,8 +216,10 @@ def _compare(ctx: Context, saved: Backup) -> dict[str, Any]:
             return {"found": "as_before", "identical": True}
         with live.guard.engine():
             damaged = examine(live.conn, "full").problems
+        # A sound database that differs holds what another process has committed.
         if not damaged:
             return {"found": "theirs"}
+        # A damaged one may hold such rows as well: overwrite it only once a copy is kept.
         keep_failed(ctx, live)
         if not _kept(ctx):
             return {"found": "damaged"}
@@ -225,7 +228,7 @@ def _compare(ctx: Context, saved: Backup) -> dict[str, Any]:
 
 
 def _kept(ctx: Context) -> bool:
-    """Tell whether a copy of the database as it was found has been kept as a whole."""
+    """Tell whether the copy in `failed/` is complete."""
     with contextlib.suppress(OSError):
         kept = (ctx.layout.failed / ctx.layout.database.name).stat().st_size
         return kept == ctx.layout.database.stat().st_size

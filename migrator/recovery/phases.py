@@ -1,4 +1,4 @@
-"""The phases of a run: told to the parent process, and noted on the volume for the next start."""
+"""The phases of a run: reported to the parent process, and noted on the volume."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ _COMMITTED = ("restored", "prune")
 
 def enter(ctx: Context, phase: str, noted: run_state.RunState | None = None) -> None:
     """
-    Enter a phase: tell the parent process, and note it on the volume where told.
+    Enter a phase: report it to the parent process, and note it on the volume if given a note.
 
     Raises:
         LockedError: The run's lock was removed, and nothing is committed yet.
-        DiskError: It cannot be noted.
-        NoPermissionError: Nor may it.
+        DiskError: The disk does not take the note.
+        NoPermissionError: The note may not be written.
     """
+    # After the commit a lost lock must not fail the run: the parent says what became of it.
     if phase not in _COMMITTED:
         ctx.require_lock()
     ctx.phase = phase
@@ -61,7 +62,7 @@ _DOING = {
 
 
 def doing_in(phase: str) -> str:
-    """Say in words what a run does in a phase."""
+    """Describe what a run does in a phase."""
     if phase.startswith("import "):
         return f"while {phase.removeprefix('import ')} was being imported"
     return _DOING.get(phase, f"in the phase {phase!r}")
@@ -69,7 +70,7 @@ def doing_in(phase: str) -> str:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Keep the signals that stop a run waiting for the end of a commit."""
+    """Block termination signals during the commit."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, Signals.HANDLED)
     try:
         yield
@@ -80,9 +81,9 @@ def uninterrupted() -> Iterator[None]:
 def note(
     ctx: Context, batch: Batch, reason: str, saved: Backup | None, **extra: Any
 ) -> run_state.RunState:
-    """Return what is noted of the run in `state.json`, but for the phase."""
+    """Return the run's note for `state.json`; `enter` adds the phase."""
     if batch.down:
-        # As the history spells them, which is what recovery compares them with.
+        # Spelled as in the history, with which recovery compares them.
         keys = {script.entry.key for script in batch.scripts}
         extra["undone"] = [row.identity for row in batch.applied if row.key in keys]
     if ctx.counter is not None:

@@ -66,7 +66,7 @@ from migrator.recovery.temporary_files import remove_temporary_files, remove_wor
 
 @contextlib.contextmanager
 def cleared_on_failure(ctx: Context) -> Iterator[None]:
-    """Leave nothing behind where the run ends before the first migration."""
+    """Remove the run's files and its note if it fails before the first migration."""
     try:
         yield
     except BaseException:
@@ -80,7 +80,7 @@ def undone_on_failure(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> I
     Undo the run when anything fails, and prove that the database is as before.
 
     Raises:
-        OutcomeUnknownError: The disk failed at the commit, which stands, or goes on failing.
+        OutcomeUnknownError: The disk failed at the commit, which may stand, or keeps failing.
     """
     try:
         yield
@@ -92,6 +92,7 @@ def undone_on_failure(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> I
             raise _not_undone(ctx, failure, second) from error
         if not undone:
             raise _unverified(ctx, failure) from error
+        # Last: until here the backup was what proves, or gives back, the old state.
         if in_the_way(ctx, failure, saved):
             remove_backup(ctx.layout, saved)
         forget(ctx)
@@ -102,11 +103,11 @@ def undone_on_failure(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> I
 
 def in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
     """
-    Tell whether this run's own backup takes the room that the application may need.
+    Tell whether this run's own backup takes the space that the application may need.
 
-    Of a quota SQLite says "disk I/O error", so room is asked for as well: no more
-    than an application needs to go on, since beside a backup a small volume is
-    nearly full as a rule, and an I/O error is no want of space.
+    SQLite calls a full quota "disk I/O error", so look at the free space too: only for
+    what an application needs to go on, since a small volume is nearly full beside a
+    backup anyway, and an I/O error alone does not mean a full disk.
     """
     if not isinstance(failure, DiskError) or not may_give_way(ctx, saved):
         return False
@@ -114,7 +115,7 @@ def in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
 
 
 def may_give_way(ctx: Context, saved: Backup) -> bool:
-    """Tell whether a backup is this run's own, and its removal makes room for the database."""
+    """Tell whether a backup is this run's own, and deleting it frees space for the database."""
     if saved.run_id != ctx.run_id:
         return False
     try:
@@ -128,10 +129,11 @@ def _undo(ctx: Context, live: ExclusiveDatabase, saved: Backup, failure: Migrato
     Roll back, and compare the database with the backup where nobody else can write.
 
     Returns:
-        Whether the run is undone for certain: beside others a commit may stand whose
-        last sync has failed, and nothing is overwritten there.
+        Whether the run is certainly undone. Beside others a commit may stand although
+        its last sync failed; then overwrite nothing.
     """
     identical = roll_back(ctx, live, saved)
+    # Compared, the pages decide; only without a comparison the history has to be asked.
     if identical is None and _may_stand(ctx, live, saved, failure):
         return False
     if identical is False:
@@ -145,11 +147,11 @@ def _undo(ctx: Context, live: ExclusiveDatabase, saved: Backup, failure: Migrato
 
 AS_BEFORE = "The database is as it was before this run."
 UNDONE = "What this run had done to the database is undone."
-"""Where others may have written, or nothing could be compared."""
+"""If others may have written, or nothing could be compared."""
 
 
 def say_as_before(emit: Emit, method: str, identical: bool | None) -> None:
-    """Send `restore.finished`, which says no more than what was compared."""
+    """Send `restore.finished`; it says "as before" only if that was compared."""
     emit(
         "restore.finished",
         AS_BEFORE if identical else UNDONE,
@@ -162,13 +164,13 @@ def _may_stand(
     ctx: Context, live: ExclusiveDatabase, saved: Backup, failure: MigratorError
 ) -> bool:
     """
-    Tell whether the run may be committed, where no comparison can tell.
+    Tell whether the run may be committed, if no comparison can tell.
 
-    The history says so. Or the disk has failed at the commit and the `-wal` cannot be
-    emptied: its frames are in there, and count when SQLite next reads it from the start.
+    The history says so. Or the disk failed at the commit and the `-wal` cannot be
+    emptied: it holds the run's frames, which count when SQLite next reads it from the start.
 
-    Emptying it takes room, and where a disk is full the kernel ends a process that
-    writes to a mapped `-shm` with SIGBUS: the run's own backup goes before.
+    Emptying it takes space, and on a full disk the kernel sends SIGBUS to a process that
+    writes to a mapped `-shm`: so delete the run's own backup first.
     """
     if ctx.phase not in ("commit", "publish"):
         return False
@@ -185,13 +187,13 @@ def _may_stand(
 
 def roll_back(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> bool | None:
     """
-    Roll back, on a full disk without the run's own backup if need be, and compare.
+    Roll back, on a full disk after deleting the run's own backup, and compare.
 
-    Where every write takes a new block (btrfs), rolling back takes room as well,
-    for us and for whoever opens the database next.
+    Where every write takes a new block (btrfs), a rollback needs space as well, for this
+    run and for whoever opens the database next.
 
     Returns:
-        Whether the database equals the backup; None where nobody can know.
+        Whether the database equals the backup; None if nobody can know.
     """
     try:
         _roll_back(ctx, live, saved)
@@ -200,7 +202,8 @@ def roll_back(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> bool | No
             raise
         _remove_work_files(ctx)
         if ctx.phase == "restore":
-            # Begun again without it, the restore would replace what nobody has a copy of.
+            # The next start must not begin this restore again: the backup of what it
+            # replaces is about to be deleted.
             run_state.clear(ctx.layout.state)
         remove_backup(ctx.layout, saved)
         _roll_back(ctx, live, saved)
@@ -208,7 +211,7 @@ def roll_back(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> bool | No
 
 
 def is_want_of_room(ctx: Context, error: sqlite3.Error | OSError) -> bool:
-    """Tell whether there was no room for what failed."""
+    """Tell whether it failed because the disk is full."""
     if isinstance(error, OSError):
         return error.errno in FULL
     return is_out_of_room(error, ctx.layout.home)
@@ -222,7 +225,7 @@ def _roll_back(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> None:
         if saved.journal_mode and live.journal_mode() != saved.journal_mode:
             live.set_journal_mode(saved.journal_mode)
     with live.guard.engine():
-        # SQLite refuses to read while a rollback is not complete.
+        # A proof that the rollback is complete: until then SQLite refuses to read.
         live.conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
 
@@ -230,8 +233,8 @@ def _not_undone(ctx: Context, failure: MigratorError, second: Exception) -> Migr
     """
     Return the error for a rollback that the disk did not allow.
 
-    Nothing is lost by it: the journal is on the disk, and whoever opens the
-    database next rolls back, or finds the commit complete.
+    Nothing is lost: the journal is on the disk, and whoever opens the database next
+    rolls back, or finds the commit complete.
     """
     message = (
         f"The disk failed while the run on {str(ctx.layout.database)!r} was being undone"
@@ -245,14 +248,15 @@ def _not_undone(ctx: Context, failure: MigratorError, second: Exception) -> Migr
 
 @contextlib.contextmanager
 def restored_on_failure(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> Iterator[None]:
-    """Put the backup back when a check after the commit fails, before anybody has seen that."""
+    """Put the backup back if a check after the commit fails, before anybody sees the new state."""
     try:
         yield
     except KeyboardInterrupt:
-        # The commit stands; what is left of the run, the next one settles.
+        # The commit stands; the next start removes what is left of the run.
         raise
     except BaseException as error:
         failure = as_failure(ctx, error)
+        # Somebody may have seen the new state, and written to it: overwrite nothing.
         if not live.alone or not live.guard.holds():
             raise _released(ctx, live, failure, saved) from error
         if isinstance(failure, DiskError):
@@ -266,10 +270,10 @@ def restored_on_failure(ctx: Context, live: ExclusiveDatabase, saved: Backup) ->
 
 def _unverified(ctx: Context, failure: MigratorError) -> OutcomeUnknownError:
     """
-    Return the error for a commit that the disk kept from being looked at.
+    Return the error for a commit that a failing disk kept from being checked.
 
-    Nothing speaks against the new state, and a disk that fails is none to write
-    the old one back to; what was noted of the run lets the next start settle it.
+    Nothing speaks against the new state, and a failing disk is a bad place to write the
+    old one to. The run's note stays, so that the next start finds out.
     """
     with contextlib.suppress(OSError):
         _remove_work_files(ctx)
@@ -282,7 +286,7 @@ def _unverified(ctx: Context, failure: MigratorError) -> OutcomeUnknownError:
 
 
 def _remove_work_files(ctx: Context) -> None:
-    """Remove the run's own copies, where they are certain to be its own."""
+    """Remove the run's own copies, if they are certainly its own."""
     if not ctx.lock_is_lost:
         remove_work_files(ctx.layout)
 
@@ -309,13 +313,13 @@ def _released(
 
 def forget(ctx: Context) -> None:
     """
-    Remove what only the running of the run needed; housekeeping fails no run.
+    Remove the run's temporary files and its note; a failure to do so fails no run.
 
-    Where a copy of the database could not be removed, the note stays, so that
-    the next start tries again instead of finding nothing to do.
+    If a copy of the database could not be removed, the note stays, so that the next
+    start tries again instead of finding nothing to do.
     """
     if ctx.lock_is_lost:
-        # What lies there by now may be another run's.
+        # The files there may be another run's by now.
         return
     with contextlib.suppress(OSError, MigratorError):
         remove_temporary_files(ctx.layout)
@@ -324,7 +328,7 @@ def forget(ctx: Context) -> None:
 
 
 def _copy_is_left(ctx: Context) -> bool:
-    """Tell whether a copy is there still; a restore's note must go all the same."""
+    """Tell whether a copy is still there; a restore's note is removed anyway."""
     if not any(os.path.lexists(path) for path in (ctx.layout.work, ctx.layout.new)):
         return False
     left = run_state.read(ctx.layout.state)
@@ -339,11 +343,11 @@ _MORE_THAN_THE_LOCK = (
     RestoreError,
     UsageError,
 )
-"""What is told as it is, even where the lock was removed; all else may come of that alone."""
+"""Reported as they are even if the lock was removed, which explains any other error."""
 
 
 def as_failure(ctx: Context, error: BaseException) -> MigratorError:
-    """Return the error that ends the run for whatever was raised in it."""
+    """Return the error that ends the run, for any exception."""
     failure = _translated(ctx, error)
     if ctx.lock_is_lost and not isinstance(failure, _MORE_THAN_THE_LOCK):
         after = f"The run ended with this: {failure.message}"
@@ -369,7 +373,7 @@ def _translated(ctx: Context, error: BaseException) -> MigratorError:
 
 @contextlib.contextmanager
 def as_run_error(ctx: Context) -> Iterator[None]:
-    """Give every exception of the run the form in which it is reported."""
+    """Turn every exception of the run into the error that is reported."""
     try:
         yield
     except KeyboardInterrupt:
@@ -382,5 +386,5 @@ def as_run_error(ctx: Context) -> Iterator[None]:
 
 
 def is_full(error: MigratorError) -> bool:
-    """Tell whether a run failed for want of space."""
+    """Tell whether a run failed because the disk is full."""
     return error.reason in ("disk.full", "backup.no_space")

@@ -1,4 +1,4 @@
-"""What interrupted runs leave on the volume, removed: work files and unfinished backups."""
+"""Remove what interrupted runs leave on the volume: work files and unfinished backups."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from migrator.database.workspace import Layout, clean_home
 
 
 def remove_temporary_files(layout: Layout) -> None:
-    """Remove work files and unfinished backups; what is finished stays."""
+    """Remove work files and unfinished backups; finished backups stay."""
     remove_work_files(layout)
     remove_unfinished(layout)
 
