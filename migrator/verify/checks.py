@@ -1,4 +1,4 @@
-"""What is looked for in a database before its new state counts: structure and foreign keys."""
+"""Read a new state before it counts: its schema and its foreign keys."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dataclasses import dataclass, field
 from migrator.session.changes import fold
 from migrator.session.record import quoted
 
-# No code of its own tells this one, which a migration causes, from what cannot be checked.
+# SQLite gives this error, which a migration causes, the same code as an uncheckable table.
 _MISMATCH = re.compile(r'foreign key mismatch - ".*" referencing "(.*)"', re.DOTALL)
 
 Orphans = Counter[tuple[str, str]]
-"""How many rows of a table refer to a row that its parent does not have, per table and parent."""
+"""How many rows of a table refer to a missing row of its parent, per table and parent."""
 
 
 @dataclass(frozen=True, slots=True)
 class References:
     """
-    What a look at the foreign keys has found.
+    The result of a check of the foreign keys.
 
     Args:
         orphans: The violations, per table and parent.
         unchecked: SQLite's message for each table whose foreign keys it cannot check,
-            because a collation or function is the application's own.
+            because only the application has the collation or function.
     """
 
     orphans: Orphans = field(default_factory=Counter)
@@ -35,14 +35,14 @@ class References:
 
 def read_schema(conn: sqlite3.Connection) -> None:
     """
-    Have a connection read the schema anew, as whoever opens the database next has to.
+    Have a connection read the schema again, as whoever opens the database next has to.
 
-    What was written into `sqlite_schema` itself is not in the schema that the
-    connection knows (https://sqlite.org/pragma.html#pragma_writable_schema).
+    The connection does not notice what was written into `sqlite_schema` itself
+    (https://sqlite.org/pragma.html#pragma_writable_schema).
 
     Raises:
         sqlite3.DatabaseError: The schema cannot be read.
-        UnicodeDecodeError: Nor can what SQLite says of it.
+        UnicodeDecodeError: SQLite's message about it is not UTF-8.
     """
     conn.execute("PRAGMA writable_schema = RESET").fetchall()
     conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -94,7 +94,7 @@ def new_orphans(
     renames: Iterable[tuple[str, str]] = (),
 ) -> dict[tuple[str, str], int]:
     """
-    Return how many violations more there are, per table and parent.
+    Return how many violations the run has added, per table and parent.
 
     Args:
         before: The orphans that `foreign_keys` counted before the run.

@@ -1,9 +1,9 @@
 """
-The structure of a new state, and the rows that constraints of their own tables forbid.
+Check the structure of a new state, and the rows that its own constraints forbid.
 
-SQLite lets no migration write such a row, unless that has said `ignore_check_constraints`
-or has written the constraint into `sqlite_schema`. Those that were there before the run,
-which its backup tells, do not block it.
+SQLite lets a migration write such a row only with `ignore_check_constraints`, or if the
+migration wrote the constraint into `sqlite_schema`. Rows that were there before, by the
+run's backup, do not block it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ def structure(
         renames: Old and new name of each renamed table.
 
     Raises:
-        VerificationError: There is damage, or a row against a constraint, that was not
-            there before.
+        VerificationError: There is new damage, or a new row against a constraint.
     """
     check = pragma(ctx)
     found = examine(conn, level(ctx))
@@ -64,7 +63,7 @@ def structure(
 
 
 def level(ctx: Context) -> str:
-    """Return how much is checked: everything where a migration may have misled SQLite itself."""
+    """Return how much to check: everything, if a migration may have misled SQLite itself."""
     return "full" if ctx.suspect else ctx.settings.verify
 
 
@@ -74,7 +73,7 @@ def pragma(ctx: Context) -> str:
 
 
 def failed(ctx: Context, check: str, text: str, reason: str, hint: str) -> VerificationError:
-    """Say that a check was not passed, and return the error."""
+    """Log that a check failed, and return the error."""
     ctx.emit(
         "verify.failed",
         f"The new state failed {check}: {text}",
@@ -89,10 +88,10 @@ def failed(ctx: Context, check: str, text: str, reason: str, hint: str) -> Verif
 
 
 def _old(ctx: Context, backup: Path | None) -> Structural:
-    """Return what the same check says of the old state."""
+    """Return the result of the same check for the old state."""
     if backup is None:
         return Structural()
-    # Not `mode=ro`: SQLite evaluates CHECK constraints for who may write only.
+    # Not `mode=ro`: SQLite evaluates CHECK constraints only on a writable connection.
     with contextlib.closing(sqlite3.connect(database_uri(backup), uri=True)) as conn:
         return examine(conn, level(ctx))
 
@@ -100,7 +99,7 @@ def _old(ctx: Context, backup: Path | None) -> Structural:
 def _refuse_rows(
     ctx: Context, conn: sqlite3.Connection, found: Structural, old: Structural, renames: Renames
 ) -> None:
-    """Refuse rows against a constraint, more than there were; warn about the others."""
+    """Refuse new rows against a constraint; warn about the old ones."""
     if not found.rows:
         return
     check = pragma(ctx)
@@ -127,7 +126,7 @@ def _refuse_rows(
 
 
 def _per_table(rows: Mapping[str, int], names: list[str]) -> Counter[tuple[str, str]]:
-    """Sum up by what is said and the folded name of the table, whatever its columns are called."""
+    """Count by message and folded table name, without the names of columns."""
     known = sorted((fold(name) for name in names), key=len, reverse=True)
     found: Counter[tuple[str, str]] = Counter()
     for line, count in rows.items():

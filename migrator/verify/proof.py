@@ -1,4 +1,4 @@
-"""The proof of a new state, before it is committed or published, and of an old one after."""
+"""Verify a new state before it is committed or published, and read it back afterwards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from migrator.verify.constraints import failed
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """
-    What was wrong with foreign keys before a run: reported, it does not block.
+    The violations of foreign keys before a run: they are reported, and do not block it.
 
     Args:
         orphans: The violations, per table and parent.
@@ -33,7 +33,7 @@ class Baseline:
 
 
 def before(ctx: Context, conn: sqlite3.Connection, backup: Path) -> Baseline:
-    """Look at the foreign keys before the run; `backup` holds the rest of what was there."""
+    """Check the foreign keys before the run; `backup` holds the rest of the old state."""
     found = checks.foreign_keys(conn).orphans
     if found:
         tables = ", ".join(f"{table} to {parent}: {n}" for (table, parent), n in found.items())
@@ -66,7 +66,7 @@ def verify(
         VerificationError: The new state must not be kept.
     """
     if isinstance(conn, RecordingConnection):
-        # What migrations have registered nobody else has who opens the database.
+        # Whoever opens the database next does not have the functions that migrations registered.
         conn.registrations.take_back(conn, everything=True)
     moves = tuple(renames)
     _foreign_keys(ctx, conn, known, moves)
@@ -84,7 +84,7 @@ def read_back(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
     Read the history again after the commit.
 
     Raises:
-        VerificationError: It is not what was committed.
+        VerificationError: It does not have the run's rows.
     """
     _history(ctx, batch, conn)
 
@@ -118,11 +118,11 @@ def _taken_along(
     ctx: Context, conn: sqlite3.Connection, known: Baseline, renames: tuple[tuple[str, str], ...]
 ) -> None:
     """
-    Refuse references that the renaming of a rebuilt table has led astray.
+    Refuse references that a rename has redirected to a table that was dropped.
 
-    `ALTER TABLE t RENAME TO t_old` changes the `REFERENCES t` of other tables along
-    (https://sqlite.org/lang_altertable.html), and the new `t` is not what they refer
-    to. Where those tables are empty, no row tells.
+    `ALTER TABLE t RENAME TO t_old` also changes the `REFERENCES t` of other tables
+    (https://sqlite.org/lang_altertable.html), which then do not refer to the new `t`.
+    While those tables are empty, `foreign_key_check` finds no row.
     """
     there = {fold(name) for name in checks.tables(conn, ("table",))}
     old = {(fold(table), fold(parent)) for table, parent in known.astray}
@@ -157,7 +157,7 @@ def _origin(name: str, renames: tuple[tuple[str, str], ...]) -> str:
 
 
 def _history(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
-    """Compare the history with what the run was to make of it."""
+    """Compare the history with the rows that it must have after the run."""
     try:
         keys = [row.key for row in ctx.history.read(conn)]
     except MisfitError:  # a migration has given the table another shape

@@ -1,4 +1,4 @@
-"""Where the tables of a database are once a migration has renamed, dropped and rebuilt some."""
+"""Follow the tables of a database through renames, drops and rebuilds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SHOWING = ("FTS5VOCAB", "FTS4AUX", "FTS3TOKENIZE")
 
 class Whereabouts:
     """
-    The tables of a database followed through the changes of one migration.
+    The tables of a database, followed through the changes of one migration.
 
-    A table is known by the name that it had before the migration (folded, as every
-    name here); one that the migration made is an object of its own.
+    A table is identified by its name before the migration (folded, as every name here);
+    a table that the migration created is an object of its own.
 
     Args:
         changes: What was deleted, dropped and renamed, in order.
@@ -33,19 +33,19 @@ class Whereabouts:
             self._take(change)
 
     def last_name(self, table: str) -> str:
-        """Return the name that a table has, or had when it was dropped."""
+        """Return a table's name now, or when it was dropped."""
         return self._last.get(table, table)
 
     def is_dropped(self, table: str) -> bool:
-        """Tell whether a table was dropped, whatever took its name afterwards."""
+        """Tell whether a table was dropped, even if another one has its name now."""
         return table in self._dropped
 
     def deleted(self, table: str, now: str, *, rebuilt: bool) -> bool:
         """
-        Tell whether a `DELETE` was said about a table, or about the one in its place.
+        Tell whether the migration deleted from a table, or from the one in its place.
 
-        What is deleted from an old table that has given its name away already, says
-        nothing about the rows that its successor lacks.
+        A `DELETE` on an old table after another one took its name does not explain the rows
+        that its successor lacks.
 
         Args:
             table: The table.
@@ -56,7 +56,7 @@ class Whereabouts:
         return now in names or bool(self._deleted.get(self._table(now)) if rebuilt else names)
 
     def followed(self, table: str, now: str) -> set[str]:
-        """Return on what a `DELETE` was said upon which triggers wrote to a table."""
+        """Return the tables whose `DELETE` made triggers write to a table."""
         return self._followed.get(table, set()) | self._followed.get(self._table(now), set())
 
     def _table(self, name: str) -> object:

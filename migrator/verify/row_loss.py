@@ -1,12 +1,11 @@
 """
-The row-loss guard: a migration loses no rows that it did not say it would lose.
+The row-loss guard: a migration may lose only the rows that it announced.
 
-Said is a `DELETE` of the migration's own on that table, or on a view whose
-INSTEAD OF trigger deletes there, a table dropped for good, or `allow_row_loss`.
-A rebuild that comes back smaller, `INSERT OR REPLACE`, what triggers delete
-and a `DELETE` that was rolled back are not said. An index kept as a virtual
-table follows its table: what triggers take out of it upon a `DELETE` that was
-said is said.
+Announced: the migration's own `DELETE` on that table, or on a view whose INSTEAD OF
+trigger deletes there, a table dropped for good, and `allow_row_loss`. Not announced: a
+rebuild that comes back smaller, `INSERT OR REPLACE`, what triggers delete, and a
+`DELETE` that was rolled back. An index kept as a virtual table follows its table: what
+triggers remove from it on an announced `DELETE` is announced.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class _Loss:
     said: bool
 
     def describe(self) -> str:
-        """Say what happened, as the end of a sentence that begins with the migration."""
+        """Describe the loss, as the end of a sentence that begins with the migration."""
         if self.now is None:
             return f"dropped table {self.table!r} with its {_rows(self.before)}"
         name = repr(self.table) if fold(self.now) == fold(self.table) else f"{self.now!r}"
@@ -47,18 +46,17 @@ class _Loss:
 
 class RowGuard:
     """
-    Counts the rows of all tables once, then again what a migration touched.
+    Count the rows of all tables once, then only the tables that a migration touched.
 
     Args:
         conn: The run's connection, on which nothing is refused or recorded
             while this class uses it.
         mode: `on`, `strict` (any loss needs `allow_row_loss`) or `off`.
-        history_table: Its rows are this program's own business.
+        history_table: This program's own table, which is not counted.
 
     Attributes:
-        uncounted: SQLite's message for each table that cannot be counted, for
-            want of a module, function or collation that only the application
-            defines.
+        uncounted: SQLite's message for each table that cannot be counted without a
+            module, function or collation that only the application has.
     """
 
     def __init__(self, conn: sqlite3.Connection, mode: str, history_table: str) -> None:
@@ -73,12 +71,12 @@ class RowGuard:
 
     @property
     def conn(self) -> sqlite3.Connection:
-        """The connection that is counted on."""
+        """The connection that counts."""
         return self._conn
 
     @conn.setter
     def conn(self, conn: sqlite3.Connection) -> None:
-        """Go on with another connection: between two, anybody may have changed the schema."""
+        """Switch to another connection: meanwhile anybody may have changed the schema."""
         self._all |= conn is not self._conn
         self._conn = conn
 
@@ -91,9 +89,9 @@ class RowGuard:
 
     def check(self, record: Record, entry: Entry, allowed: Collection[str]) -> dict[str, int]:
         """
-        Compare with the counts from before a migration, and go on from the new ones.
+        Compare with the counts from before a migration, and keep the new ones.
 
-        What the migration did not touch is not looked at again.
+        Tables that the migration did not touch are not counted again.
 
         Args:
             record: What the migration did.
@@ -101,10 +99,10 @@ class RowGuard:
             allowed: The tables of its `allow_row_loss`.
 
         Returns:
-            How many rows went that were said to go, per table.
+            How many announced rows were lost, per table.
 
         Raises:
-            VerificationError: Others went.
+            VerificationError: Other rows were lost.
         """
         if self._mode == "off":
             return {}
@@ -129,7 +127,7 @@ class RowGuard:
     def _compare(
         self, key: str, name: str, before: int, found: Whereabouts, free: set[str]
     ) -> _Loss | None:
-        """Return what a table has lost, None for nothing, or nothing that can be counted."""
+        """Return what a table has lost, None for nothing or for what cannot be counted."""
         last = found.last_name(key)
         there = not found.is_dropped(key) and last in self._names
         now = next((each for each in (last if there else key, last) if each in self._names), None)
@@ -149,7 +147,7 @@ class RowGuard:
         return _Loss(name, before, after, None if now is None else self._names[now], said)
 
     def _recount(self, written: Collection[str], defined: Collection[str]) -> None:
-        """Look at the tables that were defined, and count those and the ones written to."""
+        """List the tables that were defined, and count those and the ones written to."""
         listed = self._list(None if self._all else defined)
         stale = {*written, *defined, *(listed.keys() - self._counts.keys())}
         for key in set(self._names) if self._all else defined:
@@ -170,7 +168,7 @@ class RowGuard:
         self._all = False
 
     def _list(self, keys: Iterable[str] | None) -> dict[str, tuple[str, bool]]:
-        """Return the name of each table, or of these, and whether it is a virtual one."""
+        """Return the name of each table, or of these, and whether it is virtual."""
         arguments = [""] if keys is None else [f"({quoted(key)})" for key in keys]
         found = {}
         for argument in arguments:
@@ -195,18 +193,18 @@ class RowGuard:
         return int(row[0])
 
     def _shows_another(self, name: str) -> bool:
-        """Tell whether a virtual table shows the rows of another one, and has none to lose."""
+        """Tell whether a virtual table shows another table's rows, and has no rows to lose."""
         rows = self._conn.execute(_SQL_OF, (name,)).fetchall()
         return any(shows_another(str(row[0])) for row in rows)
 
 
 def _written(record: Record) -> set[str]:
-    """Return the folded names of the tables whose rows may not be what they were."""
+    """Return the folded names of the tables whose rows may have changed."""
     return {fold(name) for name in record.written}
 
 
 def _defined(record: Record) -> set[str]:
-    """Return the folded names that may stand for other tables than before, or for none."""
+    """Return the folded names that may belong to another table now, or to none."""
     renamed = (name for pair in record.renames for name in pair)
     return {fold(name) for name in (*record.defined, *renamed)}
 
