@@ -1,4 +1,4 @@
-"""Waiting, within one budget, for what can still come: a mount, a directory, permission."""
+"""Waiting, within a budget, for what can still come: a mount, permission, another's lock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ T = TypeVar("T")
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
-_JITTER = 0.1
 _LAST_LOOK = 0.05
 """How long before the end of the budget the last look is taken, in seconds."""
 
@@ -74,68 +73,101 @@ def wait_until_ready(
         MigratorError: The cause of the last `NotYetError`, or at once whatever
             else the check raised.
     """
-    try:
-        result = check()
-    except NotYetError as first:
-        result = _give_up_late(check, first, deadline, emit)
-        emit("volume.ready", ready)
-        return result
-    if level is not None:
-        emit("volume.ready", ready, level=level)
-    return result
+    waited = False
 
+    def say(error: BaseException, attempt: int, pause: float) -> None:
+        nonlocal waited
+        waited = True
+        if isinstance(error, NotYetError):
+            _say_waiting(emit, error, attempt, pause)
 
-def _give_up_late(check: Callable[[], T], first: NotYetError, deadline: Deadline, emit: Emit) -> T:
-    """Repeat a check that has failed once until the budget is spent."""
     try:
-        return _retry(check, first, deadline, emit)
+        result = repeat(
+            check,
+            lambda: deadline.remaining() - _LAST_LOOK,
+            may_pass=lambda error: isinstance(error, NotYetError),
+            pause=_growing,
+            before_pause=say,
+        )
     except NotYetError as last:
         if last.event:
             emit(last.event, last.message, level="error", **last.fields)
         raise last.cause from last.cause.__cause__
+    if waited:
+        emit("volume.ready", ready)
+    elif level is not None:
+        emit("volume.ready", ready, level=level)
+    return result
 
 
-def _retry(check: Callable[[], T], first: NotYetError, deadline: Deadline, emit: Emit) -> T:
-    if deadline.remaining() <= 0:
-        raise first
-    # Imported only here: a start that waits for nothing does not pay for it.
+def repeat(
+    attempt: Callable[[], T],
+    left: Callable[[], float],
+    *,
+    may_pass: Callable[[BaseException], bool],
+    pause: Callable[[int], float],
+    before_pause: Callable[[BaseException, int, float], object] = lambda *_: None,
+) -> T:
+    """
+    Return what an attempt returns, repeating it while it fails and time is left.
+
+    With any time at all there is a second attempt, whatever comes between the two.
+
+    Args:
+        attempt: What is done.
+        left: Returns the seconds that are left. It is asked after each failure, since a
+            budget gets back what is spent on another one.
+        may_pass: Tells whether a failure may not last; any other is raised at once.
+        pause: Returns how long to pause after so many attempts, in seconds, unless less is left.
+        before_pause: Gets each failure that is not the last, the number of attempts and the pause.
+
+    Raises:
+        Exception: The last failure.
+    """
+    try:
+        return attempt()
+    except Exception as error:
+        if not may_pass(error) or left() <= 0:
+            raise
+        failures = iter([error])
+    # Imported only here: what waits for nothing does not pay for it.
     import tenacity
 
-    exponential = tenacity.wait_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE)
-    growing = exponential + tenacity.wait_random(0, _JITTER)
-    taken = iter([first])
+    def again() -> T:
+        """Attempt it; the attempt that has been made already counts as the first."""
+        for first in failures:
+            raise first
+        return attempt()
 
-    def pause(state: RetryCallState) -> float:
-        """Grow, but look once more just before the budget ends."""
-        left = deadline.remaining() - _LAST_LOOK
-        return min(growing(state), left) if left > 0 else growing(state)
-
-    def look() -> T:
-        """Look; the look that has been taken already counts as the first attempt."""
-        if (error := next(taken, None)) is not None:
-            raise error
-        return check()
+    def say(state: RetryCallState) -> None:
+        if state.outcome is not None and (error := state.outcome.exception()) is not None:
+            before_pause(error, state.attempt_number, state.upcoming_sleep)
 
     retrying = tenacity.Retrying(
-        # Asked anew each time: what is spent on another run's lock is given back.
-        stop=lambda state: state.upcoming_sleep >= deadline.remaining(),
-        wait=pause,
-        retry=tenacity.retry_if_exception_type(NotYetError),
-        before_sleep=lambda state: _report(state, emit),
+        stop=lambda state: state.attempt_number > 1 and left() <= 0,
+        wait=lambda state: max(0.0, min(pause(state.attempt_number), left())),
+        retry=tenacity.retry_if_exception(may_pass),
+        before_sleep=say,
         reraise=True,
     )
-    return retrying(look)
+    return retrying(again)
 
 
-def _report(state: RetryCallState, emit: Emit) -> None:
+def _growing(attempts: int) -> float:
+    """Return a pause that doubles each time, with a little chance in it."""
+    import random
+
+    exponential: float = _FIRST_PAUSE * 2 ** min(attempts - 1, 10)
+    # Starts that wait for the same thing shall not look in step.
+    return min(exponential, _LONGEST_PAUSE) + random.uniform(0, _FIRST_PAUSE)  # noqa: S311
+
+
+def _say_waiting(emit: Emit, error: NotYetError, attempt: int, pause: float) -> None:
     """Log one failed look and the pause before the next."""
-    error = state.outcome.exception() if state.outcome else None
-    if not isinstance(error, NotYetError):
-        return
     emit(
         "volume.waiting",
-        f"{error.message} Looking again in {state.upcoming_sleep:.1f} s.",
-        attempt=state.attempt_number,
+        f"{error.message} Looking again in {pause:.1f} s.",
+        attempt=attempt,
         reason=error.reason,
-        next_wait=round(state.upcoming_sleep, 3),
+        next_wait=round(pause, 3),
     )

@@ -34,6 +34,7 @@ from migrator.files import (
 )
 from migrator.process import orphans
 from migrator.process.descriptors import close, open_for_itself
+from migrator.wait import repeat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,27 +92,17 @@ class RunLock:
             NoPermissionError: Directory or file cannot be opened for writing.
             DiskError: The disk failed or is full.
         """
-        began = time.monotonic()
-        waiter = _Waiter(layout, began, timeout, emit)
-        while True:
-            descriptor = _open_lock(layout, alone=alone)
-            try:
-                held = _try(descriptor, layout.lock)
-                lock = cls(descriptor, 0.0, layout.lock, _identity(os.fstat(descriptor)))
-                if held and not lock.lost:
-                    if alone:
-                        _held_here[descriptor] = get_ident(), lock.identity
-                    lock.waited = time.monotonic() - began
-                    emit("lock.acquired", "The lock is held.", seconds=round(lock.waited, 3))
-                    return lock
-                if not held:
-                    if not waiter.attempt:
-                        _refuse_own_run(descriptor, layout)
-                    waiter.pause()
-            except BaseException:
-                close(descriptor)
-                raise
-            close(descriptor)
+        wait = _Wait(layout, timeout, emit, alone, time.monotonic())
+        try:
+            return repeat(
+                wait.attempt,
+                wait.left,
+                may_pass=lambda error: isinstance(error, _HeldError),
+                pause=_pause,
+                before_pause=wait.say,
+            )
+        except _HeldError:
+            raise _locked(layout, timeout) from None
 
     @property
     def lost(self) -> bool:
@@ -214,14 +205,14 @@ def _create(layout: Layout) -> int:
             return os.open(layout.lock.name, os.O_RDWR | _FLAGS, dir_fd=home)
 
 
-def _try(descriptor: int, path: Path) -> bool:
+def _lock(descriptor: int, layout: Layout) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        raise _no_locks(error, path) from error
-    return True
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise _no_locks(error, layout.lock) from error
+        _refuse_own_run(descriptor, layout)
+        raise _HeldError from None
 
 
 def _no_locks(error: OSError, path: Path) -> MigratorError:
@@ -309,44 +300,68 @@ def lost_lock(path: Path, after: str = "", **data: Any) -> LockedError:
     return LockedError(text, hint=hint, reason="lock.removed", data=data)
 
 
+class _HeldError(Exception):
+    """Another run has the lock."""
+
+
 @dataclass(slots=True)
-class _Waiter:
-    """The pauses between attempts: short at first, then up to a second, by the monotonic clock."""
+class _Wait:
+    """The attempts at the lock, the time that is left for them, and what is said meanwhile."""
 
     layout: Layout
-    began: float
     timeout: float
     emit: Emit
-    attempt: int = 0
-    said: float | None = None
+    alone: bool
+    began: float
+    say_at: float = _AT_ONCE
 
-    def pause(self) -> None:
-        """Sleep before the next attempt, or raise when the time is over."""
-        now = time.monotonic()
-        waited = now - self.began
-        left = max(self.timeout, _AT_ONCE) - waited
-        if left <= 0:
-            raise _locked(self.layout, self.timeout)
-        if waited >= _AT_ONCE and (self.said is None or now - self.said >= _SAY_AGAIN):
-            self.said = now
-            self._say(waited)
-        time.sleep(min(left, self._length()))
-        self.attempt += 1
+    def attempt(self) -> RunLock:
+        """Take the lock, or raise `_HeldError`."""
+        while True:
+            descriptor = _open_lock(self.layout, alone=self.alone)
+            try:
+                _lock(descriptor, self.layout)
+                found = _identity(os.fstat(descriptor))
+                lock = RunLock(descriptor, self.waited(), self.layout.lock, found)
+                if not lock.lost:
+                    self.emit("lock.acquired", "The lock is held.", seconds=round(lock.waited, 3))
+                    if self.alone:
+                        _held_here[descriptor] = get_ident(), found
+                    return lock
+            except BaseException:
+                close(descriptor)
+                raise
+            close(descriptor)
 
-    def _length(self) -> float:
-        # The jitter comes from the clock: this is no place to import `random` for.
-        jitter = 0.5 + (time.monotonic_ns() ^ os.getpid() * 7919) % 1000 / 1000
-        growing: float = 0.005 * 2 ** min(self.attempt, 8)
-        return min(_LONGEST_PAUSE, growing) * min(jitter, 1.0)
+    def waited(self) -> float:
+        """Return the seconds since the first attempt."""
+        return time.monotonic() - self.began
 
-    def _say(self, waited: float) -> None:
+    def left(self) -> float:
+        """Return the seconds until it is given up."""
+        return max(self.timeout, _AT_ONCE) - self.waited()
+
+    def say(self, _error: BaseException, attempts: int, _pause: float) -> None:
+        """Log that another run is waited for: not at once, and again now and then."""
+        waited = self.waited()
+        if waited < self.say_at:
+            return
+        self.say_at = waited + _SAY_AGAIN
         self.emit(
             "lock.waiting",
             f"Another run is under way{_holder(self.layout)}; waiting for it to finish.",
-            attempt=self.attempt + 1,
+            attempt=attempts,
             seconds=round(waited, 3),
             timeout=self.timeout,
         )
+
+
+def _pause(attempts: int) -> float:
+    """Return a pause that doubles each time, up to a second, by chance down to half of it."""
+    import random
+
+    growing: float = 0.005 * 2 ** min(attempts - 1, 8)
+    return min(_LONGEST_PAUSE, growing) * random.uniform(0.5, 1)  # noqa: S311
 
 
 def _holder(layout: Layout) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from migrator.context import Context
 from migrator.exclusive import in_use
@@ -14,6 +13,10 @@ from migrator.model import Script
 from migrator.recovery.lost_locks import require_locks
 from migrator.session.guard import Guard
 from migrator.session.record import FailedStatement, Record
+from migrator.wait import repeat
+
+_PAUSE = 0.05
+"""Seconds between two attempts at what somebody else's lock holds up."""
 
 
 class InPlaceSession:
@@ -57,13 +60,11 @@ def begin(ctx: Context, guard: Guard) -> None:
     Raises:
         NotReadyError: Another process kept its write lock.
     """
-    while True:
-        try:
-            guard.begin()
-        except sqlite3.Error as error:
-            _pause_or_raise(ctx, error, "when the run's transaction was begun")
-        else:
-            return
+    doing = "when the run's transaction was begun"
+    try:
+        _despite_others(ctx, guard.begin, doing)
+    except sqlite3.Error as error:
+        raise of_sqlite(error, ctx.layout.database, doing) from error
 
 
 def commit(ctx: Context, guard: Guard) -> None:
@@ -75,24 +76,22 @@ def commit(ctx: Context, guard: Guard) -> None:
         LocksLostError: SQLite has lost its locks; nothing was written.
         NotReadyError: A reader kept its lock; the transaction is still open.
     """
-    while True:
+
+    def once() -> None:
         ctx.require_lock()
         require_locks(ctx, decisive=True)
-        try:
-            guard.commit()
-        except sqlite3.Error as error:
-            if not is_busy(error):
-                raise
-            _pause_or_raise(ctx, error, "at the commit")
-        else:
-            return
+        guard.commit()
+
+    _despite_others(ctx, once, "at the commit")
 
 
-def _pause_or_raise(ctx: Context, error: sqlite3.Error, doing: str) -> None:
-    if not is_busy(error):
-        raise of_sqlite(error, ctx.layout.database, doing) from error
-    if ctx.deadline.expired:
+def _despite_others(ctx: Context, attempt: Callable[[], None], doing: str) -> None:
+    """Do what somebody else's lock may hold up, again and again within the budget."""
+    try:
+        repeat(attempt, ctx.deadline.remaining, may_pass=is_busy, pause=lambda _attempts: _PAUSE)
+    except sqlite3.Error as error:
+        if not is_busy(error):
+            raise
         hint = "Stop it, or allow more time with `--wait-timeout` (MIGRATOR_WAIT_TIMEOUT)."
         found = in_use(ctx.layout.database, hint, f" {doing}", inline=ctx.inline)
         raise found.cause from error
-    time.sleep(0.05)

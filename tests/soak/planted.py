@@ -14,8 +14,8 @@ BUGS = (
     _bug(
         "the lock is not taken",
         "migrator/database/lock.py",
-        "                held = _try(descriptor, layout.lock)\n",
-        "                held = True\n",
+        "                _lock(descriptor, self.layout)\n",
+        "",
         "lock-2",
     ),
     _bug(

@@ -66,14 +66,18 @@ class Clock:
         """Return how long the pauses were together, in seconds."""
         return self.now
 
-    def monotonic_ns(self) -> int:
-        """Return the same in nanoseconds."""
-        return int(self.now * 1e9)
-
     def sleep(self, seconds: float) -> None:
         """Note a pause."""
         self.pauses.append(seconds)
         self.now += seconds
+
+
+def pass_time_at_once(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Have a pause cost no time, for who waits for the lock."""
+    clock = Clock()
+    monkeypatch.setattr(lock, "time", clock)
+    monkeypatch.setattr("tenacity.nap.time", clock)
+    return clock
 
 
 def descriptors() -> int:
@@ -129,8 +133,7 @@ def test_a_waiting_run_gets_it_as_soon_as_it_is_free(layout: Layout) -> None:
 
 def test_the_wait_ends_in_time(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """All pauses together are as long as the time-out, and none begins after it."""
-    clock = Clock()
-    monkeypatch.setattr(lock, "time", clock)
+    clock = pass_time_at_once(monkeypatch)
     with holder(layout), pytest.raises(LockedError):
         RunLock.acquire(layout, 60, Recorder())
     assert clock.now == pytest.approx(60)
@@ -139,7 +142,7 @@ def test_the_wait_ends_in_time(layout: Layout, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_long_wait_is_said_again(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """An operator who reads the end of the log sees that the wait goes on."""
-    monkeypatch.setattr(lock, "time", Clock())
+    pass_time_at_once(monkeypatch)
     emit = Recorder()
     with holder(layout), pytest.raises(LockedError):
         RunLock.acquire(layout, 3 * lock._SAY_AGAIN, emit)
@@ -244,15 +247,15 @@ def test_a_lock_on_a_file_that_was_replaced_is_none(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever deletes the file must not make two holders: the name is looked at again."""
-    real, calls = lock._try, []
+    real, calls = lock._lock, []
 
-    def replaced(descriptor: int, path: Path) -> bool:
+    def replaced(descriptor: int, layout: Layout) -> None:
         calls.append(descriptor)
         if len(calls) == 1:
-            path.unlink()
-        return real(descriptor, path)
+            layout.lock.unlink()
+        real(descriptor, layout)
 
-    monkeypatch.setattr(lock, "_try", replaced)
+    monkeypatch.setattr(lock, "_lock", replaced)
     held = RunLock.acquire(layout, 0, Recorder())
     assert len(calls) == 2
     assert os.fstat(held.descriptor).st_ino == layout.lock.stat().st_ino

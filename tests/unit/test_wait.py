@@ -13,7 +13,7 @@ import pytest
 
 from migrator.deadline import Deadline
 from migrator.errors import DamagedError, NoPermissionError, NotReadyError
-from migrator.wait import NotYetError, wait_until_ready
+from migrator.wait import NotYetError, repeat, wait_until_ready
 from tests.support.processes import clean_environment
 
 
@@ -112,6 +112,27 @@ def test_the_budget_is_used_up_and_not_exceeded() -> None:
 
     assert time.monotonic() - began < 3
     assert looks[-1] >= 0.85
+
+
+def test_a_short_budget_has_a_second_attempt_however_long_the_first_pause_takes() -> None:
+    """What somebody holds for a moment is not refused because this process was slow."""
+    attempts: list[int] = []
+
+    def attempt() -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise BlockingIOError
+        return "taken"
+
+    left = iter((0.05, -1.0, -1.0))
+    taken = repeat(
+        attempt,
+        lambda: next(left),
+        may_pass=lambda error: isinstance(error, BlockingIOError),
+        pause=lambda attempts: attempts / 1000,
+    )
+
+    assert (taken, len(attempts)) == ("taken", 2)
 
 
 def test_the_last_cause_is_raised_with_its_own_code() -> None:
