@@ -1,1 +1,1 @@
-"""The worker's process: started, supervised, ended, and what migrations do to it."""
+"""The worker process: start it, supervise it, end it, and undo what migrations do to it."""

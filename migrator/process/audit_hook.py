@@ -1,5 +1,5 @@
 """
-What code of a migration's must not do to the live database past the run's connection.
+Refuse what a migration's code must not do to the live database past the run's connection.
 
 POSIX record locks of a process vanish when any descriptor of the file is
 closed (fcntl(2), https://sqlite.org/howtocorrupt.html 2.2): a `shutil.copy` of
@@ -30,16 +30,16 @@ _MOVED = (
     " Change it through the connection: it takes a rebuilt table as well as a rebuilt file."
 )
 _MOVING = frozenset(("os.remove", "os.rename", "os.truncate", "os.link", "os.symlink"))
-"""The audit events with a path of a file that would be there no more, or be another one."""
+"""The audit events with the path of a file that they would remove or replace."""
 _CONNECTED = "{!r} may not be opened while migrations are only being read."
 
 
 class RefusedOpenError(PermissionError):
-    """The live database was to be opened in a way that is not safe now."""
+    """The live database was about to be opened in a way that is not safe now."""
 
 
 class _Watch:
-    """What is refused in this process at the moment."""
+    """What this process refuses at the moment."""
 
     def __init__(self) -> None:
         self.files: frozenset[str] = frozenset()
@@ -55,7 +55,7 @@ _watch = _Watch()
 
 
 def protect(database: Path) -> None:
-    """Refuse, for the life of this process, to open the database but by SQLite."""
+    """Let only SQLite open the database, for the life of this process."""
     paths = (database, *sidecars(database))
     _watch.files = frozenset(str(path) for path in paths)
     _watch.names = frozenset(path.name for path in paths)
@@ -108,7 +108,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _moved(arguments: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
-    """Yield each path of such an event, with the directory's descriptor that it is relative to."""
+    """Yield each path of such an event, with the descriptor of its directory."""
     numbers = [each if isinstance(each, int) else -1 for each in arguments[1:]]
     if len(arguments) > 1 and not isinstance(arguments[1], int):
         yield arguments[0], numbers[1] if len(numbers) > 1 else -1

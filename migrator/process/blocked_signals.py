@@ -1,4 +1,4 @@
-"""The signals that stop this process, held back while what handles them is still being imported."""
+"""Block the termination signals until their handlers are imported."""
 
 import signal
 
@@ -7,8 +7,8 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 def block_termination() -> None:
     """
-    Have them wait until they are handled.
+    Block the termination signals until their handlers are installed.
 
-    As PID 1 the kernel would drop one that comes before (signal(7)).
+    The kernel drops a signal to PID 1 that has no handler yet (signal(7)).
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)

@@ -1,9 +1,9 @@
 """
-Descriptors that have to be there, and those that a forked child must not keep.
+Open the standard descriptors, and close in a forked child those that it must not keep.
 
-A standard descriptor may be closed when the program starts (`2>&-`): the next
-file that is opened takes the lowest free number, and what is meant for stderr
-could land in a file of ours, or in the database.
+A standard descriptor may be closed when the program starts (`2>&-`). The next file
+that is opened takes its number, and text for stderr could end up in one of this
+program's files, or in the database.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from collections.abc import Callable
 
 def open_missing_standard_streams() -> None:
     """
-    Open /dev/null on those of the descriptors 0 to 2 that are closed.
+    Open /dev/null for each of the descriptors 0 to 2 that is closed.
 
-    It closes by itself at exec: the application finds them as they were.
+    It is close-on-exec: the application finds the descriptors closed, as they were.
     """
     for number in (0, 1, 2):
         try:
             fcntl.fcntl(number, fcntl.F_GETFD)
         except OSError:
             _fill(number)
-    # Python has none for a descriptor that was closed when it started.
+    # Python made no stream for a descriptor that was closed when it started.
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
     if sys.stderr is None:
@@ -43,7 +43,7 @@ def _fill(number: int) -> None:
 
 _private: set[int] = set()
 _forking = RLock()
-"""Held while a process is forked, and while a descriptor is opened and noted."""
+"""Held during a fork, and while a descriptor is opened and registered."""
 _followed: list[int] = []
 
 
@@ -51,15 +51,15 @@ def keep_from_children(*numbers: int) -> None:
     """
     Have every child that this process forks close these descriptors at once.
 
-    Close-on-exec does not do that: a child that goes on in Python would keep a
-    lock held for as long as it lives.
+    Close-on-exec is not enough: a child that stays in Python would hold the lock for as
+    long as it lives.
     """
     with _unforked():
         _private.update(numbers)
 
 
 def open_for_itself(open_it: Callable[[], int]) -> int:
-    """Open a descriptor that no child keeps, not even one that is forked at this moment."""
+    """Open a descriptor that no child keeps, not even one forked at this moment."""
     with _unforked():
         descriptor = open_it()
         _private.add(descriptor)
@@ -84,7 +84,7 @@ def close(descriptor: int) -> None:
 
 
 def _forget() -> None:
-    """Close, in a child, what is its parent's alone; once, for the numbers are the child's now."""
+    """Close, in a child, its parent's descriptors; once, since it may reuse the numbers."""
     for number in _private:
         with contextlib.suppress(OSError):
             os.close(number)

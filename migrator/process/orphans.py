@@ -1,13 +1,12 @@
 """
-What a worker leaves behind, told from what other programs leave behind.
+Find and kill the processes that a worker leaves behind, and no others.
 
-As the subreaper this process becomes the parent of every descendant of the
-worker that loses its own; as PID 1 of a container also of what `docker exec`
-has started. Only the former may be killed. The worker therefore bears a mark
-that its descendants inherit whatever they do (fork, exec, a session of their
-own, an emptied environment): a resource limit that no kernel since Linux 2.4
-applies any more (`RLIMIT_LOCKS`, getrlimit(2)), and that can be read of every
-process (proc_pid_limits(5)).
+As the subreaper this process adopts every orphaned descendant of the worker; as
+PID 1 of a container also the orphans of `docker exec`. Only the former may be
+killed. So the worker has a mark that its descendants inherit whatever they do
+(fork, exec, a session of their own, an emptied environment): a resource limit that
+no kernel since Linux 2.4 applies (`RLIMIT_LOCKS`, getrlimit(2)), and that can be
+read for every process (proc_pid_limits(5)).
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ _RLIMIT_LOCKS = 10
 _LINE = b"Max file locks"
 _MARK = 0x736C6974
 _REAP = 5.0
-"""Seconds that may pass until all of them have ended."""
+"""Seconds to wait until all of them have ended."""
 
 
 def mark() -> None:
-    """Mark this process and all that will descend from it."""
+    """Mark this process and its future descendants."""
     import resource
 
     with contextlib.suppress(OSError, ValueError):
@@ -34,7 +33,7 @@ def mark() -> None:
 
 
 def is_marked() -> bool:
-    """Tell whether this process is a worker, or descends from one."""
+    """Tell whether this process is a worker or descends from one."""
     import resource
 
     try:
@@ -45,7 +44,7 @@ def is_marked() -> bool:
 
 
 def ancestors() -> set[int]:
-    """Return the process numbers of those that this process descends from, as far as they show."""
+    """Return the ids of the processes that this one descends from, as far as they are visible."""
     found: set[int] = set()
     parent = _parent_of(str(os.getpid()))
     while parent and parent not in found:
@@ -55,14 +54,14 @@ def ancestors() -> set[int]:
 
 
 def subreaper(*, on: bool) -> None:
-    """Become, or cease to be, the parent of descendants that lose theirs (prctl(2))."""
+    """Adopt orphaned descendants from now on, or no longer (prctl(2))."""
     import ctypes
 
     ctypes.CDLL(None, use_errno=True).prctl(36, int(on), 0, 0, 0)
 
 
 def children() -> set[int]:
-    """Return the process numbers of this process's children."""
+    """Return the ids of this process's children."""
     try:
         names = os.listdir("/proc")
     except OSError:
@@ -72,7 +71,7 @@ def children() -> set[int]:
 
 
 def can_mark() -> bool:
-    """Tell whether a worker of this process can be told by its mark (some sandboxes know none)."""
+    """Tell whether workers can be marked here (not in some sandboxes)."""
     import resource
 
     try:
@@ -85,11 +84,12 @@ def can_mark() -> bool:
 
 def end_leftovers(before: set[int], *, marked: bool = True) -> None:
     """
-    Kill and collect what a worker that has ended left behind.
+    Kill and reap what an ended worker left behind.
 
     Args:
         before: Children that this process had before the worker.
-        marked: Whether it bore the mark; without one, all that has come since is taken for its.
+        marked: Whether it was marked; without a mark, every child that appeared since counts as
+            the worker's.
     """
     sign = _expected_mark() if marked else None
     deadline = time.monotonic() + _REAP
@@ -108,7 +108,7 @@ def end_leftovers(before: set[int], *, marked: bool = True) -> None:
 
 
 def _expected_mark() -> bytes:
-    """Return the mark as it reads in another process's limits."""
+    """Return the mark as another process's limits show it."""
     import resource
 
     hard = resource.getrlimit(_RLIMIT_LOCKS)[1]
@@ -116,7 +116,7 @@ def _expected_mark() -> bytes:
 
 
 def _mark_below(hard: int) -> int:
-    """Return the mark, which can be no more than the hard limit (-1 is none)."""
+    """Return the mark, at most the hard limit (-1 is no limit)."""
     return _MARK if hard < 0 or hard > _MARK else max(hard - 1, 0)
 
 

@@ -1,4 +1,4 @@
-"""Whether `sqlite3` is Python's own module, which the guarded connection is built on."""
+"""Check that `sqlite3` is Python's own module, on which the guarded connection is built."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from migrator.errors import MisfitError
 
 def require_own_sqlite(bound: ModuleType | None = None) -> None:
     """
-    Refuse a process in which another module has taken `sqlite3`'s place.
+    Refuse a process in which another module has replaced `sqlite3`.
 
     Args:
         bound: What a module of this program has imported as `sqlite3`.

@@ -1,10 +1,9 @@
 """
-The lines that a worker reports in: what makes one of them a report, and what its parts are.
+Write and read the lines in which a worker reports.
 
-The pipe is within a migration's reach, so whatever it may write there is read like
-anything that comes from outside. Each line bears a mark that only this worker's
-engine was given; it keeps other lines apart and proves nothing: what decides is
-what the database holds.
+A migration can reach the pipe, so its lines are read like any input from outside. Each
+line has a mark that only this worker's engine knows. The mark separates other lines and
+proves nothing: the database decides.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from migrator import errors
 from migrator.errors import InterruptedRunError, MigratorError
 
 ENDS = ("result", "error", "crash")
-"""What a line may say of the end of a worker's task."""
+"""The keys of a line that reports the end of a worker's task."""
 LONGEST = 16 << 20
-"""Bytes of a line that are kept; no report is longer."""
+"""Bytes kept of a line; no report is longer."""
 
 _LEVELS = ("debug", "info", "warning", "error")
 _PARENTS = ("run.", "app.")
@@ -33,17 +32,17 @@ def new_mark() -> bytes:
 
 
 def spell(mark: bytes, what: dict[str, Any]) -> bytes:
-    """Return a report's line; what somebody has left in the pipe before ends where it begins."""
+    """Return a report's line, beginning on a line of its own after anything left in the pipe."""
     return b"\n" + mark + json.dumps(what, default=repr).encode() + b"\n"
 
 
 def read(line: bytes) -> dict[str, Any] | None:
     """
-    Read what follows the mark of a line.
+    Read a line behind its mark.
 
     Returns:
         An event (`event`, `message`, `level`, `fields`), or how the task ended: `result`,
-        `error` (a `MigratorError`) or `crash`; None where it is no report.
+        `error` (a `MigratorError`) or `crash`; None if it is not a report.
     """
     try:
         what = json.loads(line)
@@ -74,7 +73,7 @@ def _is_event(what: dict[str, Any]) -> bool:
 
 
 def dump(error: MigratorError) -> dict[str, Any]:
-    """Turn an error into JSON values; of a kind that is known here alone it becomes a known one."""
+    """Turn an error into JSON values; an unknown subclass becomes its nearest known class."""
     names = (kind.__name__ for kind in type(error).__mro__)
     return {
         "type": next(name for name in names if _kind(name) is not None),
@@ -87,7 +86,7 @@ def dump(error: MigratorError) -> dict[str, Any]:
 
 
 def _load(what: Any) -> MigratorError | None:
-    """Turn JSON values into the error that they describe; None where they describe none."""
+    """Turn JSON values into the error that they describe; None if they do not."""
     if not isinstance(what, dict):
         return None
     kind, data, retryable = _kind(what.get("type")), what.get("data"), what.get("retryable")
@@ -103,7 +102,7 @@ def _load(what: Any) -> MigratorError | None:
 
 
 def _kind(name: Any) -> type[MigratorError] | None:
-    """Return the class of errors with that name; a stop is the parent's to tell."""
+    """Return the error class of that name; only the parent reports a signal."""
     found = getattr(errors, name, None) if isinstance(name, str) else None
     if not isinstance(found, type) or not issubclass(found, MigratorError):
         return None

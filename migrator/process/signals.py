@@ -1,10 +1,10 @@
 """
-The signals that stop this process, from the first line on.
+Handle the termination signals, from the first line on.
 
-As PID 1 the kernel drops a signal that nobody handles, so they are handled
-from the start: at once, by an exception, while this process waits; noted and
-passed on, while a worker does the work. SIGQUIT is one of them: `docker stop`
-sends it where the application's image says `STOPSIGNAL SIGQUIT` (php-fpm, nginx).
+The kernel drops a signal to PID 1 that has no handler, so they are handled from the
+start: by an exception while this process waits; noted and passed on while a worker
+works. SIGQUIT is one of them: `docker stop` sends it if the application's image has
+`STOPSIGNAL SIGQUIT` (php-fpm, nginx).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Signals:
     The signals of this process.
 
     Attributes:
-        received: The first one that came, None where none has come.
-        facts: What an interruption has to say of the run: its outcome, once it has one.
-        wakeup: A descriptor that becomes readable when one comes (or a child ends).
+        received: The first signal, None before that.
+        facts: What an interruption reports about the run: its outcome, once it has one.
+        wakeup: A descriptor that becomes readable when a signal arrives (or a child ends).
     """
 
     HANDLED: ClassVar[tuple[signal.Signals, ...]] = STOPS
@@ -44,23 +44,23 @@ class Signals:
 
     @classmethod
     def install(cls) -> Signals:
-        """Handle the signals from here on, also where they were blocked before."""
+        """Handle the signals from now on, and unblock them."""
         signals = cls.installed = cls()
         for number in cls.HANDLED:
             signal.signal(number, signals._handle)
-        # Where SIGCHLD is ignored, the kernel collects children before `waitpid` can.
+        # If SIGCHLD is ignored, the kernel reaps children before `waitpid` can.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*cls.HANDLED, signal.SIGCHLD})
         sys.unraisablehook = signals._again
         return signals
 
     def note_only(self) -> None:
-        """Only note signals from here on: what follows is too short to be ended in its middle."""
+        """Only note signals from now on: the rest is too short to be interrupted."""
         self._deferring += 1
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Only note signals within, and wake a selector up by `wakeup`."""
+        """Within, only note signals, and wake a selector by `wakeup`."""
         self.wakeup, self._wakeup_end = os.pipe()
         for number in (self.wakeup, self._wakeup_end):
             os.set_blocking(number, False)
@@ -90,11 +90,11 @@ class Signals:
         return True
 
     def came(self) -> bool:
-        """Tell whether one has ever come."""
+        """Tell whether a signal has ever arrived."""
         return self._came
 
     def check(self) -> None:
-        """Raise for a signal that came while signals were only noted."""
+        """Raise for a signal that arrived while signals were only noted."""
         if self.received is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)  # `_again`'s
             raise self._interruption(self.received)
@@ -103,9 +103,9 @@ class Signals:
     @contextlib.contextmanager
     def last_words(cls) -> Iterator[None]:
         """
-        Only note signals within, where the run's end is said, and block them from then on.
+        Within, while the run's end is logged, only note signals, and block them afterwards.
 
-        The process is to end as has been said, and not by a signal that comes later.
+        The process must end as the log says, not by a later signal.
         """
         if cls.installed is not None:
             cls.installed.note_only()
@@ -114,7 +114,7 @@ class Signals:
         signal.pthread_sigmask(signal.SIG_BLOCK, cls.HANDLED)
 
     def hold(self) -> None:
-        """Block them from here on, and raise for one that has come: a later one stays pending."""
+        """Block the signals from now on, and raise for one that has arrived; later ones wait."""
         signal.pthread_sigmask(signal.SIG_BLOCK, self.HANDLED)
         self.check()
 
@@ -131,9 +131,10 @@ class Signals:
 
     def _again(self, lost: sys.UnraisableHookArgs) -> None:
         """
-        Raise once more what was raised where Python lets nothing out.
+        Re-raise, from an alarm, an interruption that Python swallowed (`sys.unraisablehook`).
 
-        A weak reference's callback may run at any time, and while a module is imported.
+        A signal may arrive within a finalizer or a weak reference's callback, which let no
+        exception out; these run at any time, also while a module is imported.
         """
         number = self.received
         if number is None or not isinstance(lost.exc_value, InterruptedRunError):

@@ -1,8 +1,8 @@
 """
-What a migration may change of its process, put back when it ends.
+Put back what a migration changes of its process, when it ends.
 
-Only a worker puts anything back. The Python API runs in its caller's process,
-whose environment and handlers are none of our business.
+Only a worker does that. The Python API runs in its caller's process, whose environment
+and handlers belong to the caller.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ class Surroundings:
     """
     The process as it is now: environment, directory, umask, signals, and what Python keeps.
 
-    What is not kept here lasts until the worker's end, which is the run's:
-    imported modules, threads, adapters registered with `sqlite3`, the locale.
+    Imported modules, threads, adapters registered with `sqlite3` and the locale are not
+    put back: they last until the worker ends, and so until the run ends.
     """
 
     def __init__(self) -> None:
-        # The limits first: without memory nothing else could be put back.
+        # The limits first: without memory nothing else can be put back.
         self._put_back = [
             keep()
             for keep in (_keep_limits, _keep_signals, _keep_environment, _keep_place, _keep_python)
         ]
 
     def put_back(self) -> None:
-        """Make the process what it was."""
+        """Put the process back."""
         for each in self._put_back:
             each()
 
 
 class ProcessStates:
     """
-    One room for each migration: what it changes while it is imported it finds again in `up`.
+    One process state per migration: in `up` it finds what its import has changed.
 
     Args:
         worker: Whether this process is a worker; otherwise nothing is done.
@@ -60,7 +60,7 @@ class ProcessStates:
 
     @contextlib.contextmanager
     def isolated(self, key: object) -> Iterator[None]:
-        """Within, code of one migration runs; what it did to the process is its own."""
+        """Within, the code of one migration runs; no other migration sees what it changes."""
         if not self._worker:
             yield
             return
@@ -73,7 +73,7 @@ class ProcessStates:
             if os.getpid() == self._pid:
                 self._rooms[key] = Surroundings()
         finally:
-            # A process that a migration forked ends on its own way.
+            # A process that a migration forked must not put anything back: it ends by itself.
             if os.getpid() == self._pid:
                 outside.put_back()
 
@@ -116,12 +116,12 @@ def _keep_signals() -> Callable[[], None]:
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     def put_back() -> None:
-        # The timers first: an alarm that came later would end the process.
+        # The timers first: with the old handlers back, an alarm would end the process.
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
         signal.set_wakeup_fd(-1)
         for number, handler in handlers.items():
-            # None is a handler that was not installed from Python.
+            # None means a handler that was not installed from Python: it cannot be put back.
             if handler is not None and signal.getsignal(number) != handler:
                 with contextlib.suppress(OSError, ValueError):
                     signal.signal(number, handler)
@@ -142,7 +142,7 @@ def _keep_limits() -> Callable[[], None]:
 
 
 def _set_limit(limit: int, soft: int, hard: int) -> None:
-    """Set a limit, or come as near as a lowered hard limit lets us."""
+    """Set a limit, or come as close as a lowered hard limit allows."""
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(limit, (soft, hard))
         return
@@ -178,7 +178,7 @@ def _keep_python() -> Callable[[], None]:
 
 
 def _keep_logging() -> Callable[[], None]:
-    """Keep the root logger, which `basicConfig` only ever sets up once."""
+    """Keep the root logger: `basicConfig` sets it up only once."""
     known: Any = sys.modules.get("logging")
     handlers = list(known.root.handlers) if known else []
     level, disabled = (known.root.level, known.root.manager.disable) if known else (30, 0)
@@ -201,7 +201,7 @@ def _keep_warnings() -> Callable[[], None]:
     def put_back() -> None:
         warnings.showwarning = show
         if list(warnings.filters) != filters:
-            # Setting one tells the module that its cache is stale.
+            # Setting an item marks the module's cache as stale.
             warnings.simplefilter("default")
             warnings.filters[:] = filters  # type: ignore[index,unused-ignore]
 

@@ -1,8 +1,8 @@
 """
-The supervision of a worker, by the process that becomes the application.
+Supervise a worker, from the process that becomes the application.
 
-It takes down what the worker claims over a pipe, for others to look at; it owns
-stderr, passes a stop on, kills what does not follow, and ends what is left.
+It records what the worker claims over a pipe, for others to check; it owns stderr, passes
+signals on, kills a worker that ignores them, and kills what the worker leaves behind.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from migrator.process.signals import Signals
 from migrator.process.worker import DRAIN, Task, become_worker, flush
 
 GRACE = 1.5
-"""Seconds between SIGTERM and SIGKILL for the worker, within the two that a stop may take."""
+"""Seconds between SIGTERM and SIGKILL for the worker: a stop may take two in all."""
 ALIVE = 10.0
 """Seconds between two `migration.progress` events."""
 _TEXT = 500
 _CHUNK = 8192
-"""How much is read before the parent looks at its signals again: output may have no end."""
+"""Bytes read before the parent looks at its signals again: output may be endless."""
 _LONGEST_LINE = 4096
 
 
@@ -42,10 +42,10 @@ class Ending:
     `result` is what its task returned, `error` what it raised on purpose,
     `crash` a traceback of a bug, each as the worker claims it; all three are
     None when it ended without a report (`describe` then says how). `doubtful`
-    says that a report was no last word, or that it was none. `migration` is
-    the one that had been started and not finished, `began` whether any had been
-    started, `phase` the last one reported, `signum` the signal that this
-    process was given meanwhile.
+    says that a report was malformed, or that more followed it. `migration` is
+    the one that was started and not finished, `began` whether any was started,
+    `phase` the last one reported, `signum` the signal that this process received
+    meanwhile.
     """
 
     result: dict[str, Any] | None = None
@@ -61,36 +61,36 @@ class Ending:
 
     @property
     def reported(self) -> bool:
-        """Whether the worker claims how its work has ended."""
+        """Whether the worker has reported the end of its work."""
         return self.result is not None or self.error is not None or self.crash is not None
 
     @property
     def credible(self) -> bool:
         """
-        Whether it reported once, as its last word, and then ended as a worker does.
+        Whether it reported once, at the end, and then exited as a worker does.
 
-        In the middle of a migration only what ended that may be reported.
+        In the middle of a migration it can only report a failure.
         """
         in_order = self.reported and not self.doubtful and self.status == 0
         return in_order and (self.migration is None or self.error is not None)
 
     @property
     def perhaps_out_of_memory(self) -> bool:
-        """Whether the worker was killed in the way that the kernel does for want of memory."""
+        """Whether the kernel may have killed the worker because memory ran out (SIGKILL)."""
         return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
 
     @property
     def perhaps_out_of_room(self) -> bool:
         """
-        Whether the worker was killed in the way that the kernel does on a full disk.
+        Whether the kernel may have killed the worker because the disk is full (SIGBUS).
 
-        SQLite writes to the `-shm` of a WAL database as to memory, and the disk may have
-        no block for that.
+        SQLite maps the `-shm` of a WAL database, and the disk may have no block for a page
+        that it writes to.
         """
         return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGBUS
 
     def describe(self) -> str:
-        """Say how the worker's process ended, for people."""
+        """Describe for people how the worker's process ended."""
         if os.WIFSIGNALED(self.status):
             name = signal.Signals(os.WTERMSIG(self.status)).name
             memory = ", perhaps out of memory" if self.perhaps_out_of_memory else ""
@@ -170,7 +170,7 @@ def supervise(
 
 
 def _end(watch: _Watch, before: set[int], *, marked: bool) -> None:
-    """Leave no process of the worker's behind, whatever has become of this one's watch."""
+    """Kill the worker and its descendants, however the supervision ended."""
     if not watch.reaped:
         _kill(watch.pid, signal.SIGKILL)
         _, watch.ending.status = os.waitpid(watch.pid, 0)
@@ -207,7 +207,7 @@ def _ended(watch: _Watch) -> bool:
 
 
 def _pause(watch: _Watch) -> float:
-    """Return how long nothing needs to be looked at, in seconds."""
+    """Return the timeout for `select`, in seconds."""
     now = time.monotonic()
     until = [now + 1.0]
     if watch.kill_at is not None and not watch.killed:
@@ -218,7 +218,7 @@ def _pause(watch: _Watch) -> float:
 
 
 def _pass_on(watch: _Watch, signals: Signals) -> None:
-    """Pass the stop on to the worker, and kill it when it does not follow."""
+    """Pass a signal on to the worker, and kill it if it does not end."""
     if signals.received is None or watch.killed:
         return
     now = time.monotonic()
@@ -247,7 +247,7 @@ def _say_alive(watch: _Watch) -> None:
 
 
 def _read(number: int, buffer: bytearray, take: Callable[[bytes], None]) -> bool:
-    """Read some of what a pipe holds and hand it on line by line; False at its end."""
+    """Read some of a pipe and hand it on line by line; False at its end."""
     try:
         data = os.read(number, _CHUNK)
     except BlockingIOError:
@@ -262,21 +262,21 @@ def _read(number: int, buffer: bytearray, take: Callable[[bytes], None]) -> bool
 
 
 def _read_report(watch: _Watch, report: int) -> bool:
-    """Read some of what was reported; of a line without an end only the beginning is kept."""
+    """Read some of the report pipe; keep only the beginning of an endless line."""
     more = _read(report, watch.report, lambda line: _on_report(watch, line))
     del watch.report[reports.LONGEST :]
     return more
 
 
 def _read_output(watch: _Watch, output: int) -> bool:
-    """Read some of what was printed; of a line without an end only the beginning is kept."""
+    """Read some of the output pipe; keep only the beginning of an endless line."""
     more = _read(output, watch.output, lambda line: _on_output(watch, line))
     del watch.output[_LONGEST_LINE:]
     return more
 
 
 def _drain(watch: _Watch, report: int, output: int) -> None:
-    """Read what is left in the pipes, first what was printed before the last report."""
+    """Read the rest of both pipes, the output first: it was printed before the last report."""
     deadline = time.monotonic() + DRAIN
     while _holds(output) and _read_output(watch, output):
         if time.monotonic() > deadline:
@@ -290,26 +290,26 @@ def _drain(watch: _Watch, report: int, output: int) -> None:
 
 
 def _end_line(watch: _Watch) -> None:
-    """Take a line of the output that had no end as it is."""
+    """Hand on an unfinished line of output as it is."""
     if watch.output:
         _on_output(watch, bytes(watch.output))
         watch.output.clear()
 
 
 def _holds(number: int) -> bool:
-    """Tell whether something, or the end, is to be read at once."""
+    """Tell whether a pipe has data, or its end, to read now."""
     poll = select.poll()
     poll.register(number, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _on_report(watch: _Watch, line: bytes) -> None:
-    """Take a line of the report pipe down; what bears no mark, somebody has printed there."""
+    """Record a line of the report pipe; a line without the mark is output."""
     if not line.startswith(watch.mark):
         _on_output(watch, line)
         return
     ending, what = watch.ending, reports.read(line.removeprefix(watch.mark))
-    # After its end a worker says no more, and nothing in a report is other than it should be.
+    # A line after the last report, or a malformed one, was not written by the engine.
     ending.doubtful = ending.doubtful or ending.reported or what is None
     if what is None:
         return
@@ -324,7 +324,7 @@ def _on_report(watch: _Watch, line: bytes) -> None:
 
 
 def _follow(watch: _Watch, event: str, fields: dict[str, Any]) -> None:
-    """Remember which phase and which migration the worker is in."""
+    """Remember the worker's phase and migration."""
     if event == "phase":
         watch.ending.phase = fields["phase"]
     elif event == "migration.started":
@@ -356,7 +356,7 @@ def _label(migration: dict[str, Any]) -> str:
 
 
 def _pipe() -> tuple[int, int]:
-    """Make a pipe above the standard descriptors, also where those are closed."""
+    """Make a pipe above the standard descriptors, even if those are closed."""
     ends = os.pipe()
     above = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3) for number in ends]
     for number in ends:

@@ -1,9 +1,9 @@
 """
 The worker: the forked child that does a piece of work and reports over a pipe.
 
-Migrations are other people's code. They run in a process that nobody believes,
-that owns no part of the application's world, and that can be killed at any
-moment, because SQLite's journal makes that safe.
+Migrations are other people's code. They run in a process that is not trusted, that
+shares nothing with the application, and that can be killed at any moment, because
+SQLite's journal makes that safe.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from migrator.process.descriptors import keep_from_children
 from migrator.process.signals import Signals
 
 DRAIN = 0.5
-"""Seconds that one side of the pipes gives the other to read what is in them."""
+"""Seconds that one side of a pipe gives the other to read it."""
 _BOUNDARIES = ("migration.started", "migration.finished", "migration.failed")
 
 Task = Callable[[Emit], dict[str, Any]]
@@ -43,7 +43,7 @@ def become_worker(
     mark: bytes,
 ) -> NoReturn:
     """
-    Do the work in this process, which was just forked, report, and end.
+    Do the work in this newly forked process, report, and exit.
 
     Args:
         task: The work.
@@ -82,7 +82,7 @@ def _attempt(task: Task, emit: Emit, prepare: Callable[[], None], parent: int) -
         return {"result": task(emit)}
     except MigratorError as error:
         return {"error": reports.dump(error)}
-    except BaseException:  # noqa: BLE001 - whatever it is, the parent must hear of it
+    except BaseException:  # noqa: BLE001 - the parent must hear of any error
         return {"crash": traceback.format_exc()}
 
 
@@ -90,8 +90,8 @@ class _Pipe:
     """
     The child's end of the report pipe: one JSON object a line.
 
-    It and the pipe of what migrations print have no common order, so around
-    the start and the end of each migration the parent is given time to read.
+    It and the output pipe have no common order, so around the start and the end of each
+    migration the worker gives the parent time to read.
     """
 
     def __init__(self, number: int, output: int, mark: bytes) -> None:
@@ -117,7 +117,7 @@ class _Pipe:
 
 
 def _let_read(pipe: int) -> None:
-    """Wait, not for long, until the parent has read what is in a pipe."""
+    """Wait briefly until the parent has emptied a pipe."""
     waiting = bytearray(4)
     deadline = time.monotonic() + DRAIN
     while time.monotonic() < deadline:
@@ -146,8 +146,8 @@ def _die_with(parent: int) -> None:
     """
     Ask the kernel to kill this process when its parent ends (prctl(2)).
 
-    A change of credentials clears the wish, so this comes after it; a parent
-    that ended before is noticed by its process number.
+    A change of credentials clears this setting, so it comes afterwards; a parent that
+    has ended already is noticed by its process id.
     """
     import ctypes
 
@@ -157,7 +157,7 @@ def _die_with(parent: int) -> None:
 
 
 def flush() -> None:
-    """Hand what Python still holds of both streams to the system."""
+    """Flush stdout and stderr."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
