@@ -1,4 +1,4 @@
-"""What a database's file holds, told by a checksum that a rollback does not change."""
+"""A checksum of a database's content, which a rollback does not change."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _SECTOR = 512
-"""Bytes: what a disk writes as a whole, and the smallest page of SQLite's."""
+"""Bytes that a disk writes as a whole; also SQLite's smallest page."""
 
 
 def fingerprint(descriptor: int) -> str:
     """
-    Return the SHA-256 of what a database's file holds, as `same_pages` compares it.
+    Return the SHA-256 of a database's content, as `same_pages` compares it.
 
-    Two files have the same one where `same_pages` is true of them. A file that is no
+    Two files have the same one if `same_pages` is true for them. A file that is not a
     database has one as well.
     """
     digest = hashlib.sha256()
@@ -41,9 +41,9 @@ def fingerprint(descriptor: int) -> str:
 
 def is_between(descriptor: int, one: int, other: int) -> bool:
     """
-    Tell whether a file may be what an interrupted change of one file into another leaves.
+    Tell whether a file may be left by an interrupted change of one file into another.
 
-    Each sector is that of one of both, or blank where the file was made longer.
+    Then each sector is from one of the two, or blank where the file has grown.
     """
     size = os.fstat(descriptor).st_size
     if size > max(os.fstat(each).st_size for each in (one, other)):

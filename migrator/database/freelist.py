@@ -1,9 +1,8 @@
 """
-Which pages of a database file hold nothing: the leaves of its freelist.
+Find the pages of a database file that hold nothing: the leaves of its freelist.
 
-What stands on them means nothing, and SQLite does not keep it: a transaction
-that reuses such a page and is rolled back leaves there what it had written,
-since the page is not put into the journal
+Their content means nothing, and a rollback does not restore it: a transaction that
+reuses such a page leaves there what it wrote, since SQLite does not journal the page
 (https://sqlite.org/fileformat2.html#the_freelist).
 """
 
@@ -18,7 +17,7 @@ _SMALLEST = 512
 
 def free_leaves(descriptor: int, page_size: int, pages: int) -> frozenset[int]:
     """
-    Return the numbers of the pages whose content means nothing.
+    Return the numbers of the pages that hold nothing.
 
     Args:
         descriptor: The database's file.
@@ -26,7 +25,7 @@ def free_leaves(descriptor: int, page_size: int, pages: int) -> frozenset[int]:
         pages: How many pages the file has.
 
     Returns:
-        None of them where the page size or the freelist makes no sense.
+        No page if the page size or the freelist makes no sense.
     """
     if page_size < _SMALLEST or page_size & (page_size - 1):
         return frozenset()
@@ -51,8 +50,8 @@ def without_pages(chunk: bytes, offset: int, page_size: int, pages: Collection[i
     Return a chunk of a database file with some pages blank.
 
     Args:
-        chunk: Whole pages, but for the last one of a file.
-        offset: Where in the file it begins.
+        chunk: Whole pages; only a file's last chunk may end within one.
+        offset: Where it begins in the file.
         page_size: In bytes.
         pages: The numbers of the pages, from 1.
     """

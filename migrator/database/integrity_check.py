@@ -1,9 +1,9 @@
 """
-What `PRAGMA quick_check` and `PRAGMA integrity_check` say of a database, and what it means.
+Run `PRAGMA quick_check` and `PRAGMA integrity_check`, and tell what their answers mean.
 
-Three things stand in their answers: damage; rows that a constraint of their own table
-forbids, which are no damage; and that SQLite cannot check something, since only the
-application has the function, collation, module or tokenizer that it takes.
+They contain three things: damage; rows that a constraint of their own table forbids,
+which are not damage; and what SQLite cannot check, because only the application has the
+function, collation, module or tokenizer that it takes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PROBLEMS = 10
-"""How many problems of the structure are listed at most."""
+"""At most so many structural problems are listed."""
 
 _MANY = 1_000_000
 _NO_TEXT = "the schema holds what is no text"
@@ -27,7 +27,7 @@ _OF_THE_DISK = {
     sqlite3.SQLITE_FULL: "database or disk is full",
 }
 _ABOUT_ROWS = re.compile(r"CHECK constraint failed in |(?:NULL|NUMERIC|TEXT|non-\w+) value in ")
-# Of a full-text index (since 3.44) a line has the words for the code, not the code.
+# For a full-text index (since 3.44) a line has the words for the code, not the code.
 _NOT_VALIDATED = "unable to validate "
 _SQL_LOGIC_ERROR = "SQL logic error"
 
@@ -38,10 +38,10 @@ class Structural:
     The result of a structural check.
 
     Args:
-        problems: Damage, in SQLite's words; none where everything is well.
-        rows: What SQLite says of rows that a constraint forbids, and of how many.
-        incomplete: SQLite's message where it could not check everything, because a
-            function, collation or module is the application's own.
+        problems: Damage, in SQLite's words; empty if there is no damage.
+        rows: SQLite's message about rows that a constraint forbids, and how many.
+        incomplete: SQLite's message if it could not check everything, because only the
+            application has a function, collation or module.
     """
 
     problems: tuple[str, ...] = ()
@@ -53,17 +53,16 @@ def examine(conn: sqlite3.Connection, level: str = "quick") -> Structural:
     """
     Check the structure of a database.
 
-    Where SQLite cannot check one table, the others are checked one by one, so that
-    damage there is found.
+    If SQLite cannot check one table, the others are checked one by one, so that damage
+    there is found.
 
     Args:
-        conn: Any connection to it; inside a transaction its state is checked. CHECK
-            constraints are evaluated on one that may write only.
+        conn: Any connection to it; inside a transaction its state is checked. Only a
+            writable one evaluates CHECK constraints.
         level: `quick`, or `full`, which compares indexes with their tables too.
 
     Raises:
-        sqlite3.Error: The check failed for a reason that is no finding, as a
-            disk error or a lock.
+        sqlite3.Error: The check itself failed, by a disk error or a lock.
     """
     found = _Found()
     pragma = _CHECKS[level]
@@ -71,7 +70,7 @@ def examine(conn: sqlite3.Connection, level: str = "quick") -> Structural:
         for name in found.tables(conn):
             found.take(conn, f"PRAGMA {pragma}({name})")
     elif found.rows and found.lines >= PROBLEMS:
-        # Such rows may be many, and hide what would have been said after them.
+        # Such rows may be many, and the pragma stops before what comes after them.
         found = _Found()
         found.take(conn, f"PRAGMA {pragma}({_MANY})")
     problems = tuple(dict.fromkeys(found.problems))[:PROBLEMS]
@@ -79,7 +78,7 @@ def examine(conn: sqlite3.Connection, level: str = "quick") -> Structural:
 
 
 class _Found:
-    """What several checks have found."""
+    """The findings of several checks."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -88,7 +87,7 @@ class _Found:
         self.lines = 0
 
     def take(self, conn: sqlite3.Connection, pragma: str) -> bool:
-        """Execute one check; returns whether SQLite could do it."""
+        """Run one check; returns whether SQLite could do it."""
         try:
             lines = findings(conn.execute(pragma).fetchall())
         except UnicodeDecodeError:
@@ -115,7 +114,7 @@ class _Found:
                 self.problems.append(line)
 
     def tables(self, conn: sqlite3.Connection) -> list[str]:
-        """Return the names of all tables, quoted, the schema's own among them."""
+        """Return the quoted names of all tables, including the schema's own."""
         query = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name IS NOT NULL"
         try:
             names = [str(row[0]) for row in conn.execute(query).fetchall()]
@@ -127,18 +126,18 @@ class _Found:
 
 def findings(rows: Iterable[Any]) -> list[str]:
     """
-    Return what a check has found wrong, in SQLite's words; empty where all is well.
+    Return what a check has found wrong, in SQLite's words; empty if nothing is.
 
-    A page that could not be read or cached stands among SQLite's findings, with the
-    code for it ("unable to get the page. error code=13"): that is no damage.
+    SQLite lists a page that it could not read or cache among its findings, with an error
+    code ("unable to get the page. error code=13"): that is not damage.
 
     Args:
         rows: The pragma's.
 
     Raises:
-        sqlite3.OperationalError: A page could not be had; with SQLite's code.
+        sqlite3.OperationalError: A page could not be read; with SQLite's code.
     """
-    # Structural problems come as one text of several lines under a heading.
+    # Structural problems are one text of several lines under a heading.
     lines = [line for row in rows for line in str(row[0]).splitlines()]
     for line in lines:
         if (code := _code(line)) is not None and code & 0xFF in _OF_THE_DISK:
@@ -149,7 +148,7 @@ def findings(rows: Iterable[Any]) -> list[str]:
 
 
 def _code(line: str) -> int | None:
-    """Return the code of SQLite's that a line of a check tells, None where it tells none."""
+    """Return the SQLite error code in a line of a check, None if it has none."""
     match = _CODE.search(line)
     if match is not None:
         return int(match[1])

@@ -1,9 +1,9 @@
 """
 The one lock: `flock` on an empty file beside the database.
 
-It is held by an open file description, which a worker shares by inheritance,
-and ends with the last process that has it. Nothing is ever written into the
-file, and it is never deleted, since another process may be about to lock it.
+An open file description holds it, which a worker inherits, so it ends with the last
+process that has that description. The file stays empty and is never deleted, since
+another process may be about to lock it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _AT_ONCE = 0.05
-"""Seconds of attempts even with a timeout of 0: somebody may only be looking."""
+"""Seconds of attempts even with a timeout of 0: the holder may be a short look."""
 _LONGEST_PAUSE = 1.0
 _SAY_AGAIN = 10.0
 
@@ -75,20 +75,20 @@ class RunLock:
         alone: bool = False,
     ) -> RunLock:
         """
-        Take the lock, creating our directory and the file where they are missing.
+        Take the lock, creating `app.db.migrator/` and the file if they are missing.
 
         Args:
             layout: The database's paths.
             timeout: Seconds to wait for another run to finish; 0 looks once.
             emit: Gets `lock.waiting` when it has to wait, and `lock.acquired`.
-            alone: Whether no child of this process shares it: one that is
-                forked, by whatever thread, closes it (the Python API).
+            alone: Whether no child of this process shares it: a child forked by any
+                thread closes it (the Python API).
 
         Raises:
-            LockedError: Another run still had it at the end of that time, or
-                the run that has it is waiting for this one.
-            NotReadyError: The file system has no working locks, or what is in
-                the lock's place is no regular file.
+            LockedError: Another run still held it at the end of that time, or
+                the run that holds it is waiting for this one.
+            NotReadyError: The file system has no working locks, or something other
+                than a regular file is in the lock's place.
             NoPermissionError: Directory or file cannot be opened for writing.
             DiskError: The disk failed or is full.
         """
@@ -107,9 +107,9 @@ class RunLock:
     @property
     def lost(self) -> bool:
         """
-        Whether the path no longer leads to what was locked: somebody has cleaned up.
+        Whether the path no longer leads to the locked file: somebody has removed it.
 
-        Whoever comes next locks another file there, and both would work at once.
+        The next run locks another file there, and both would work at once.
         """
         try:
             named = os.lstat(self.path)
@@ -121,7 +121,7 @@ class RunLock:
 
     def require(self) -> None:
         """
-        Make sure that this is still the one lock.
+        Check that the locked file is still in its place.
 
         Raises:
             LockedError: It was removed, or another file was put in its place.
@@ -131,7 +131,7 @@ class RunLock:
 
     def release(self) -> None:
         """
-        Close our descriptor; the lock ends once every process that shares it has.
+        Close this process's descriptor; the lock ends once every sharer has closed its own.
 
         `LOCK_UN` would take it from the worker as well.
         """
@@ -143,7 +143,7 @@ class RunLock:
 
 def probe(path: Path) -> bool:
     """
-    Say whether somebody holds the lock, creating nothing and waiting for nothing.
+    Tell whether somebody holds the lock, without creating or waiting for anything.
 
     A missing file, or one that may not be opened, counts as not held.
     """
@@ -160,7 +160,7 @@ def probe(path: Path) -> bool:
 
 
 def _open_existing(path: Path) -> int | None:
-    # On NFS `flock` becomes a record lock, for which the mode of the descriptor matters.
+    # On NFS `flock` becomes a record lock, which needs a writable descriptor.
     for mode in (os.O_RDWR, os.O_RDONLY):
         try:
             descriptor = os.open(path, mode | _FLAGS)
@@ -182,7 +182,7 @@ def _open_lock(layout: Layout, *, alone: bool) -> int:
 
 
 def _open_or_create(layout: Layout) -> int:
-    """Open the lock, creating it at most once; it may appear meanwhile, but never vanishes."""
+    """Open the lock file, creating it at most once; it may appear meanwhile, but never vanishes."""
     flags = os.O_RDWR | _FLAGS
     try:
         with open_directory(layout.home) as home:
@@ -228,18 +228,18 @@ def _no_locks(error: OSError, path: Path) -> MigratorError:
 
 
 _held_here: dict[int, tuple[int, tuple[int, int]]] = {}
-"""The locks that runs of the Python API hold in this process: the thread and the file of each."""
+"""The locks held by the Python API in this process: thread and file of each."""
 
 
 def _refuse_own_run(descriptor: int, layout: Layout) -> None:
     """
-    Refuse to wait for a run that waits for this one: its migration has started this.
+    Refuse to wait for a run whose own migration has started this one.
 
-    In the Python API that is the same thread; in a worker, and in whatever a
-    migration has started there, it is an ancestor that holds the lock.
+    That run waits for this one. In the Python API it is in the same thread; otherwise an
+    ancestor of this process holds the lock.
 
     Raises:
-        LockedError: It does.
+        LockedError: A migration has started this run.
     """
     wanted = _identity(os.fstat(descriptor))
     if (get_ident(), wanted) not in _held_here.values() and not (
@@ -261,7 +261,7 @@ def _refuse_own_run(descriptor: int, layout: Layout) -> None:
 
 
 def _holders(inode: int) -> set[int]:
-    """Return the processes that hold a lock on a file of that number, as far as they show."""
+    """Return the visible processes that hold a lock on the file with that inode number."""
     try:
         with open("/proc/locks", encoding="ascii", errors="replace") as lines:
             rows = [line.split() for line in lines]
@@ -281,11 +281,11 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 def lost_lock(path: Path, after: str = "", **data: Any) -> LockedError:
     """
-    Return the error of a run whose lock was taken from it.
+    Return the error of a run whose lock was removed.
 
     Args:
         path: The lock.
-        after: What is known of the run beside that, as a sentence.
+        after: What else is known of the run, as a sentence.
         data: Further facts.
     """
     message = (
@@ -365,7 +365,7 @@ def _pause(attempts: int) -> float:
 
 
 def _holder(layout: Layout) -> str:
-    """Say what the run that holds the lock has noted about itself, if it can be read."""
+    """Describe the run that holds the lock, by its note, if it can be read."""
     from migrator.database import run_state
 
     try:

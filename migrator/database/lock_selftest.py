@@ -1,4 +1,4 @@
-"""Whether file locks work on a volume: tried on our own lock file, never on the database."""
+"""Test that file locks work on a volume, on the run's lock file, never on the database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from migrator.errors import NotReadyError
 from migrator.files import refusal
 
 _PENDING_BYTE = 0x40000000
-"""Where SQLite takes its locks; beyond the end of the empty lock file, which is allowed."""
+"""Where SQLite takes its locks; a lock may lie beyond the end of the empty file."""
 
 _HELD = (errno.EAGAIN, errno.EACCES)
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -19,10 +19,10 @@ _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 def lock_self_test(lock_file: Path) -> None:
     """
-    Prove that both kinds of lock keep others out.
+    Prove that both kinds of lock exclude others.
 
-    Call it with the lock held, or the test itself may be taken for a run under
-    way. The file must exist; it stays empty.
+    Call it with the lock held: otherwise another process may take the test for a run.
+    The file must exist; it stays empty.
 
     Raises:
         NotReadyError: They do not.
@@ -46,7 +46,7 @@ def lock_self_test(lock_file: Path) -> None:
 
 
 def no_locks(database: Path, why: str) -> NotReadyError:
-    """Return the error of a place where locks do not work."""
+    """Return the error for a volume on which locks do not work."""
     msg = (
         f"File locks do not work where {str(database)!r} lies ({why}):"
         " two processes would damage the database."
@@ -61,7 +61,7 @@ def no_locks(database: Path, why: str) -> NotReadyError:
 def _flock_works(first: int, second: int) -> bool:
     """Tell whether two descriptors of one file exclude each other."""
     if not _flock(first):
-        # Held already, by this program: the lock has just kept us out.
+        # This program holds it already, so the lock has just excluded this attempt.
         return True
     try:
         return not _flock(second)

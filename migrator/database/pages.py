@@ -1,10 +1,10 @@
 """
-Copying a database page by page, and comparing and reading files byte by byte.
+Copy a database page by page, and compare and read files byte by byte.
 
-The copy is SQLite's backup API, which handles every journal mode and keeps
-the locks. The raw reads are for files that no SQLite connection of this
-process has open: closing any descriptor of a file drops all POSIX locks that
-the process holds on it (https://sqlite.org/howtocorrupt.html, 2.2).
+SQLite's backup API copies: it handles every journal mode and keeps the locks. The raw
+reads are for files that no SQLite connection of this process has open: closing any
+descriptor of a file drops all POSIX locks that the process holds on it
+(https://sqlite.org/howtocorrupt.html, 2.2).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from migrator.files import Ownership
 
 _CHUNK = 1 << 20
-"""Bytes a step: small enough for a slow card to give signals a turn, no slower on a fast disk."""
+"""Bytes a step: few enough to handle signals on a slow card, enough for a fast disk."""
 _MAGIC = b"SQLite format 3\0"
 _LOCK_PAGE = 0x40000000
 _MASKED = (18, 19, *range(24, 28), *range(40, 44), *range(92, 100))
@@ -51,9 +51,9 @@ def copy_pages(
 
     Args:
         source: Any connection to it, also one that holds its exclusive lock,
-            but none with a write transaction open.
-        target: A name that is not there yet; nothing is left beside it.
-        ownership: Whose the copy shall be.
+            but without a write transaction.
+        target: A new name; no other file stays beside it.
+        ownership: The copy's owner and mode.
         progress: Called with bytes done and bytes in all, a few times a second
             at least; what it raises ends the copy.
         stall: Seconds without progress after which the source counts as locked.
@@ -105,7 +105,7 @@ def _fill(
 
 def _mend(source: sqlite3.Connection, descriptor: int) -> None:
     """
-    Say journal mode DELETE in the copy's header, and keep an empty database empty.
+    Set journal mode DELETE in the copy's header, and keep an empty database empty.
 
     The two version bytes are what `PRAGMA journal_mode=DELETE` writes; doing it
     here leaves no `-wal` or `-shm` beside the copy. Of a file of zero bytes the
@@ -133,7 +133,7 @@ def write_pages(
         source: Where the pages come from.
         target: Whose database is replaced.
         progress: Called after each step with bytes done and bytes in all.
-        stall: Seconds without progress after which one of both counts as locked.
+        stall: Seconds without progress after which source or target counts as locked.
 
     Raises:
         NotReadyError: Source or target stayed locked.
@@ -146,7 +146,7 @@ def write_pages(
 
 @dataclass(slots=True)
 class _Watch:
-    """Follows the backup API step by step, and ends a wait that leads nowhere."""
+    """Follow the backup API step by step, and end a copy that makes no progress."""
 
     page_size: int
     progress: Callable[[int, int], object] | None
@@ -173,10 +173,10 @@ class _Watch:
 @dataclass(slots=True)
 class _Writeback:
     """
-    Lets the disk keep up with the copy.
+    Start writing a copy to the disk while it is being made.
 
-    Without it the last fsync of a large copy waits for everything at once: on
-    a slow card for minutes, during which no signal ends the process.
+    Otherwise the last fsync of a large copy writes everything at once: on a slow card for
+    minutes, during which no signal ends the process.
     """
 
     descriptor: int
@@ -202,9 +202,9 @@ class _Writeback:
 @dataclass(frozen=True, slots=True)
 class Header:
     """
-    What the first hundred bytes of a database file say.
+    The first hundred bytes of a database file.
 
-    `page_count` is 0 where the header's own count cannot be relied on
+    `page_count` is 0 if the header's own count is unreliable
     (https://sqlite.org/fileformat2.html, 1.3.7 and 1.3.8).
     """
 
@@ -215,7 +215,7 @@ class Header:
 
 
 def read_header(descriptor: int) -> Header | None:
-    """Read the header; None where the file is empty or does not begin like a database."""
+    """Read the header; None if the file is empty or does not begin like a database."""
     data = os.pread(descriptor, 100, 0)
     if len(data) < 100 or not data.startswith(_MAGIC):
         return None
@@ -235,10 +235,10 @@ def _number(data: bytes, offset: int, length: int = 4) -> int:
 
 def content_size(descriptor: int) -> int:
     """
-    Return how many bytes of a file are the database.
+    Return how many bytes of a file belong to the database.
 
-    A file may be longer than its header says; SQLite does not read the rest,
-    and the backup API does not copy it.
+    SQLite does not read beyond the size in the header, and the backup API does not copy
+    the rest.
     """
     size = os.fstat(descriptor).st_size
     header = read_header(descriptor)
@@ -248,13 +248,12 @@ def content_size(descriptor: int) -> int:
 
 def same_pages(one: int, other: int) -> bool:
     """
-    Say whether two files hold the same database, byte by byte.
+    Tell whether two files hold the same database, byte by byte.
 
-    What the backup API itself changes on the first page is left out: the
-    journal mode, the counters and SQLite's version number. So are the page at
-    the lock byte, which no database uses, and free pages, whose content a
-    rollback does not put back. A file of zero bytes is the same as
-    one whose only page is an empty schema, since SQLite makes one of the other.
+    This ignores what the backup API changes on the first page (journal mode, counters,
+    SQLite's version number), the page at the lock byte, which no database uses, and free
+    pages, whose content a rollback does not restore. A file of zero bytes equals one
+    whose only page is an empty schema, since SQLite turns the one into the other.
     """
     size = content_size(one)
     if size != content_size(other):
@@ -278,7 +277,7 @@ def same_pages(one: int, other: int) -> bool:
 
 
 def masked(chunk: bytes, offset: int, page_size: int) -> bytes:
-    """Return a chunk of a database file without what two files of one state may differ in."""
+    """Return a chunk of a database file with all bytes blank that `same_pages` ignores."""
     left = bytearray(chunk)
     if offset == 0:
         for index in _MASKED:
@@ -291,7 +290,7 @@ def masked(chunk: bytes, offset: int, page_size: int) -> bytes:
 
 
 def is_empty(descriptor: int) -> bool:
-    """Say whether a database has no object, and nothing noted in its header either."""
+    """Tell whether a database has no object, and a header without settings."""
     if os.fstat(descriptor).st_size == 0:
         return True
     header = read_header(descriptor)
@@ -334,7 +333,7 @@ def _digest(descriptor: int) -> str:
 
 
 def uri(path: Path, query: str) -> str:
-    """Spell a path as a URI for SQLite, whatever characters and bytes it has."""
+    """Return a path as a URI for SQLite, whatever characters and bytes it has."""
     return f"file:{quote(os.fsencode(path))}?{query}"
 
 
@@ -342,26 +341,26 @@ def uri(path: Path, query: str) -> str:
 
 
 class UncheckableError(Exception):
-    """SQLite cannot check a database: it uses collations or functions of the application's."""
+    """SQLite cannot check a database that uses the application's collations or functions."""
 
 
 def check_structure(path: Path, level: str = "quick") -> list[str]:
     """
-    Check a database file that nobody is writing, without creating anything beside it.
+    Check a database file that nobody writes to, without creating a file beside it.
 
-    A read-only connection evaluates no CHECK constraint (measured with SQLite
-    3.40), so most functions of the application's are not missed; nor are rows that
-    break another constraint damage.
+    A read-only connection evaluates no CHECK constraint (measured with SQLite 3.40), so it
+    needs few of the application's functions. Rows that break another constraint are not
+    damage either.
 
     Args:
         path: The file. It is opened as immutable.
         level: `quick` or `full`.
 
     Returns:
-        What SQLite found, in its words; empty where all is well.
+        What SQLite found, in its words; empty if it found nothing.
 
     Raises:
-        UncheckableError: SQLite cannot tell, and what it can check is well.
+        UncheckableError: SQLite cannot check everything, and the rest is sound.
         sqlite3.Error: The file cannot be read.
     """
     connection = sqlite3.connect(uri(path, "mode=ro&immutable=1"), uri=True)

@@ -1,5 +1,5 @@
 """
-The database's own file, looked at past SQLite: for the process that never opens it with SQLite.
+Read the database's file without SQLite.
 
 Closing a descriptor of the file drops every POSIX lock that this process has
 on it, so a `LiveFile` is opened before SQLite opens the database in this
@@ -40,7 +40,7 @@ class LiveFile:
         Open the database's file; only where SQLite does not have it open in this process.
 
         Raises:
-            OSError: It is missing, may not be read, or is no regular file.
+            OSError: It is missing, may not be read, or is not a regular file.
         """
         return cls(path, open_regular(path))
 
@@ -64,18 +64,18 @@ class LiveFile:
 
     @property
     def size(self) -> int:
-        """How many bytes of the file are the database."""
+        """How many bytes of the file belong to the database."""
         return content_size(self.descriptor)
 
     def same_as(self, other: Path) -> bool:
         """
-        Say whether another file holds the same database.
+        Tell whether another file holds the same database.
 
-        True means something only while nobody can write to the live one, and
-        in WAL mode after a `TRUNCATE` checkpoint.
+        The answer holds only while nobody can write to the live one, and in WAL mode
+        after a `TRUNCATE` checkpoint.
 
         Raises:
-            OSError: One of both cannot be read.
+            OSError: One of the two cannot be read.
         """
         descriptor = open_regular(other)
         try:
@@ -85,14 +85,14 @@ class LiveFile:
 
     def lease_free(self) -> bool | None:
         """
-        Say whether nobody else on this kernel has the file open, however idly.
+        Tell whether nobody else on this kernel has the file open, even idle.
 
         The kernel grants a write lease only then (fcntl(2), "Leases"). Any
         other descriptor of the file counts, those of this process included.
 
         Returns:
-            True: nobody. False: somebody. None: it cannot be known, because the
-            file is not ours or the file system has no leases.
+            True: nobody. False: somebody. None: unknown, because the file belongs to
+            another user or the file system has no leases.
         """
         if not hasattr(fcntl, "F_SETLEASE"):
             return None
@@ -112,7 +112,7 @@ class LiveFile:
 
 @contextmanager
 def _without_sigio() -> Iterator[None]:
-    """Ignore the signal that tells of somebody opening the file; by default it would end us."""
+    """Ignore the signal that says that somebody opens the file; by default it kills."""
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
         yield
@@ -122,7 +122,7 @@ def _without_sigio() -> Iterator[None]:
 
 def who_has_open(path: Path, ignore: Collection[int] = ()) -> list[tuple[int, str]]:
     """
-    List the processes that have the database or a sidecar open, as far as they can be seen.
+    List the visible processes that have the database or a sidecar open.
 
     Those of other users, and those outside the container, are not visible.
 
@@ -145,7 +145,7 @@ def _has_open(pid: int, wanted: set[tuple[int, int]]) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    # stat() of an entry below /proc leads to the open file itself, in whatever mount namespace.
+    # stat() of an entry below /proc is that of the open file, in any mount namespace.
     with suppress(OSError):
         found = path.stat()
         return found.st_dev, found.st_ino

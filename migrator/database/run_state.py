@@ -1,4 +1,4 @@
-"""What a run notes about itself in `state.json`, so that the next start can settle it."""
+"""The note of a run in `state.json`, by which the next start recovers from it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from migrator.model import Applied
 
 FORMAT: Final = 2
-"""The latest: 2 is that of a restore, which an earlier version would finish without a look."""
+"""The latest: 2 marks a restore, which an earlier version would finish without looking."""
 PHASES: Final = ("prepare", "backup", "migrate", "commit", "publish", "restore", "restored")
 RESTORING: Final = ("restore", "restored")
-"""Those of a restore whose pages are being written, or are committed."""
+"""The phases of a restore whose pages are being written, or are committed."""
 FOUND: Final = ("pages", "file", "nothing")
-"""What a restore replaces: a database, a file that is none, or no file at all."""
+"""What a restore replaces: a database, another file, or no file at all."""
 JOURNAL_MODES: Final = (None, "delete", "truncate", "persist", "wal")
-"""Those that a database may be given back; what is noted goes into a pragma's text."""
+"""The journal modes that may be put back; a noted mode becomes part of a pragma."""
 _LARGEST = 1 << 20
 
 
@@ -51,9 +51,9 @@ class RunState:
         reason: What the run is: `up`, `down`, `restore`...
         way: `in-place` or `copy`.
         database: The database's resolved path.
-        backup: The name of the backup that the run stands on, if there is one.
+        backup: The name of the run's backup, if there is one.
         journal_mode: The database's journal mode before the run.
-        extra: Whatever else recovery needs. JSON values only. Of a restore what it
+        extra: Whatever else recovery needs. JSON values only. For a restore what it
             replaces: `found` (one of `FOUND`), its `fingerprint`, `schema_version` and
             journal `mode`, and `kept`, the backup made of it; `source` and `sha256` of the
             backup that takes its place; and whether it is `cancelled`.
@@ -71,7 +71,7 @@ class RunState:
     format: int = 1
 
     def is_in(self, rows: Sequence[Applied]) -> bool:
-        """Tell from the history's rows whether what this run did was committed."""
+        """Tell by the history's rows whether this run was committed."""
         undone = self.extra.get("undone")
         if undone is None:
             return any(row.run_id == self.run_id for row in rows)
@@ -79,7 +79,7 @@ class RunState:
 
 
 def now() -> str:
-    """Say the time as ISO 8601 in UTC, to the second."""
+    """Return the time as ISO 8601 in UTC, to the second."""
     import time
 
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -87,15 +87,15 @@ def now() -> str:
 
 def read(path: Path, database: Path | None = None) -> RunState | None:
     """
-    Read what the last run noted; None where none is unfinished.
+    Read the note of an unfinished run; None if there is none.
 
     Args:
         path: The note.
-        database: Whose it is, to name all that has to change where it may not be read.
+        database: Its database, so that the error can name everything that needs permission.
 
     Raises:
         MisfitError: A later version wrote it, or it is damaged.
-        NotReadyError: No regular file is in its place.
+        NotReadyError: Something other than a regular file is in its place.
         NoPermissionError: It may not be read.
         DiskError: It cannot be read.
     """
@@ -136,7 +136,7 @@ def _parse(path: Path, data: bytes) -> RunState:
 
 
 def _fits(fields: dict[str, Any]) -> bool:
-    """Check the types: a value that is none of ours must not reach recovery."""
+    """Check the types: a value that this program did not write must not reach recovery."""
     needed = all(isinstance(fields.get(name), str) for name in ("run_id", "since", "reason"))
     optional = (fields.get(name) for name in ("way", "database", "backup", "journal_mode"))
     return (
@@ -189,10 +189,10 @@ def _unreadable(path: Path) -> MisfitError:
 
 def write(path: Path, state: RunState, ownership: Ownership) -> None:
     """
-    Note what the run is doing, durably.
+    Write the run's note, durably.
 
     Raises:
-        OSError: It cannot be written; what was noted before still stands.
+        OSError: It cannot be written; the note before it still stands.
     """
     import json
 
@@ -202,7 +202,7 @@ def write(path: Path, state: RunState, ownership: Ownership) -> None:
 
 def clear(path: Path) -> None:
     """
-    Note, durably, that no run is unfinished.
+    Delete the note, durably: no run is unfinished.
 
     Raises:
         OSError: The disk failed.

@@ -1,10 +1,10 @@
 """
-SQLite's locks on a database that is open here: whether this process still holds them.
+Check that this process still holds SQLite's locks on a database that it has open.
 
 POSIX record locks of a process vanish when any descriptor of the file is closed
-(fcntl(2)), whoever has opened it, and SQLite does not notice. A query for the lock of
-an open file description (F_OFD_GETLK) conflicts with the record locks of the very same
-process, so it tells without opening or closing anything. The bytes that SQLite locks
+(fcntl(2)), whoever opened it, and SQLite does not notice. A query for the lock of an
+open file description (F_OFD_GETLK) reports the record locks of the same process too, so
+it answers without opening or closing anything. The bytes that SQLite locks
 are those of os_unix.c and https://sqlite.org/walformat.html#locks.
 """
 
@@ -24,7 +24,7 @@ from typing import Literal
 _PENDING, _RESERVED, _SHARED = 0x40000000, 0x40000001, 0x40000002
 _SHARED_LENGTH = 510
 _WAL_WRITE, _WAL_ALIVE = 120, 128
-"""In the `-shm`: the lock of who writes, and the one that says that it is in use."""
+"""In the `-shm`: the writer's lock, and the one that says that it is in use."""
 _FLOCK = struct.Struct("hhqqi0q")
 """`struct flock` with 64-bit offsets: type, whence, start, length, process."""
 _HELD_BY_OTHERS = (errno.EAGAIN, errno.EACCES)
@@ -38,9 +38,9 @@ Ask = tuple[int, int, int]
 @dataclass(frozen=True, slots=True)
 class Loss:
     """
-    What SQLite relies on and has not any more, without knowing.
+    What SQLite relies on and has lost without noticing.
 
-    `lock`: its locks, or the very descriptor. `journal`: the file at the journal's
+    `lock`: its locks, or its descriptor. `journal`: the file at the journal's
     name. `database`: the file at the database's own name.
     """
 
@@ -50,7 +50,7 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file that SQLite has open here: its name, its descriptor, and which file it is."""
+    """A file that SQLite has open here: name, descriptor, device and inode."""
 
     path: Path
     descriptor: int
@@ -73,10 +73,10 @@ class SqliteLocks:
     """
     The locks, the journal and the database's file that a run relies on.
 
-    Made while SQLite holds them (`note`); `look` tells whether it still does.
+    Make it while SQLite holds them (`note`); `look` tells whether it still does.
 
     Attributes:
-        loss: What was found lost first.
+        loss: The first loss that was found.
     """
 
     def __init__(
@@ -113,19 +113,19 @@ class SqliteLocks:
         forking: bool = False,
     ) -> SqliteLocks | None:
         """
-        Note what SQLite holds now, in a transaction that writes, or alone.
+        Note what SQLite holds now, in a write transaction or alone.
 
         Args:
             path: The database.
-            in_transaction: Whether SQLite's transaction is open: with its end, which an
-                error may bring about, SQLite gives the locks back itself, unless it is alone.
+            in_transaction: Whether SQLite's transaction is open: at its end, also after an
+                error, SQLite itself gives the locks back, unless it is alone.
             alone: Whether SQLite has it to itself (`locking_mode=EXCLUSIVE`).
             ignore: Descriptors of it that are not SQLite's.
-            forking: Whether a child may look where the kernel answers no query of
-                this process about itself.
+            forking: Whether a child may look, if the kernel does not answer this
+                process's query about itself.
 
         Returns:
-            None where SQLite's descriptor cannot be found.
+            None if SQLite's descriptor cannot be found.
         """
         database = _find(path, ignore)
         if database is None:
@@ -143,22 +143,22 @@ class SqliteLocks:
         return cls(database, sidecar, ask, in_transaction, wal=wal is not None, forking=forking)
 
     def forget_journal(self) -> None:
-        """Look at the journal's file no longer: SQLite itself closes and replaces it now."""
+        """Stop checking the journal's file: SQLite itself closes and replaces it now."""
         self._sidecar = None
 
     # --- looking ------------------------------------------------------------
 
     def _has_ended(self) -> bool:
-        """Tell whether SQLite has given its lock back; alone it keeps that until it closes."""
+        """Tell whether SQLite has given its lock back; alone it keeps the lock until it closes."""
         return self._ask[1] != _SHARED and not self._in_transaction()
 
     @property
     def gone(self) -> bool:
-        """Whether SQLite must write nothing more; without its journal, it can still roll back."""
+        """Whether SQLite must not write any more; it can still roll back without its journal."""
         return self.loss is not None and self.loss.kind != "journal"
 
     def held(self) -> bool:
-        """Tell, in a microsecond or two, whether no lock is lost; for each statement."""
+        """Tell within two microseconds whether the locks are there; called for each statement."""
         if self.loss is None and not self._seems_held():
             self.loss = Loss("lock", self._database.path)
         return not self.gone
@@ -167,18 +167,18 @@ class SqliteLocks:
         if self._has_ended():
             return True
         if self._forking:
-            # A child for each statement would be too much; who reads then removes the journal.
+            # A child for each statement is too slow; but a reader that got in removes the journal.
             in_place = self._sidecar is None or self._sidecar.is_in_place()
             return in_place or self._is_locked(decisive=True)
         return self._blind or self._is_visible()
 
     def look(self, *, decisive: bool = False) -> Loss | None:
         """
-        Look at all of it: descriptor, locks, and the files at their names.
+        Check everything: descriptor, locks, and the files at their names.
 
         Args:
-            decisive: Whether something is published upon the answer: only then is
-                a child forked for it, where that is the one way to know.
+            decisive: Whether the run publishes next: only then is a child forked, if
+                there is no other way to know.
         """
         if self.loss is None and not self._has_ended():
             self.loss = self._look(decisive=decisive)
@@ -194,7 +194,7 @@ class SqliteLocks:
             if not self._sidecar.is_open():
                 return Loss("lock", path)
             if not self._sidecar.is_in_place():
-                # Another process removes it once the locks are lost: they decide what it is.
+                # With the locks lost, another process removes the journal: report the locks.
                 held = self._is_locked(decisive=True)
                 return Loss("journal", self._sidecar.path) if held else Loss("lock", path)
         return None
@@ -207,7 +207,7 @@ class SqliteLocks:
         return not self._shared or _has_shared(self._database.identity)
 
     def _is_visible(self) -> bool:
-        """Ask the kernel whether the lock is there, and this process's."""
+        """Ask the kernel whether this process holds the lock."""
         try:
             answer = fcntl.fcntl(self._ask[0], fcntl.F_OFD_GETLK, self._query)
         except (OSError, AttributeError):
@@ -219,10 +219,10 @@ class SqliteLocks:
 
     def regain(self) -> bool:
         """
-        Take the locks that SQLite believes to hold, where its rollback then harms nobody.
+        Take back the locks that SQLite believes it holds, if its rollback then harms nobody.
 
-        For the process of the API's caller, which cannot be ended. With the locks, nobody
-        else is writing; who has written, has played back and removed our journal before.
+        For the process of the API's caller, which cannot be killed. With the locks, nobody
+        else writes; and whoever has written played back and removed the journal before.
 
         Returns:
             Whether SQLite may roll back now; otherwise it must never write again.
@@ -246,7 +246,7 @@ class SqliteLocks:
     def _wanted(self) -> Iterator[tuple[int, int, int, int]]:
         number = self._database.descriptor
         if self._ask[1] == _SHARED or (not self._wal and any(self._header()[:8])):
-            # Alone from the start, or since SQLite has written pages into the database.
+            # Exclusive from the start, or since SQLite wrote pages into the database.
             yield number, fcntl.LOCK_EX, _PENDING, 2 + _SHARED_LENGTH
             return
         yield number, fcntl.LOCK_SH, _SHARED, _SHARED_LENGTH
@@ -255,7 +255,7 @@ class SqliteLocks:
         yield self._ask[0], fcntl.LOCK_EX, self._ask[1], self._ask[2]
 
     def _is_harmless(self) -> bool:
-        """Tell whether a rollback would write nothing, or only what nobody has touched since."""
+        """Tell whether a rollback would write nothing, or only pages untouched since."""
         if not self._database.is_in_place():
             return False
         if self._sidecar is None:
@@ -264,7 +264,7 @@ class SqliteLocks:
         if self._wal:
             return self._sidecar.is_in_place()
         if not os.path.lexists(self._sidecar.path):
-            # Played back and removed by who has read since: not to be played back again.
+            # A reader has played it back and removed it: it must not be played back again.
             os.ftruncate(self._sidecar.descriptor, 0)
             return True
         header = self._header()
@@ -272,7 +272,7 @@ class SqliteLocks:
         return self._sidecar.is_in_place() and ours
 
     def _header(self) -> bytes:
-        """Return the beginning of the journal; its first bytes are zero until it is needed."""
+        """Return the journal's beginning; its first bytes are zero until it is needed."""
         if self._sidecar is None or self._wal:
             return b""
         with contextlib.suppress(OSError):
@@ -294,7 +294,7 @@ def _find(path: Path, ignore: Collection[int] = ()) -> _File | None:
     except OSError:
         return None
     found = [number for number in _descriptors(identity) if number not in ignore]
-    # Of several, it is the one through which the lock was taken, else the newest.
+    # Of several descriptors take the one that holds the lock, else the newest.
     locked = [number for number in found if "lock:" in _about(number)]
     number = max(locked or found, default=None)
     return _File(path, number, identity) if number is not None else None
@@ -312,7 +312,7 @@ def _descriptors(identity: tuple[int, int]) -> Iterator[int]:
 
 
 def _about(number: int) -> str:
-    """Return what the kernel says of a descriptor, its locks among that (proc(5))."""
+    """Return the kernel's information on a descriptor, including its locks (proc(5))."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/self/fdinfo/{number}").read_text(errors="replace")
     return ""
@@ -341,10 +341,10 @@ def _seen_from_outside(ask: Ask) -> bool | None:
     Have a child, which inherits no record lock, look whether its parent has one.
 
     Returns:
-        None where it cannot be known.
+        None if that cannot be known.
     """
     with warnings.catch_warnings():
-        # A migration may have left threads; the child does nothing but ask.
+        # A migration may have left threads; the child only asks the kernel.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
@@ -356,6 +356,6 @@ def _seen_from_outside(ask: Ask) -> bool | None:
             os._exit(code)
     try:
         _, status = os.waitpid(child, 0)
-    except ChildProcessError:  # a migration has said that it wants to hear of no child
+    except ChildProcessError:  # a migration ignores SIGCHLD: the kernel has reaped the child
         return None
     return {0: True, 1: False}.get(os.waitstatus_to_exitcode(status))

@@ -1,9 +1,9 @@
 """
-Which volume a directory lies on, as far as that can be seen from within a container.
+Tell volumes apart, as far as that is visible from within a container.
 
-There every database may have the same path. What tells two volumes of one
-machine apart is the directory of the file system that is mounted, which
-proc_pid_mountinfo(5) calls the root: `/var/lib/docker/volumes/NAME/_data`.
+In containers every database may have the same path. Two volumes of one machine differ in
+the directory of the file system that is mounted, which proc_pid_mountinfo(5) calls the root:
+`/var/lib/docker/volumes/NAME/_data`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Final
 _MOUNTS: Final = "/proc/self/mountinfo"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _GENERATED = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""Names that nobody gave: of anonymous volumes, of claims and Pods in Kubernetes."""
+"""Generated names: of anonymous volumes, of claims and Pods in Kubernetes."""
 
 
 def place_of(directory: Path) -> str | None:
     """
-    Say where a directory lies on its file system: `ID:PATH`; None where nobody can tell.
+    Return where a directory lies on its file system: `ID:PATH`; None if unknown.
 
     `ID` is the file system's own (statvfs(3), `f_fsid`), `PATH` the same whatever the
     directory is mounted as.
@@ -39,10 +39,10 @@ def place_of(directory: Path) -> str | None:
 
 def are_two(one: str | None, other: str | None) -> bool:
     """
-    Tell whether two places are certainly two volumes, both with a name that somebody gave.
+    Tell whether two places are certainly two volumes, both named by a person.
 
-    Of two file systems, or of names that were made up, nobody can tell: the second
-    may have taken the place of the first, which is lost.
+    Two file systems, or generated names, prove nothing: the second volume may replace the
+    first one, which was lost.
     """
     if one is None or other is None or _GENERATED.search(one) or _GENERATED.search(other):
         return False
@@ -62,7 +62,7 @@ def _mount(directory: Path) -> tuple[str, str]:
         with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as lines:
             for line in lines:
                 root, point = (_plain(field) for field in line.split(" ", 5)[3:5])
-                # Of several mounts in one place the last one is seen.
+                # Of several mounts in one place the last one is visible.
                 if len(point) >= len(found[1]) and directory.is_relative_to(point):
                     found = root, point
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Where everything of ours lies beside a database, and whose it shall be."""
+"""The files of this program beside a database: their paths, owner and mode."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Layout:
         Resolve the paths of `settings`, creating nothing.
 
         A `backups` beside the database may be a symbolic link to a directory.
-        One that leads nowhere stays unresolved, so that creating it is refused
-        instead of making a directory at a place that a link names.
+        A dangling link stays unresolved, so that creating it is refused instead of
+        making a directory where the link points.
 
         Raises:
-            UsageError: The backups would lie in our own directory, where work files are deleted.
+            UsageError: The backups would lie in `app.db.migrator/`, where work files are deleted.
         """
         database = realpath(settings.database)
         wanted = settings.backup_dir or database.parent / "backups"
@@ -55,17 +55,17 @@ class Layout:
 
     @property
     def home(self) -> Path:
-        """Our own directory beside the database."""
+        """The directory `app.db.migrator/` beside the database."""
         return self.database.parent / (self.database.name + ".migrator")
 
     @property
     def lock(self) -> Path:
-        """The empty file that the one run at a time holds locked."""
+        """The empty file that the only run holds locked."""
         return self.home / "lock"
 
     @property
     def state(self) -> Path:
-        """What a run notes about itself, for the start after a crash."""
+        """The run's note, for the start after a crash."""
         return self.home / "state.json"
 
     @property
@@ -85,7 +85,7 @@ class Layout:
 
     @property
     def failed(self) -> Path:
-        """The directory that keeps the last database which a restore replaced."""
+        """The directory that keeps the last database that a restore replaced."""
         return self.home / "failed"
 
     @property
@@ -95,13 +95,13 @@ class Layout:
 
 
 def _is_within(directory: Path, home: Path) -> bool:
-    """Tell whether a directory, which need not exist, is or would be inside of another."""
+    """Tell whether a directory, which need not exist, would lie inside another."""
     above = (directory, *directory.parents)
     if realpath(home) in above:
         return True
     with suppress(OSError):
         ours = os.stat(home)
-        # By another name it is the same: of a bind mount, or where capitals do not count.
+        # It may have another name there: of a bind mount, or in another case.
         for path in above:
             with suppress(OSError):
                 if os.path.samestat(os.stat(path), ours):
@@ -124,10 +124,10 @@ def _in_our_own(wanted: Path, layout: Layout) -> UsageError:
 
 def like_database(layout: Layout) -> Ownership:
     """
-    Say whose our files shall be: the database's owner, group and mode, or less.
+    Return owner, group and mode for this program's files: the database's, or less.
 
-    Where the database does not exist yet, its directory is the model, and the
-    modes are at most what SQLite itself would create (0644 less the umask).
+    If the database does not exist yet, its directory is the model, and the modes are at
+    most what SQLite itself would create (0644 less the umask).
 
     Raises:
         OSError: Neither the database nor its directory can be looked at.
@@ -135,7 +135,7 @@ def like_database(layout: Layout) -> Ownership:
     try:
         found, ceiling = layout.database.stat(), 0o666
         if _has_acl(layout.database):
-            # The group bits of the mode are then the mask of the list, not the group's rights.
+            # With an ACL the group bits are its mask, not the group's rights.
             ceiling = 0o606
     except FileNotFoundError:
         found, ceiling = layout.database.parent.stat(), 0o644 & ~_umask()
@@ -155,7 +155,7 @@ def _has_acl(path: Path) -> bool:
 
 
 def _umask() -> int:
-    """Read the umask without changing it where the kernel shows it."""
+    """Read the umask, without changing it if the kernel shows it."""
     with suppress(OSError), Path("/proc/self/status").open(encoding="ascii") as status:
         for line in status:
             if line.startswith("Umask:"):
@@ -167,9 +167,9 @@ def _umask() -> int:
 
 def make_home(layout: Layout, ownership: Ownership | None = None) -> None:
     """
-    Create our directory beside the database unless it is there.
+    Create `app.db.migrator/` unless it exists.
 
-    One that exists is taken as it is, whatever its mode.
+    An existing one is used as it is, whatever its mode.
 
     Raises:
         NotReadyError: Something else, or a symbolic link, is in its place.
@@ -182,13 +182,13 @@ def make_home(layout: Layout, ownership: Ownership | None = None) -> None:
 
 def make_backup_dir(layout: Layout, ownership: Ownership | None = None) -> None:
     """
-    Create the backup directory, and what is missing above it, unless it is there.
+    Create the backup directory and its missing parents, unless it exists.
 
-    A `.gitignore` is put only into a directory that is empty or newly made:
-    the operator may have named one that is not ours alone.
+    Only an empty or new directory gets a `.gitignore`: the operator may have named one
+    that other programs use too.
 
     Raises:
-        NotReadyError: Something else, or a link to nowhere, is in its place.
+        NotReadyError: Something else, or a dangling link, is in its place.
         OSError: It cannot be created.
     """
     owner = ownership or like_database(layout)
@@ -202,11 +202,11 @@ def make_backup_dir(layout: Layout, ownership: Ownership | None = None) -> None:
 
 
 def _ignore(directory: Path, ownership: Ownership) -> None:
-    """Keep the directory out of a checkout that it may lie in; no run depends on that."""
+    """Keep the directory out of a checkout that it may lie in; no run fails by that."""
     path = directory / ".gitignore"
     if os.path.lexists(path):
         return
-    # On a full disk the want of space is found out later, and called by its name.
+    # A full disk is found, and reported as such, by a later step.
     with suppress(OSError):
         descriptor = create_file(path, ownership)
         try:
@@ -217,10 +217,10 @@ def _ignore(directory: Path, ownership: Ownership) -> None:
 
 def clean_home(layout: Layout) -> None:
     """
-    Delete what an interrupted run left in our directory; only under the lock.
+    Delete what an interrupted run left in `app.db.migrator/`; only under the lock.
 
-    The lock, the state and the directories (of failed databases, of the id) stay. It is made
-    durable, since a state whose end is would not let the next start look again.
+    The lock, the note and the directories (of failed databases, of the id) stay. The deletion
+    is made durable: once the note is durably gone, the next start does not look again.
     """
     try:
         with os.scandir(layout.home) as found:
