@@ -9,7 +9,6 @@ from migrator.down import look_for_writing
 from migrator.errors import UsageError
 from migrator.exclusive import open_exclusive
 from migrator.model import Script
-from migrator.parsing.directory import version_key
 from migrator.recovery.after_crash import recover
 from migrator.recovery.phases import Report, enter, report, uninterrupted
 from migrator.recovery.rollback import as_run_error
@@ -48,7 +47,7 @@ def baseline(ctx: Context, version: str) -> Report:
 
 def _up_to(ctx: Context, version: str) -> tuple[Script, ...]:
     scripts = ctx.source.scripts()
-    key = version if ctx.source.by_name else version_key(version)
+    key = ctx.source.format.key(version)
     for at, script in enumerate(scripts):
         if script.entry.key == key:
             return scripts[: at + 1]

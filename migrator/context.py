@@ -8,7 +8,7 @@ from migrator.database.lock import RunLock
 from migrator.database.sqlite_locks import SqliteLocks
 from migrator.database.workspace import Layout
 from migrator.deadline import Deadline
-from migrator.formats.history import History
+from migrator.formats.format import History
 from migrator.formats.source import Source
 from migrator.model import Applied, Emit, Script, Settings
 from migrator.process.state import ProcessStates
@@ -47,9 +47,9 @@ class Context:
     rooms: ProcessStates = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive the history's kind from the source, and whose process this is."""
+        """Name the history, and whose process this is."""
         self.rooms = ProcessStates(worker=not self.inline)
-        self.history = History(self.settings.history_table, by_name=self.source.by_name)
+        self.history = self.source.format.history(self.settings.history_table)
 
     @property
     def lock_is_lost(self) -> bool:

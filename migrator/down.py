@@ -20,7 +20,6 @@ from migrator.inspect.status import DatabaseStatus, inspect_status, say_plan
 from migrator.inspect.texts import refuse_changed
 from migrator.log.hints import command, damaged
 from migrator.model import Applied, Entry, Script
-from migrator.parsing.directory import version_key
 from migrator.parsing.sql_transactions import refuse_unpaired
 from migrator.recovery.after_crash import recover
 from migrator.recovery.phases import Report, report
@@ -108,7 +107,7 @@ def chosen(
     newest_first = list(reversed(applied))
     if to is None:
         return newest_first[: steps or 1]
-    key = to if ctx.source.by_name else version_key(to)
+    key = ctx.source.format.key(to)
     for at, row in enumerate(newest_first):
         if row.key == key:
             return newest_first[:at]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from migrator.errors import MisfitError
 from migrator.formats.foreign import ForeignHistory
+from migrator.formats.format import Format
 from migrator.model import Applied, Conflict, Entry, Script
 
 _ORDER = ("newer", "missing", "changed", "out-of-order", "foreign")
@@ -26,22 +27,18 @@ class Plan:
     problems: tuple[Conflict, ...] = ()
 
 
-def compare(entries: Sequence[Entry], history: Collection[Applied], *, by_name: bool) -> Plan:
+def compare(entries: Sequence[Entry], history: Collection[Applied], fmt: Format) -> Plan:
     """
     Compare the migrations given with the history.
 
     Args:
         entries: All migrations, in order.
         history: All applied ones.
-        by_name: Whether the source is a registry: its order is that of
-            registration, so that nothing in it can be out of order.
+        fmt: What says which come after which.
     """
     done = {row.key for row in history}
-    known = {entry.key for entry in entries}
     pending = tuple(entry for entry in entries if entry.key not in done)
-    problems = _unknown(entries, history, known, by_name=by_name)
-    if not by_name:
-        problems += _out_of_order(pending, history)
+    problems = _unknown(entries, history, fmt) + _out_of_order(pending, fmt.highest(history))
     return Plan(pending, tuple(sorted(problems, key=lambda p: _ORDER.index(p.kind))))
 
 
@@ -170,15 +167,10 @@ _HINTS = {
 """What to do by the kind that decides; 0 is all that has to be accepted then."""
 
 
-def _unknown(
-    entries: Sequence[Entry],
-    history: Collection[Applied],
-    known: Collection[object],
-    *,
-    by_name: bool,
-) -> list[Conflict]:
+def _unknown(entries: Sequence[Entry], history: Collection[Applied], fmt: Format) -> list[Conflict]:
     """Return the applied migrations that are not among the ones given."""
-    newer = _newer_by_name(history, known) if by_name else _newer_by_version(entries, history)
+    known = {entry.key for entry in entries}
+    newer = fmt.newer(entries, history)
     return [
         _newer(row, entries) if row.key in newer else _missing(row)
         for row in history
@@ -186,24 +178,7 @@ def _unknown(
     ]
 
 
-def _newer_by_version(entries: Sequence[Entry], history: Collection[Applied]) -> set[object]:
-    highest = max((entry.key for entry in entries), default=())
-    return {row.key for row in history if _is_number(row.key) and row.key > highest}
-
-
-def _newer_by_name(history: Collection[Applied], known: Collection[object]) -> set[object]:
-    """Return the names that were applied after the last one that we know."""
-    newer: set[object] = set()
-    for row in history:
-        newer = set() if row.key in known else newer | {row.key}
-    return newer
-
-
-def _out_of_order(pending: Sequence[Entry], history: Collection[Applied]) -> list[Conflict]:
-    applied = [row for row in history if _is_number(row.key)]
-    if not applied:
-        return []
-    highest = max(applied, key=lambda row: row.key)
+def _out_of_order(pending: Sequence[Entry], highest: Applied | None) -> list[Conflict]:
     return [
         Conflict(
             "out-of-order",
@@ -211,7 +186,7 @@ def _out_of_order(pending: Sequence[Entry], history: Collection[Applied]) -> lis
             f"{entry.file} is pending, and lower than {highest.version}, which has been applied.",
         )
         for entry in pending
-        if entry.key < highest.key
+        if highest is not None and entry.key < highest.key
     ]
 
 
@@ -243,10 +218,6 @@ def _same_version(version: str | None, entries: Sequence[Entry]) -> str | None:
         if wanted is not None and entry.key == wanted:
             return entry.version
     return None
-
-
-def _is_number(key: object) -> bool:
-    return isinstance(key, tuple) and all(isinstance(part, int) for part in key)
 
 
 def _as_json(problem: Conflict) -> dict[str, str]:

@@ -25,8 +25,6 @@ from migrator.errors import (
     MisfitError,
     NotReadyError,
 )
-from migrator.formats.history import History
-from migrator.formats.source import DirectorySource
 from migrator.inspect.checks import check_database
 from migrator.inspect.database import inspect_database
 from migrator.inspect.first_run import advice, beside_missing, take_over
@@ -192,7 +190,7 @@ def _verify_history(parent: Parent, found: DatabaseStatus) -> None:
 def _database_alone(parent: Parent) -> DatabaseStatus | None:
     """Look at the database where the migrations cannot be read; None where it cannot be either."""
     with contextlib.suppress(MigratorError):
-        history = History(parent.settings.history_table, by_name=parent.source.by_name)
+        history = parent.source.format.history(parent.settings.history_table)
         return DatabaseStatus(inspect_database(parent.layout, history), (), (), ())
     return None
 
@@ -219,7 +217,7 @@ def _problems(parent: Parent, found: DatabaseStatus) -> list[Conflict]:
 def _in_texts(parent: Parent, found: DatabaseStatus) -> tuple[Conflict, ...]:
     """Return what is wrong with the files' texts: the first that cannot be read, or the changed."""
     try:
-        if isinstance(parent.source, DirectorySource):
+        if not parent.source.is_code:
             refuse_unfit(parent.layout, found, parent.source.scripts())
         return changed(found)
     except MisfitError as error:
@@ -314,7 +312,7 @@ def _way(parent: Parent, found: DatabaseStatus) -> str | None:
 
 def _fit(parent: Parent, found: DatabaseStatus) -> list[Script] | None:
     """Return the pending files, refused as `up` refuses them; of a registry only its run knows."""
-    if not isinstance(parent.source, DirectorySource):
+    if parent.source.is_code:
         return None
     scripts = parent.source.scripts()
     refuse_changed(parent.settings, parent.layout, parent.emit, found, scripts)

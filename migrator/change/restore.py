@@ -121,22 +121,20 @@ def choose(ctx: Context, wanted: str | None, before: str | None) -> Backup:
 
 
 def _choose_before(ctx: Context, version: str) -> Backup:
-    from migrator.parsing.directory import version_key
-
-    by_name = ctx.source.by_name
-    key = version if by_name else version_key(version)
-    known = [entry.key for entry in ctx.source.entries()]
+    fmt = ctx.source.format
+    key = fmt.key(version)
+    known = {entry.key for entry in ctx.source.entries()}
     backups = [each for each in list_backups(ctx.layout) if each.reason != "restore"]
-    seen = {_key(row, by_name=by_name) for each in backups for row in each.applied}
-    if key is None or key not in (*known, *seen, *_applied(ctx)):
+    seen = {
+        each.name: {fmt.key_of(row.version, row.name) for row in each.applied} for each in backups
+    }
+    if key is None or key not in known.union(*seen.values(), _applied(ctx)):
         message = f"There is no migration {version!r}."
         raise UsageError(
             message,
             hint=f"`{command(ctx.settings, 'status')}` lists the versions.",
         )
-    earlier = [
-        each for each in backups if key not in {_key(row, by_name=by_name) for row in each.applied}
-    ]
+    earlier = [each for each in backups if key not in seen[each.name]]
     refuse_several(earlier, f"--before {version}")
     if earlier:
         return by_trust(ctx.layout, earlier)[0]
@@ -151,13 +149,6 @@ def _applied(ctx: Context) -> set[object]:
         found = inspect_status(ctx.settings, ctx.layout, ctx.source)
         return {row.key for row in found.applied}
     return set()
-
-
-def _key(row: object, *, by_name: bool) -> object:
-    from migrator.parsing.directory import version_key
-
-    name, version = getattr(row, "name", None), getattr(row, "version", None)
-    return name if by_name else version_key(version or "") or version
 
 
 def _no_backup(ctx: Context, text: str) -> UsageError:

@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING, Any
 from migrator.backups.catalog import Backup
 from migrator.database.raw_file import LiveFile
 from migrator.errors import DamagedError, MigratorError, MisfitError, NotReadyError
-from migrator.formats.history import History
 from migrator.inspect.database import DatabaseView, inspect_database
 from migrator.log.outcome import Result
-from migrator.parsing.directory import version_key
 from migrator.wait import wait_until_ready
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ class Expectation:
     def sight(self) -> DatabaseView:
         """Look at the database, waiting within the budget while somebody keeps readers out."""
         parent = self.parent
-        history = History(parent.settings.history_table, by_name=parent.source.by_name)
+        history = parent.source.format.history(parent.settings.history_table)
 
         def once() -> DatabaseView:
             try:
@@ -201,12 +199,12 @@ class BackupPages(Expectation):
 
 def upgraded(parent: Parent) -> Expectation:
     """Plan an upgrade: all migrations are to be in the history."""
-    source = parent.known_source()
+    source = parent.source
     existed = os.path.lexists(parent.layout.database)
     return HistoryRows(
         parent,
         there={entry.key: entry.label for entry in source.entries()},
-        may_lack=source.by_name and not existed,
+        may_lack=source.needs_database and not existed,
         existed=existed,
     )
 
@@ -232,9 +230,8 @@ def undone(parent: Parent, to: str | None, steps: int | None) -> Expectation:
 
 def noted(parent: Parent, version: str) -> Expectation:
     """Plan a `baseline`, which needs a settled database: all up to a version join the others."""
-    by_name = parent.source.by_name
-    key = version if by_name else version_key(version)
-    entries = parent.known_source().entries()
+    key = parent.source.format.key(version)
+    entries = parent.source.entries()
     at = next((at for at, entry in enumerate(entries) if entry.key == key), None)
     there = {row.key: row.identity for row in Expectation(parent).sight().history or ()}
     there |= {entry.key: entry.label for entry in entries[: None if at is None else at + 1]}
@@ -247,8 +244,7 @@ def restored(parent: Parent, wanted: str | None, before: str | None) -> Expectat
 
     found = None
     with contextlib.suppress(MigratorError):
-        source = parent.known_source() if before is not None else parent.source
-        found = choose(parent.context(source, parent.emit), wanted, before)
+        found = choose(parent.context(parent.source, parent.emit), wanted, before)
     names = () if found is None else (found.name,)
     return BackupPages(parent, names, found, stamp(parent.layout.database))
 

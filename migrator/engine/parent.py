@@ -20,7 +20,7 @@ from migrator.database import run_state
 from migrator.database.workspace import Layout
 from migrator.deadline import Deadline
 from migrator.errors import MigratorError, MisfitError
-from migrator.formats.source import RegistrySource, Source, open_source
+from migrator.formats.source import Source, open_source
 from migrator.inspect.status import DatabaseStatus, inspect_status
 from migrator.log.outcome import Result
 from migrator.model import Emit, Entry, Settings
@@ -57,18 +57,14 @@ class Parent:
     source: Source = field(init=False)
 
     def __post_init__(self) -> None:
-        """Name the source; a registry is only read when it is asked for."""
-        self.source = open_source(self.settings.migrations, self.layout.database)
+        """Name the source; a registry is only read when it is asked for, and in a child."""
+        self.source = open_source(
+            self.settings.migrations, self.layout.database, self._read_registry
+        )
 
     def survey(self) -> DatabaseStatus:
         """Look at the database and the names of its migrations."""
-        return inspect_status(self.settings, self.layout, self.known_source())
-
-    def known_source(self) -> Source:
-        """Return the source with its names known: a registry, being code, is read in a child."""
-        if isinstance(self.source, RegistrySource) and not self.source.is_known:
-            self.source = self.source.known(self._read_registry(self.source))
-        return self.source
+        return inspect_status(self.settings, self.layout, self.source)
 
     def run_in_worker(
         self,
@@ -178,18 +174,19 @@ class Parent:
             raise _unread(path, "did not say which way its migrations need")
         return "in-place" if answer else "copy"
 
-    def _read_registry(self, source: RegistrySource) -> tuple[Entry, ...]:
+    def _read_registry(self, path: Path) -> tuple[Entry, ...]:
         """Read a registry's names in a child, since the file is code."""
+        source = open_source(self.settings.migrations, self.layout.database)
 
         def task(_emit: Emit) -> dict[str, Any]:
             prepare_worker(self.layout, self.settings.migrations)
             entries = source.entries()
             return {"entries": [[entry.version, entry.name] for entry in entries]}
 
-        rows = self._ask(task, source.path).get("entries")
+        rows = self._ask(task, path).get("entries")
         if not isinstance(rows, list) or not all(map(_is_entry, rows)):
-            raise _unread(source.path, "did not say which migrations there are")
-        return tuple(Entry(name, version, name, source.path) for version, name in rows)
+            raise _unread(path, "did not say which migrations there are")
+        return tuple(Entry(name, version, name, path) for version, name in rows)
 
     def _ask(self, task: Task, path: Path) -> dict[str, Any]:
         """

@@ -14,7 +14,7 @@ import re
 import sqlite3
 from dataclasses import dataclass
 
-from migrator.formats.history import quoted, style_of
+from migrator.formats.history import own_format, quoted
 
 _TOOLS: dict[str, tuple[str, str | None]] = {
     "schema_migrations": ("dbmate, golang-migrate, Rails or Ecto", "max(version)"),
@@ -146,9 +146,10 @@ def find(conn: sqlite3.Connection, own_table: str) -> ForeignHistory | None:
     names = sorted(str(row[0]) for row in rows)
     others = [name for name in names if name.lower() != own_table.lower()]
     for name in others:
-        if style_of(conn, name) is not None and _has_rows(conn, name):
-            version = "migration_name" if style_of(conn, name) else "version"
-            return ForeignHistory(None, name, _version(conn, name, f"max({version})"), ours=True)
+        ours = own_format(conn, name)
+        if ours is not None and _has_rows(conn, name):
+            version = _version(conn, name, f"max({ours.identity})")
+            return ForeignHistory(None, name, version, ours=True)
     for name in others:
         tool = _TOOLS.get(name.lower())
         if tool is not None:

@@ -1,5 +1,5 @@
 """
-The history: one plain table in the database itself.
+The two formats of our own, by version and by name: one plain table in the database itself.
 
 Its first columns are those of the two frameworks that this project grows out
 of, so that their own runners still read and write it; all further columns are
@@ -10,31 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from migrator.errors import MisfitError
-from migrator.model import Applied, Script
+from migrator.formats.format import Format, History
+from migrator.model import Applied, Entry, Script
 from migrator.parsing.directory import version_key
-
-_BY_VERSION = {
-    "version": "TEXT PRIMARY KEY",
-    "name": "TEXT NOT NULL",
-    "applied_at": "TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
-    "checksum": "TEXT",
-    "description": "TEXT",
-    "seconds": "REAL",
-    "run_id": "TEXT",
-}
-_BY_NAME = {
-    "id": "INTEGER PRIMARY KEY",
-    "migration_name": "TEXT UNIQUE NOT NULL",
-    "applied_at": "TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
-    "version": "TEXT DEFAULT '1.0.0'",
-    "description": "TEXT",
-    "seconds": "REAL",
-    "run_id": "TEXT",
-}
 
 
 def quoted(name: str) -> str:
@@ -42,19 +25,118 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class OwnFormat(Format, Protocol):
     """
-    The history table of one database.
+    A format whose history is a table of ours.
 
-    Args:
-        table: Its name.
-        by_name: Whether rows are identified by name (registries) instead of
-            by version (directories).
+    `columns` are the table's, `identity` and `name` those of them that identify a migration
+    and that hold its name; `written` and `given` say in words what such a history holds, and
+    what such migrations are.
     """
+
+    columns: dict[str, str]
+    identity: str
+    name: str
+    written: str
+    given: str
+
+    def history(self, table: str) -> History:
+        """Return the history in the table of that name."""
+        return OwnHistory(table, self)
+
+
+class ByVersion(OwnFormat):
+    """Files: their versions identify and order them, and their texts stay as they were applied."""
+
+    has_checksums = True
+    columns = {  # noqa: RUF012 - a constant
+        "version": "TEXT PRIMARY KEY",
+        "name": "TEXT NOT NULL",
+        "applied_at": "TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
+        "checksum": "TEXT",
+        "description": "TEXT",
+        "seconds": "REAL",
+        "run_id": "TEXT",
+    }
+    identity, name = "version", "name"
+    written, given = "versions of files", "a directory of versions"
+
+    def key(self, text: str) -> tuple[int, ...] | None:
+        """Return the version's parts as numbers."""
+        return version_key(text)
+
+    def key_of(self, version: str | None, name: str) -> tuple[int, ...] | tuple[str, str]:
+        """Return the version's parts as numbers; a text that is no version equals none."""
+        del name
+        return version_key(version or "") or ("", str(version))
+
+    def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
+        """Return the lowest version first, and last what is no version."""
+        return tuple(sorted(rows, key=_rank))
+
+    def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
+        """Return the versions above the highest one given."""
+        highest = max((entry.key for entry in entries), default=())
+        return {row.key for row in history if _is_number(row.key) and row.key > highest}
+
+    def highest(self, history: Collection[Applied]) -> Applied | None:
+        """Return the highest version that is applied."""
+        numbered = (row for row in history if _is_number(row.key))
+        return max(numbered, key=lambda row: row.key, default=None)
+
+
+class ByName(OwnFormat):
+    """Registries: names identify, the order is that of registration, and there are no texts."""
+
+    has_checksums = False
+    columns = {  # noqa: RUF012 - a constant
+        "id": "INTEGER PRIMARY KEY",
+        "migration_name": "TEXT UNIQUE NOT NULL",
+        "applied_at": "TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
+        "version": "TEXT DEFAULT '1.0.0'",
+        "description": "TEXT",
+        "seconds": "REAL",
+        "run_id": "TEXT",
+    }
+    identity = name = "migration_name"
+    written, given = "names of a registry", "a registry of names"
+
+    def key(self, text: str) -> str:
+        """Return the name."""
+        return text
+
+    def key_of(self, version: str | None, name: str) -> str:
+        """Return the name; versions need not be unique."""
+        del version
+        return name
+
+    def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
+        """Return the rows as they were applied."""
+        return tuple(rows)
+
+    def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
+        """Return the names that were applied after the last one that we know."""
+        known = {entry.key for entry in entries}
+        newer: set[Any] = set()
+        for row in history:
+            newer = set() if row.key in known else newer | {row.key}
+        return newer
+
+    def highest(self, history: Collection[Applied]) -> Applied | None:
+        """Return None: a migration that is registered before an applied one runs all the same."""
+        del history
+        return None
+
+
+BY_VERSION, BY_NAME = ByVersion(), ByName()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnHistory:
+    """The history table of one database, in the shape that its format gives it."""
 
     table: str
-    by_name: bool = False
+    format: OwnFormat
 
     def exists(self, conn: sqlite3.Connection) -> bool:
         """
@@ -67,22 +149,23 @@ class History:
         kind = self._kind(conn)
         if kind is None:
             return False
-        style = style_of(conn, self.table) if kind == "table" else None
-        if style is None:
+        found = own_format(conn, self.table) if kind == "table" else None
+        if found is None:
             raise self._not_ours(kind)
-        if style != self.by_name:
-            raise self._other_source()
+        if found is not self.format:
+            raise self._other_source(found)
         return True
 
     def read(self, conn: sqlite3.Connection) -> tuple[Applied, ...]:
-        """Return the rows, oldest version (or first applied name) first; none without a table."""
+        """Return what is applied, in the format's order; nothing without a table."""
         if not self.exists(conn):
             return ()
-        return self._read_by_name(conn) if self.by_name else self._read_by_version(conn)
+        asked = ("version", self.format.name, "applied_at", "checksum", "run_id")
+        return self.format.in_order(self._applied(*row) for row in self._rows(conn, asked))
 
     def prepare(self, conn: sqlite3.Connection) -> None:
         """Create the table, or add the nullable columns that it lacks."""
-        columns = _BY_NAME if self.by_name else _BY_VERSION
+        columns = self.format.columns
         if not self.exists(conn):
             body = ", ".join(f"{name} {kind}" for name, kind in columns.items())
             conn.execute(f"CREATE TABLE {quoted(self.table)} ({body})")
@@ -99,12 +182,12 @@ class History:
         entry = script.entry
         row: dict[str, object] = {
             "version": entry.version,
-            ("migration_name" if self.by_name else "name"): entry.name,
+            self.format.name: entry.name,
             "description": script.description,
             "seconds": seconds if seconds is None else round(seconds, 3),
             "run_id": run_id,
         }
-        if not self.by_name:
+        if self.format.has_checksums:
             row["checksum"] = script.checksum
         names = ", ".join(row)
         marks = ", ".join("?" * len(row))
@@ -115,11 +198,9 @@ class History:
 
     def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
         """Remove the row of a migration that has just been undone."""
-        column = "migration_name" if self.by_name else "version"
-        value = applied.name if self.by_name else applied.version
         conn.execute(
-            f"DELETE FROM {quoted(self.table)} WHERE {column} = ?",  # noqa: S608 - quoted
-            (value,),
+            f"DELETE FROM {quoted(self.table)} WHERE {self.format.identity} = ?",  # noqa: S608 - quoted
+            (applied.identity,),
         )
 
     def _kind(self, conn: sqlite3.Connection) -> str | None:
@@ -134,39 +215,16 @@ class History:
         rows = conn.execute(f"PRAGMA table_info({quoted(self.table)})").fetchall()
         return [str(row[1]).lower() for row in rows]
 
-    def _read_by_version(self, conn: sqlite3.Connection) -> tuple[Applied, ...]:
-        rows = self._rows(conn, ("version", "name", "applied_at", "checksum", "run_id"))
-        found = [
-            Applied(
-                key=version_key(str(row[0])) or ("", str(row[0])),
-                version=str(row[0]),
-                name=str(row[1]),
-                applied_at=_text(row[2]),
-                checksum=_text(row[3]),
-                run_id=_text(row[4]),
-            )
-            for row in rows
-        ]
-        return tuple(sorted(found, key=_in_order))
+    def _applied(self, version: object, name: object, *others: object) -> Applied:
+        # SQLite allows NULL in a primary key that is a text.
+        known = str(version) if self.format.identity == "version" else _text(version)
+        key = self.format.key_of(known, str(name))
+        return Applied(key, known, str(name), *map(_text, others))
 
-    def _read_by_name(self, conn: sqlite3.Connection) -> tuple[Applied, ...]:
-        rows = self._rows(conn, ("migration_name", "version", "applied_at", "run_id"), "id")
-        return tuple(
-            Applied(
-                key=str(row[0]),
-                version=_text(row[1]),
-                name=str(row[0]),
-                applied_at=_text(row[2]),
-                run_id=_text(row[3]),
-            )
-            for row in rows
-        )
-
-    def _rows(
-        self, conn: sqlite3.Connection, wanted: tuple[str, ...], order: str = "1"
-    ) -> list[tuple[object, ...]]:
-        present = self._columns(conn)
-        names = ", ".join(name if name in present else "NULL" for name in wanted)
+    def _rows(self, conn: sqlite3.Connection, asked: tuple[str, ...]) -> list[tuple[object, ...]]:
+        present = {*self._columns(conn)} & self.format.columns.keys()
+        names = ", ".join(name if name in present else "NULL" for name in asked)
+        order = next(iter(self.format.columns))
         query = f"SELECT {names} FROM {quoted(self.table)} ORDER BY {order}"  # noqa: S608 - quoted
         with _any_text(conn):
             return conn.execute(query).fetchall()
@@ -182,15 +240,10 @@ class History:
         )
         return MisfitError(message, hint=hint, reason="history.not_ours")
 
-    def _other_source(self) -> MisfitError:
-        written, given = (
-            ("versions of files", "a registry of names")
-            if self.by_name
-            else ("names of a registry", "a directory of versions")
-        )
+    def _other_source(self, other: OwnFormat) -> MisfitError:
         message = (
-            f"The history in table {self.table!r} holds {written},"
-            f" while the migrations given are {given}."
+            f"The history in table {self.table!r} holds {other.written},"
+            f" while the migrations given are {self.format.given}."
         )
         hint = (
             "Point `--migrations` (MIGRATOR_MIGRATIONS) at the source that wrote it,"
@@ -199,18 +252,15 @@ class History:
         return MisfitError(message, hint=hint, reason="history.other_source")
 
 
-def style_of(conn: sqlite3.Connection, table: str) -> bool | None:
-    """Return whether a table is a history by name, None where it is no history of ours."""
+def own_format(conn: sqlite3.Connection, table: str) -> OwnFormat | None:
+    """Return the format that a table is the history of, None where it is no history of ours."""
     rows = conn.execute(f"PRAGMA table_xinfo({quoted(table)})").fetchall()
-    if any(row[6] and str(row[1]).lower() in (*_BY_VERSION, *_BY_NAME) for row in rows):
+    if any(row[6] and str(row[1]).lower() in {*ByVersion.columns, *ByName.columns} for row in rows):
         # A generated column cannot be written to.
         return None
     rows = [row for row in rows if not row[6]]
     columns = [(str(r[1]).lower(), str(r[2]).upper(), r[3], r[4], r[5]) for r in rows]
-    for by_name, shape in ((False, _BY_VERSION), (True, _BY_NAME)):
-        if _fits(columns, shape):
-            return by_name
-    return None
+    return next((each for each in (BY_VERSION, BY_NAME) if _fits(columns, each.columns)), None)
 
 
 @contextlib.contextmanager
@@ -242,9 +292,13 @@ def _fits(columns: list[tuple[str, str, int, object, int]], shape: dict[str, str
     return all(not notnull or default is not None for _, _, notnull, default, _ in columns[3:])
 
 
-def _in_order(row: Applied) -> tuple[bool, tuple[int, ...], str]:
+def _rank(row: Applied) -> tuple[bool, tuple[int, ...], str]:
     numbers = version_key(row.version or "")
     return (numbers is None, numbers or (), row.version or "")
+
+
+def _is_number(key: object) -> bool:
+    return isinstance(key, tuple) and all(isinstance(part, int) for part in key)
 
 
 def _text(value: object) -> str | None:

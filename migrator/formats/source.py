@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from migrator.errors import MisfitError
+from migrator.formats.format import Format
+from migrator.formats.history import BY_NAME, BY_VERSION
 from migrator.model import Entry, Script
+
+Ask = Callable[[Path], tuple[Entry, ...]]
+"""Says which migrations a registry's file has, without running it in this process."""
 
 
 class Source(Protocol):
     """All migrations of a database, at three depths: names, texts, code."""
 
     @property
-    def by_name(self) -> bool:
-        """Whether the history identifies them by name instead of by version."""
+    def format(self) -> Format:
+        """How they are identified, ordered and compared, and where it is noted that they ran."""
+
+    is_code: bool
+    """Whether reading them executes them: only a worker does."""
+
+    needs_database: bool
+    """Whether a database that does not exist is left to the application, which creates it."""
 
     def entries(self) -> tuple[Entry, ...]:
         """Return all migrations by name, in order."""
 
     def scripts(self) -> tuple[Script, ...]:
-        """Read and parse all of them; nothing of theirs is executed."""
+        """Read and parse all of them."""
 
     def load(self, scripts: Sequence[Script]) -> tuple[Script, ...]:
         """Import the ones given, which executes their modules."""
@@ -30,7 +41,9 @@ class Source(Protocol):
 class DirectorySource:
     """A directory of `001_name.py` and `002_name.sql` files."""
 
-    by_name = False
+    format = BY_VERSION
+    is_code = False
+    needs_database = False
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -58,38 +71,35 @@ class RegistrySource:
     """
     A Python file with a factory that returns a runner with registered migrations.
 
-    The file is code, so only a worker reads it; every other process is told
-    what is in it (`entries` given here).
+    The file is code, so only a worker reads it. Any other process gives `ask`, which has a
+    worker say what is in it.
     """
 
-    by_name = True
+    format = BY_NAME
+    is_code = True
+    needs_database = True
 
     def __init__(
         self,
         path: Path,
         factory: str,
         database: Path,
-        entries: tuple[Entry, ...] | None = None,
+        ask: Ask | None = None,
     ) -> None:
         self.path = path
         self.factory = factory
         self.database = database
-        self._entries = entries
+        self._ask = ask
+        self._entries: tuple[Entry, ...] | None = None
         self._scripts: tuple[Script, ...] | None = None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the names in it are known already."""
-        return self._entries is not None
-
-    def known(self, entries: tuple[Entry, ...]) -> RegistrySource:
-        """Return this source with what a worker found in it."""
-        return RegistrySource(self.path, self.factory, self.database, entries)
 
     def entries(self) -> tuple[Entry, ...]:
         """Return the registered migrations in their order."""
         if self._entries is None:
-            self._entries = tuple(script.entry for script in self.scripts())
+            if self._ask is not None:
+                self._entries = self._ask(self.path)
+            else:
+                self._entries = tuple(script.entry for script in self.scripts())
         return self._entries
 
     def scripts(self) -> tuple[Script, ...]:
@@ -130,7 +140,9 @@ class RegistrySource:
 class CodeSource:
     """Migrations that the caller of the Python API registered itself."""
 
-    by_name = True
+    format = BY_NAME
+    is_code = True
+    needs_database = True
 
     def __init__(self, scripts: Sequence[Script]) -> None:
         self._scripts = tuple(scripts)
@@ -148,9 +160,14 @@ class CodeSource:
         return tuple(scripts)
 
 
-def open_source(text: str, database: Path) -> Source:
+def open_source(text: str, database: Path, ask: Ask | None = None) -> Source:
     """
     Return the source that `--migrations` names.
+
+    Args:
+        text: The option's value.
+        database: The database, which a registry's factory is told.
+        ask: Reads the names of a registry in another process; None in a worker.
 
     Raises:
         MisfitError: A registry's file does not exist.
@@ -162,4 +179,4 @@ def open_source(text: str, database: Path) -> Source:
     found = registry.parse_source(text)
     if found is None:
         return DirectorySource(Path(text))
-    return RegistrySource(found[0], found[1], database)
+    return RegistrySource(found[0], found[1], database, ask)

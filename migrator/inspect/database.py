@@ -22,7 +22,7 @@ from migrator.database.uri import database_uri
 from migrator.database.workspace import Layout
 from migrator.formats import foreign
 from migrator.formats.foreign import ForeignHistory
-from migrator.formats.history import History
+from migrator.formats.format import History
 from migrator.inspect.location import (
     no_file,
     refuse_no_directory,

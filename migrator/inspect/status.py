@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from migrator import plan
 from migrator.database.workspace import Layout
 from migrator.errors import DiskError, MisfitError, NoPermissionError, NotReadyError
-from migrator.formats.history import History
 from migrator.formats.source import Source
 from migrator.inspect.database import DatabaseView, inspect_database
 from migrator.log.hints import command
@@ -35,8 +34,8 @@ class DatabaseStatus:
     problems: tuple[Conflict, ...]
     left_alone: bool = False
     """Whether the database does not exist and is the application's to create."""
-    by_name: bool = False
-    """Whether the migrations are a registry's, which have no texts to compare."""
+    has_checksums: bool = False
+    """Whether the texts of applied migrations can be compared."""
 
     @property
     def up_to_date(self) -> bool:
@@ -68,16 +67,15 @@ def inspect_status(settings: Settings, layout: Layout, source: Source) -> Databa
         NotReadyError: It cannot be read at the moment.
     """
     entries = source.entries()
-    sight = inspect_database(layout, History(settings.history_table, by_name=source.by_name))
-    matched = plan.compare(entries, sight.history or (), by_name=source.by_name)
-    alone = source.by_name and not sight.exists
+    sight = inspect_database(layout, source.format.history(settings.history_table))
+    matched = plan.compare(entries, sight.history or (), source.format)
     return DatabaseStatus(
         sight,
         entries,
         matched.pending,
         matched.problems,
-        left_alone=alone,
-        by_name=source.by_name,
+        left_alone=source.needs_database and not sight.exists,
+        has_checksums=source.format.has_checksums,
     )
 
 
@@ -88,7 +86,7 @@ def changed(found: DatabaseStatus) -> tuple[Conflict, ...]:
     Raises:
         MisfitError: One of them cannot be read any more.
     """
-    if found.by_name:
+    if not found.has_checksums:
         return ()
     from migrator.parsing import scripts
 

@@ -57,10 +57,9 @@ def refuse_unfit(layout: Layout, found: DatabaseStatus, scripts: Sequence[Script
         MisfitError: Something required is missing, or a statement would be ignored, would
             end the run's transaction, or is not meant to be run on the way up.
     """
-    if not found.by_name:
-        from migrator.parsing.scripts import check_requires
+    from migrator.parsing.scripts import check_requires
 
-        check_requires(scripts, {row.key for row in found.applied})
+    check_requires(scripts, {row.key for row in found.applied})
     pending = {entry.key for entry in found.pending}
     chosen = [script for script in scripts if script.entry.key in pending]
     refuse_marks(chosen)

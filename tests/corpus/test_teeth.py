@@ -125,8 +125,8 @@ BUGS = (
         _bug(
             "a history of another shape is taken for ours",
             "migrator/formats/history.py",
-            "        if style is None:\n            raise self._not_ours(kind)\n",
-            "        if style is None:\n            return True\n",
+            "        if found is None:\n            raise self._not_ours(kind)\n",
+            "        if found is None:\n            return True\n",
         ),
         histories.history_cases,
         "no columns of ours",

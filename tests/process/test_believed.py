@@ -71,7 +71,7 @@ BUGS = (
         _bug(
             "a history of ours under another name is not looked for",
             "migrator/formats/foreign.py",
-            "        if style_of(conn, name) is not None and _has_rows(conn, name):\n",
+            "        if ours is not None and _has_rows(conn, name):\n",
             "        if name in ():\n",
         ),
         CENTS,

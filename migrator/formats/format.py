@@ -1,0 +1,74 @@
+"""
+What the engine asks of a format, whoever's it is.
+
+Three questions apart, since tools answer them differently: what identifies a migration, what
+order they have, and whether a changed text is a conflict. What a tool notes, its history holds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Protocol
+
+from migrator.model import Applied, Entry, Script
+
+
+class History(Protocol):
+    """The table in which a database notes what is applied."""
+
+    @property
+    def table(self) -> str:
+        """The table's name."""
+
+    def exists(self, conn: sqlite3.Connection) -> bool:
+        """
+        Tell whether the table is there, in the shape of this format.
+
+        Raises:
+            MisfitError: A table or view of that name belongs to somebody else,
+                or is another format's.
+        """
+
+    def read(self, conn: sqlite3.Connection) -> tuple[Applied, ...]:
+        """Return what is applied, in the format's order; nothing without a table."""
+
+    def prepare(self, conn: sqlite3.Connection) -> None:
+        """Create the table, or add what it lacks."""
+
+    def record(
+        self, conn: sqlite3.Connection, script: Script, seconds: float | None, run_id: str
+    ) -> None:
+        """Write the row of a migration that has just been applied."""
+
+    def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
+        """Remove the row of a migration that has just been undone."""
+
+
+class Format(Protocol):
+    """
+    How migrations are identified, ordered and compared, and where it is noted that they ran.
+
+    A key is what `Entry.key` and `Applied.key` hold; its type is the format's own business.
+    """
+
+    has_checksums: bool
+    """Whether the history keeps checksums, so that a changed text is a conflict."""
+
+    def key(self, text: str) -> Any:
+        """Return the key that VERSION of a command means, None for a text that cannot be one."""
+
+    def key_of(self, version: str | None, name: str) -> Any:
+        """Return the key of an applied migration."""
+
+    def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
+        """Return the rows of a table, which come in the order of its first column, in order."""
+
+    def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
+        """Return the keys of the applied migrations that come after all those given."""
+
+    def highest(self, history: Collection[Applied]) -> Applied | None:
+        """Return the applied migration below which none may be pending, None if any may."""
+
+    def history(self, table: str) -> History:
+        """Return the history in the table of that name."""
