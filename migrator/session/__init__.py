@@ -1,1 +1,1 @@
-"""The connection that migrations are given, and what is recorded through it."""
+"""The connection that migrations get, and the record of what they do through it."""

@@ -28,13 +28,13 @@ _SAVEPOINT = (
 _DENIED = frozenset(
     ("journal_mode", "locking_mode", "temp_store_directory", "data_store_directory")
 )
-# Inside a transaction SQLite ignores these itself, or fails.
+# Inside a transaction SQLite itself ignores these, or fails.
 _IGNORED = frozenset(("foreign_keys", "synchronous", "page_size", "temp_store"))
 
 FREE = frozenset((sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION))
-"""What is asked most, and never refused."""
+"""The most frequent questions; never refused."""
 RECORDED = frozenset((sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE))
-"""What is asked about every write, and never refused."""
+"""Asked about every write; never refused."""
 
 
 class RefusedError(sqlite3.OperationalError):
@@ -58,10 +58,10 @@ class RefusedError(sqlite3.OperationalError):
 
 def decide(action: int, first: str | None, second: str | None) -> int | tuple[str, str]:
     """
-    Decide about one question of SQLite's authorizer.
+    Answer one question of SQLite's authorizer.
 
     Returns:
-        `SQLITE_OK`, `SQLITE_IGNORE`, or what to say of a refusal: message and hint.
+        `SQLITE_OK`, `SQLITE_IGNORE`, or the message and hint of a refusal.
     """
     if action == sqlite3.SQLITE_PRAGMA:
         return _pragma(fold(first or ""), second)
@@ -89,7 +89,7 @@ VACUUM = ("VACUUM is refused: SQLite cannot run it inside a transaction.", OUTSI
 
 
 def unset(made: Setting, now: object) -> tuple[str, str]:
-    """Say that a setting is refused which SQLite would ignore: message and hint."""
+    """Return message and hint for refusing a setting that SQLite would ignore."""
     message = (
         f"PRAGMA {made.name} = {made.value} is refused: SQLite would ignore it, since there are"
         f" tables already, and leave it at {now}."

@@ -1,23 +1,22 @@
 """
-What a migration has done to tables, as far as SQLite has not taken it back.
+Track what a migration has done to tables and SQLite has not rolled back.
 
-Three things are told apart here that a statement's text does not tell:
+A statement's text does not show three things that this module finds out:
 
-- *What a `DELETE` of its own is.* SQLite's authorizer asks about every write while a
-  statement is compiled (https://sqlite.org/c3ref/set_authorizer.html), the statement's
-  own first; what is asked for a trigger, a cascade, a dropped table or the inside of a
-  virtual table comes after it. So the first write that is asked about is what the
-  statement is, whatever its text looks like.
+- *Which `DELETE` is the migration's own.* While SQLite compiles a statement it asks the
+  authorizer about every write (https://sqlite.org/c3ref/set_authorizer.html), first about
+  the statement's own; then about triggers, cascades, a dropped table or the inside of a
+  virtual table. So the first question tells what the statement is, whatever its text.
 - *Where a renamed table is now.* `ALTER TABLE … RENAME TO` changes the table's row in
-  `sqlite_schema` in place: within that one statement its rowid is the table. Between
-  statements it is not, since a new table takes the number of a dropped one, and VACUUM
-  numbers anew; nor is `rootpage`, which VACUUM and auto_vacuum move, and which virtual
-  tables lack. The new name is therefore read by rowid, before and after each rename.
+  `sqlite_schema` in place: within that one statement the rowid identifies the table.
+  Between statements it does not, since a new table reuses the rowid of a dropped one, and
+  VACUUM renumbers; nor does `rootpage`, which VACUUM and auto_vacuum move, and which
+  virtual tables lack. So the name is read by rowid before and after each rename.
 - *What was rolled back*: by `conn.rollback()`, a savepoint, a failing statement, a
-  trigger's RAISE, at times without a word to Python. `Ledger` has SQLite keep its
-  place, in a field of the temporary database's header that nothing else uses
-  (https://sqlite.org/pragma.html#pragma_application_id): a rollback of any kind takes
-  it back together with what was done.
+  trigger's RAISE, sometimes unknown to Python. `Ledger` stores its position in SQLite, in
+  a field of the temporary database's header that nothing else uses
+  (https://sqlite.org/pragma.html#pragma_application_id): any rollback also rolls back
+  that field.
 """
 
 from __future__ import annotations
@@ -27,24 +26,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 PLACE = "PRAGMA temp.application_id"
-"""Where SQLite keeps the number of the last change."""
+"""Where SQLite stores the number of the last change."""
 
 DROPS = frozenset((sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE))
 
 Question = tuple[int, str | None, str | None, str | None]
-"""What the authorizer asked: the action, the table, its schema, the trigger that does it."""
+"""A question of the authorizer: action, table, schema, and the trigger that does it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """Rows were deleted from `table` by a `DELETE` of the migration's own."""
+    """The migration's own `DELETE` deleted rows from `table`."""
 
     table: str
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A trigger wrote to `table` upon a `DELETE` of the migration's own on `upon`."""
+    """A trigger wrote to `table` on the migration's own `DELETE` on `upon`."""
 
     table: str
     upon: str
@@ -59,7 +58,7 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """The table `table` is called `new` now."""
+    """`table` was renamed to `new`."""
 
     table: str
     new: str
@@ -70,13 +69,13 @@ Change = Deleted | Followed | Dropped | Renamed
 
 class Ledger:
     """
-    The changes of one migration, in their order and numbered, without those undone.
+    The numbered changes of one migration, in order, without those rolled back.
 
-    SQLite keeps the number of the last one (`PLACE`). Whoever reads it there hands
-    it to `confirm`, which strikes out what came after it.
+    SQLite stores the number of the last one (`PLACE`). Whoever reads it there passes it to
+    `confirm`, which removes the changes after it.
 
     Attributes:
-        doubtful: Whether something may have been rolled back since the last look.
+        doubtful: Whether something may have been rolled back since the last check.
     """
 
     def __init__(self) -> None:
@@ -87,7 +86,7 @@ class Ledger:
         self.doubtful = False
 
     def __iter__(self) -> Iterator[Change]:
-        """Go through the changes in their order."""
+        """Iterate over the changes in order."""
         return iter([change for _, change in self._entries])
 
     @property
@@ -96,21 +95,21 @@ class Ledger:
         return len(self._entries) > self._final
 
     def clear(self) -> None:
-        """Begin anew; the numbers go on, since SQLite still keeps an old one."""
+        """Start again; the numbers continue, since SQLite still stores an old one."""
         self._entries.clear()
         self._known.clear()
         self._final = 0
         self.doubtful = False
 
     def knows(self, reason: object) -> bool:
-        """Tell whether `add` with this reason would change nothing: a loop repeats itself."""
+        """Tell whether `add` with this reason would change nothing, as in a loop."""
         return not self.doubtful and reason in self._known
 
     def add(self, changes: Iterable[Change], reason: object = None) -> int:
-        """Write changes down; returns the number that SQLite is to keep."""
+        """Record changes; returns the number that SQLite is to store."""
         self._number += 1
         if reason is None:
-            # A name means another table from here on.
+            # The name means another table from now on.
             self._known.clear()
         else:
             self._known.add(reason)
@@ -119,14 +118,14 @@ class Ledger:
 
     def confirm(self, number: int, *, final: bool) -> None:
         """
-        Strike out what was rolled back.
+        Remove what was rolled back.
 
         Args:
-            number: What SQLite has kept.
-            final: Whether there is no transaction, so that the rest stays.
+            number: The number that SQLite has stored.
+            final: Whether no transaction is open, so that the rest is permanent.
         """
         numbers = [entry[0] for entry in self._entries[self._final :]]
-        # An unknown number is that of a time before the first of them.
+        # An unknown number is older than the first of them.
         stay = len(numbers) - numbers[::-1].index(number) if number in numbers else 0
         if stay < len(numbers):
             del self._entries[self._final + stay :]
@@ -136,7 +135,7 @@ class Ledger:
         self.doubtful = False
 
     def finish(self) -> None:
-        """Note that no rollback can reach what is written down."""
+        """Mark the recorded changes as permanent."""
         self._final = len(self._entries)
 
 
@@ -144,10 +143,10 @@ def of_statement(
     asked: Sequence[Question], views: Callable[[], dict[str, set[str]]]
 ) -> Iterator[Change]:
     """
-    Yield what a statement that has been executed dropped, or deletes by its own word.
+    Yield what an executed statement dropped, or deleted itself.
 
     Args:
-        asked: What SQLite asked about its writes, in order, the first a `DELETE`.
+        asked: SQLite's questions about its writes, in order, the first a `DELETE`.
         views: Returns, per folded name of each INSTEAD OF trigger, its views.
     """
     dropped = [table for action, table, schema, _ in asked if action in DROPS and schema == "main"]
@@ -171,7 +170,7 @@ def of_statement(
 def _through_views(
     own: str, deletes: list[tuple[str, str]], views: dict[str, set[str]]
 ) -> set[str]:
-    """Return what is deleted from by INSTEAD OF triggers of a view, and of views behind it."""
+    """Return the tables from which INSTEAD OF triggers of a view delete, also through views."""
     said = {own}
     while True:
         more = {table for table, by in deletes if views.get(by, set()) & said} - said
@@ -189,7 +188,7 @@ def renames(before: dict[int, str], after: dict[int, str]) -> Iterator[Renamed]:
 
 
 def fold(name: str) -> str:
-    """Return a table's name as SQLite compares it: without the case of ASCII letters."""
+    """Return a table's name as SQLite compares it: ASCII letters in lower case."""
     return name.translate(_FOLD)
 
 

@@ -1,11 +1,10 @@
 """
-The functions and collations that a migration registers, and SQLite's own in their place again.
+Note the functions and collations that a migration registers, and put SQLite's own back.
 
-What a migration registers under a name of SQLite's (`lower`, `NOCASE`) decides, as long as
-the connection lives, whether an index or a constraint seems to hold, and whoever opens the
-database next has SQLite's own. SQLite does not give its own back: a function or collation
-that is deleted hides the one below it. So one is registered that asks a connection on which
-nobody has registered anything.
+A function that a migration registers under one of SQLite's names (`lower`, `NOCASE`) decides
+on this connection whether an index or a constraint seems to hold; whoever opens the database
+next has SQLite's own. SQLite cannot restore its own: a deleted function or collation still
+hides it. So a replacement is registered that asks an untouched connection.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Registrations:
     Attributes:
         functions: Folded name and number of arguments of each function.
         collations: Folded names.
-        extensions: Whether an extension may have been loaded, which registers unseen.
+        extensions: Whether an extension may have been loaded, which registers unnoticed.
     """
 
     def __init__(self) -> None:
@@ -38,22 +37,22 @@ class Registrations:
         self._plain: sqlite3.Connection | None = None
 
     def note_function(self, name: str, narg: int) -> bool:
-        """Note a function; returns whether it takes the place of one of SQLite's."""
+        """Note a function; returns whether it replaces one of SQLite's."""
         self.functions.add((fold(name), narg))
         return any(signature[0] == fold(name) for signature in self._builtin())
 
     def note_collation(self, name: str) -> bool:
-        """Note a collation; returns whether it takes the place of one of SQLite's."""
+        """Note a collation; returns whether it replaces one of SQLite's."""
         self.collations.add(fold(name))
         return fold(name) in BUILTIN_COLLATIONS
 
     def take_back(self, conn: sqlite3.Connection, *, everything: bool) -> None:
         """
-        Give a connection SQLite's own functions and collations again.
+        Put SQLite's own functions and collations back on a connection.
 
         Args:
-            conn: The connection, with no statement under way.
-            everything: Whether those under names of their own go as well.
+            conn: The connection, with no running statement.
+            everything: Whether to remove those under new names as well.
         """
         if self.extensions:
             self._find_unseen(conn)
@@ -78,7 +77,7 @@ class Registrations:
             )
 
     def _find_unseen(self, conn: sqlite3.Connection) -> None:
-        """Find what an extension has registered; of its collations not whose place they take."""
+        """Find what an extension has registered; but not which collations it replaced."""
         plain = self._connection()
         query = "SELECT name, narg FROM pragma_function_list WHERE NOT builtin"
         found = {tuple(row) for row in conn.execute(query)} - {
@@ -98,7 +97,7 @@ class Registrations:
         }
 
     def _connection(self) -> sqlite3.Connection:
-        """Return a connection to nothing on which nobody registers anything."""
+        """Return an empty connection on which nobody registers anything."""
         if self._plain is None:
             self._plain = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         return self._plain
@@ -168,7 +167,7 @@ class RegisteringConnection(sqlite3.Connection):
                 self._replaced()
 
     def _replaced(self) -> None:
-        """Act upon something of SQLite's own that is, or may be, replaced."""
+        """Handle a replacement, or a possible one, of something of SQLite's own."""
 
     def _note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         narg = args[1] if len(args) > 1 else kwargs.get("narg", kwargs.get("n_arg", -1))

@@ -1,7 +1,7 @@
 """
-The guarded connection of way A: one transaction that only the run begins and ends.
+The guarded connection of way A: only the run begins and ends its one transaction.
 
-Migrations are handed `Guard.conn`; the engine keeps the `Guard`.
+Migrations get `Guard.conn`; the engine keeps the `Guard`.
 """
 # ruff: noqa: SLF001  # the guard and its connection are one thing with two faces
 
@@ -26,19 +26,19 @@ from migrator.session.reset import ConnectionSettings
 
 class Guard:
     """
-    The engine's side of a guarded connection: what begins and ends the run.
+    The engine's side of a guarded connection: it begins and ends the run.
 
     Attributes:
-        conn: What migrations are handed.
+        conn: The connection that migrations get.
     """
 
     def __init__(self, conn: GuardedConnection) -> None:
         self.conn = conn
         self._pid = os.getpid()
         self._baseline: ConnectionSettings | None = None
-        # A forked child's finalizers would close the connection, and SQLite
-        # would then unlink the journal of the transaction that still runs in
-        # its parent. What is referred to once too often is never finalized.
+        # A forked child's finalizers would close the connection, and SQLite would then
+        # unlink the journal of the parent's open transaction. An extra reference
+        # keeps the connection from ever being finalized.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(conn))
         _guarded.add(conn)
 
@@ -49,7 +49,7 @@ class Guard:
 
     @property
     def refused(self) -> RefusedError | None:
-        """What was refused first, None for nothing; a run with a refusal has failed."""
+        """The first refusal, None if there was none; a run with a refusal has failed."""
         return self.conn.refused
 
     @property
@@ -59,7 +59,7 @@ class Guard:
 
     @property
     def ended_by(self) -> BaseException | None:
-        """The error upon which SQLite ended the transaction by itself, None where it has not."""
+        """The error at which SQLite ended the transaction by itself, None if it has not."""
         if self.conn.ended_by is not None:
             return self.conn.ended_by.error
         return self.conn._end_of_run() if self.ended else None
@@ -71,14 +71,14 @@ class Guard:
 
     def failure(self, error: BaseException | None) -> FailedStatement | None:
         """
-        Tell what went wrong first in a migration, and in which statement.
+        Return what went wrong first in a migration, with its statement.
 
         Args:
             error: What the migration raised, None where it returned.
 
         Returns:
-            None where neither SQLite nor the guard had anything to object to.
-            The statement's text is empty for a refused method.
+            None if neither SQLite nor the guard has refused anything. The statement's
+            text is empty for a refused method.
         """
         if self.conn.ended_by is not None:
             return self.conn.ended_by
@@ -92,36 +92,36 @@ class Guard:
 
     @contextmanager
     def engine(self) -> Iterator[sqlite3.Connection]:
-        """Within, the connection does what the engine says; nothing is refused or recorded."""
+        """Within, the connection is the engine's: it refuses and records nothing."""
         with self.conn._as_engine():
             yield self.conn
 
     def watch(self, locks: SqliteLocks | None) -> None:
-        """Have SQLite's locks looked at from now on: once they are lost, nothing is written."""
+        """Check SQLite's locks from now on: once they are lost, nothing is written."""
         self.conn._locks = locks
 
     def forget_journal(self) -> None:
-        """Look at SQLite's locks and the database's file only: its journal mode is being set."""
+        """Stop checking the journal: the journal mode is being set."""
         if self.conn._locks is not None:
             self.conn._locks.forget_journal()
 
     def lost(self, *, decisive: bool = False) -> Loss | None:
-        """Return what SQLite relies on and has not any more; None where nothing is known lost."""
+        """Return what SQLite relies on and has lost; None if no loss is known."""
         locks = self.conn._locks
         return locks.look(decisive=decisive) if locks is not None else None
 
     def holds(self) -> bool:
-        """Tell whether SQLite may still write: its locks are there, or nobody has looked at any."""
+        """Tell whether SQLite may still write: its locks are there, or are not checked."""
         locks = self.conn._locks
         return locks is None or locks.held()
 
     def regain(self) -> bool:
-        """Take the locks again, where a rollback then harms nobody."""
+        """Take the locks back, if a rollback then harms nobody."""
         locks = self.conn._locks
         return locks is not None and locks.regain()
 
     def open_journal(self) -> None:
-        """Have SQLite make the journal of its transaction now, where the database has a page."""
+        """Have SQLite create its journal now, if the database has a page."""
         if self.conn._execute("PRAGMA page_count")[0][0]:
             version = self.conn._execute("PRAGMA user_version")[0][0]
             self.conn._execute(f"PRAGMA user_version = {version}")
@@ -137,7 +137,7 @@ class Guard:
 
         Raises:
             sqlite3.OperationalError: The transaction is still open
-                (`in_transaction`) when somebody's lock stood in the way.
+                (`in_transaction`) if another lock prevented the commit.
         """
         self.conn._execute("COMMIT")
         self.conn._running = False
@@ -146,7 +146,7 @@ class Guard:
         """
         Roll the run back, and the connection's settings with it.
 
-        Without a transaction, or once closed, nothing is left to be rolled back.
+        Without a transaction, or once closed, there is nothing to roll back.
         """
         connection = self.conn
         if connection not in _guarded or connection._given_up:
@@ -157,14 +157,14 @@ class Guard:
             connection._execute("ROLLBACK")
         connection._running = False
         connection._forget_transaction()
-        # A setting such as `query_only` would be in the way of a restore. Where
-        # the disk or a lock prevents that, the rollback still stands.
+        # A setting such as `query_only` would prevent a restore. If the disk or a lock
+        # prevents putting it back, the rollback still stands.
         with suppress(sqlite3.Error):
             if self._baseline is not None:
                 connection._take_back(self._baseline)
 
     def start_migration(self, row_factory: Any = sqlite3.Row) -> None:
-        """Hand the connection to a migration: as new, with an empty record."""
+        """Make the connection like new, with an empty record, for a migration."""
         if self._baseline is None:
             with self.engine():
                 self._baseline = ConnectionSettings(self.conn._raw)
@@ -173,12 +173,11 @@ class Guard:
 
     def finish_migration(self) -> None:
         """
-        Take the connection back: what the migration did in the database stands.
+        Take the connection back from a migration, and keep its changes to the database.
 
-        Cursors, blobs and savepoints that it left open are closed, settings
-        put back, temporary objects dropped. The record stays until the next
-        migration starts. Once SQLite has ended the transaction, or in a process
-        that a migration has forked, nothing is done.
+        Close the cursors, blobs and savepoints that it left open, put settings back, drop
+        temporary objects. The record stays until the next migration starts. Do nothing
+        once SQLite has ended the transaction, or in a process that a migration forked.
         """
         connection = self.conn
         if connection._forked or connection._given_up or self.ended or self._baseline is None:
@@ -188,10 +187,10 @@ class Guard:
         connection._take_back(self._baseline)
 
     def close(self) -> None:
-        """Close the connection, in the process that opened it only, and with SQLite's locks."""
+        """Close the connection; only in the process that opened it, and with SQLite's locks."""
         if os.getpid() != self._pid or self.conn not in _guarded or not self.holds():
             return
-        # With a query unfinished, SQLite would keep the file, and its lock.
+        # With an unfinished query SQLite would keep the file open, and its lock.
         self.conn._close_handles()
         with self.engine():
             self.conn.close()
@@ -203,7 +202,7 @@ _guarded: weakref.WeakSet[GuardedConnection] = weakref.WeakSet()
 
 
 def _disown() -> None:
-    """Make the guarded connections useless, and harmless, in a child that has been forked."""
+    """Make the guarded connections unusable, and harmless, in a forked child."""
     for connection in _guarded:
         connection._forked = True
 
@@ -221,16 +220,16 @@ def open_guard(
     header: Mapping[str, str] | None = None,
 ) -> Guard:
     """
-    Open a database for a run, and recover what a crash has left in it.
+    Open a database for a run; SQLite recovers it from a crash.
 
     Args:
         path: The database file.
-        exclusive: Whether nobody else may have the database open from now on.
+        exclusive: Whether to keep everybody else out of the database from now on.
         temporary: Where SQLite puts its temporary files, in this whole
             process; None for its own choice.
         busy_timeout: Seconds for which SQLite itself waits for a lock.
         mode: `rw`, or `rwc` to create the file.
-        header: Pragmas that SQLite takes before a database has a page; nothing is written yet.
+        header: Pragmas that SQLite accepts before a database has a page; they write nothing yet.
 
     Raises:
         sqlite3.OperationalError: The file cannot be opened, or (with
@@ -260,7 +259,7 @@ def _set_up(
     header: Mapping[str, str] | None,
 ) -> None:
     if exclusive:
-        # Before the first access: WAL then needs no shared memory.
+        # Before the first access: then WAL needs no shared memory.
         connection._execute("PRAGMA locking_mode=EXCLUSIVE")
     if header and not connection._execute("PRAGMA page_count")[0][0]:
         # Before a transaction that may write: SQLite makes the first page when one begins.
@@ -270,7 +269,7 @@ def _set_up(
             connection._execute(f"PRAGMA {name} = '{value}'")
         connection._execute("ROLLBACK")
     if exclusive:
-        # ROLLBACK, since COMMIT would write a page into a database of zero bytes.
+        # ROLLBACK: a COMMIT would write a page into a database of zero bytes.
         connection._execute("BEGIN EXCLUSIVE")
         connection._execute("ROLLBACK")
     connection._execute("PRAGMA synchronous=EXTRA")
@@ -282,7 +281,7 @@ def _set_up(
 def set_temporary_directory(
     execute: Callable[[str], object], directory: str | os.PathLike[str]
 ) -> None:
-    """Have SQLite put its temporary files into a directory, in this whole process."""
+    """Set SQLite's directory for temporary files, in this whole process."""
     name = os.fspath(directory).replace("'", "''")
     # Deprecated, and absent from some builds; nor can every name be said in SQL.
     # SQLite then chooses itself.

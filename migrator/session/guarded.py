@@ -1,8 +1,8 @@
 """
-The connection that migrations are handed inside the run's one transaction.
+The connection that migrations get inside the run's one transaction.
 
-To them it looks like Python's own connection. What would end the real
-transaction, or do something that it cannot take back, is refused.
+It looks like Python's own connection. It refuses what would end the real transaction, or
+do something that a rollback cannot undo.
 """
 
 from __future__ import annotations
@@ -36,14 +36,12 @@ class GuardedConnection(EmulatingConnection):
     """
     The connection as migrations see it.
 
-    SQLite's authorizer is asked about each statement anew
-    (`cached_statements=0`), so that nothing is executed any more once SQLite
-    has ended the real transaction by itself.
+    SQLite asks the authorizer about each statement again (`cached_statements=0`), so
+    that nothing is executed any more once SQLite has ended the real transaction by itself.
 
     Attributes:
-        refused: The first thing that was refused, also where the migration
-            has swallowed the exception.
-        ended_by: The statement upon which SQLite ended the transaction.
+        refused: The first refusal, even if the migration swallowed the exception.
+        ended_by: The statement at which SQLite ended the transaction.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -61,7 +59,7 @@ class GuardedConnection(EmulatingConnection):
 
     def _before(self, statement: str) -> None:
         self._pending = None
-        # Looked at before each statement, so that SQLite writes nothing without its locks.
+        # Checked before each statement, so that SQLite never writes without its locks.
         if not self._engine and self._has_lost_locks():
             raise self._end_of_run()
         super()._before(statement)
@@ -129,7 +127,7 @@ class GuardedConnection(EmulatingConnection):
         return decision
 
     def _refusal(self, message: str, hint: str, statement: str | None = None) -> RefusedError:
-        """Remember that something was refused: it fails the run whatever becomes of the error."""
+        """Remember a refusal: it fails the run even if the error is swallowed."""
         error = RefusedError(message, hint, statement)
         self.refused = self.refused or error
         return error
@@ -154,11 +152,11 @@ class GuardedConnection(EmulatingConnection):
 
     @property
     def _given_up(self) -> bool:
-        """Whether SQLite must write nothing more: not what was begun, and no rollback of it."""
+        """Whether SQLite must not write any more, not even a rollback."""
         return self._locks is not None and self._locks.gone
 
     def _end_of_run(self) -> RefusedError:
-        """Return why nothing can be done on this connection any more."""
+        """Return why this connection cannot be used any more."""
         if self._forked:
             message = "A process that a migration forked may not use the run's connection."
             return RefusedError(message, "Open a connection to another file there.")
@@ -171,7 +169,7 @@ class GuardedConnection(EmulatingConnection):
         return RefusedError(f"SQLite ended the transaction{why}", hint)
 
     def close(self) -> None:
-        """Refuse to be closed by a migration; do nothing in a process that one has forked."""
+        """Refuse a migration's close; do nothing in a process that it forked."""
         if self._forked or self._given_up:
             return
         if not self._engine:
@@ -183,21 +181,21 @@ class GuardedConnection(EmulatingConnection):
         super().close()
 
     def set_authorizer(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: the run's own authorizer is what keeps it in one transaction."""
+        """Refuse: the run's own authorizer protects its one transaction."""
         self._refuse_method("set_authorizer")
 
     def deserialize(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: another database would take the place of the run's."""
+        """Refuse: another database would replace the run's."""
         self._refuse_method("deserialize")
 
     def backup(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse: SQLite would wait for ever for the run's own transaction to end."""
+        """Refuse: SQLite would wait for ever for the run's own transaction."""
         if not self._engine:
             self._refuse_method("backup")
         super().backup(*args, **kwargs)
 
     def blobopen(self, *args: Any, **kwargs: Any) -> sqlite3.Blob:
-        """Open a blob, which is closed when the migration ends."""
+        """Open a blob, and close it when the migration ends."""
         # SQLite opens blobs without asking the authorizer.
         self._check_alive()
         blob = super().blobopen(*args, **kwargs)
@@ -222,7 +220,7 @@ class GuardedConnection(EmulatingConnection):
 
     @contextmanager
     def _as_engine(self) -> Iterator[None]:
-        """Within, nothing is refused or recorded, and rows are plain."""
+        """Within, refuse and record nothing, and return plain rows."""
         factories = self.row_factory, self.text_factory
         self.row_factory, self.text_factory = None, str
         self._engine += 1
@@ -233,7 +231,7 @@ class GuardedConnection(EmulatingConnection):
             self.row_factory, self.text_factory = factories
 
     def _prepare_for(self, row_factory: Any) -> None:
-        """Be as a new connection is."""
+        """Make the connection like new."""
         self._forget_transaction()
         self._pending = None
         self._like_set = False
@@ -247,7 +245,7 @@ class GuardedConnection(EmulatingConnection):
             blob.close()
 
     def _take_back(self, baseline: ConnectionSettings) -> None:
-        """Undo what a migration did to the connection itself."""
+        """Undo a migration's changes to the connection itself."""
         self.set_progress_handler(None, 0)
         self.set_trace_callback(None)
         self._install_authorizer()

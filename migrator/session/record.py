@@ -20,7 +20,7 @@ _EXPLAINED: tuple[Question, ...] = ()
 
 
 def quoted(name: str) -> str:
-    """Return a name as it can stand in a statement."""
+    """Quote a name for a statement."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -29,8 +29,7 @@ class FailedStatement:
     """
     A statement that raised.
 
-    `line` is its line in the script that it came from, counted as the script's
-    statements were, None for one that was executed alone.
+    `line` is its line in its script, None for a statement that was executed alone.
     """
 
     text: str
@@ -46,16 +45,15 @@ class Record:
         text: The statement being executed, or executed last; None before the first.
         keyword: Its first word in upper case.
         failed: The statement that raised last.
-        command: The same, behind semicolons that SQLite skips, and Python does not.
+        command: The same, after leading semicolons, which SQLite skips and Python does not.
         failed: The statement that raised last.
         written: Tables that rows were inserted into, updated in or deleted from.
         defined: Tables that were created, altered, renamed or dropped.
         schema_written: Whether the migration may have written to `sqlite_schema` itself.
         replaced: Whether it may have replaced a function or collation of SQLite's own.
-        ledger: What it deleted by its own word, dropped and renamed, and was not undone.
-        asked: What SQLite has asked about the writes of the statement being executed,
-            as far as that matters; None where it was not executed by a cursor that
-            records.
+        ledger: What it deleted itself, dropped and renamed, and what was not rolled back.
+        asked: SQLite's relevant questions about the writes of the running statement;
+            None if a cursor that does not record executes it.
     """
 
     __slots__ = (
@@ -79,7 +77,7 @@ class Record:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: another migration begins."""
+        """Forget everything, for the next migration."""
         self.text: str | None = None
         self.keyword = self.command = ""
         self.line: int | None = None
@@ -106,8 +104,8 @@ class Record:
         return [(each.table, each.new) for each in self.ledger if isinstance(each, Renamed)]
 
     def begin(self, text: str) -> None:
-        """Note which statement is executed from now on."""
-        # A loop executes one and the same string: looking at it once is enough.
+        """Note the statement that is executed from now on."""
+        # A loop executes the same string again: look at it once.
         if text is not self.text:
             self.text = text
             self.keyword = sql.keyword(text)
@@ -115,7 +113,7 @@ class Record:
         self.asked = [] if self.command != "EXPLAIN" else _EXPLAINED
 
     def fail(self, error: BaseException) -> FailedStatement:
-        """Note that the statement raised; returns what is remembered of it."""
+        """Note that the statement raised; returns the note."""
         failure = FailedStatement(str(self.text or ""), error, self.line)
         self.failures.append(failure)
         return failure
@@ -123,7 +121,7 @@ class Record:
     def authorize(
         self, action: int, first: str | None, second: str | None, schema: str | None, by: str | None
     ) -> None:
-        """Note what SQLite's authorizer was asked; `by` is the trigger or view it is done by."""
+        """Note a question to SQLite's authorizer; `by` is the trigger or view that does it."""
         if action in _WRITES:
             if schema == "main" and first is not None:
                 self.written.add(first)
@@ -144,7 +142,7 @@ class Record:
             self.schema_written |= fold(first or "") == "writable_schema"
 
     def _note(self, action: int, table: str | None, schema: str | None, by: str | None) -> None:
-        """Keep what was asked about a statement that deletes, and the first question of others."""
+        """Keep all questions about a statement that deletes, and the first about any other."""
         asked = self.asked
         if isinstance(asked, list) and (not asked or asked[0][0] == sqlite3.SQLITE_DELETE):
             asked.append((action, table, schema, by))
@@ -153,12 +151,11 @@ class Record:
         """
         Find the statement behind an exception, and the error to report.
 
-        An exception that hides another one is followed to it. A rollback that
-        failed, or was refused, while an earlier error was being handled is not
-        what went wrong: the earlier one is.
+        Follow the causes of the exception. If a rollback failed, or was refused, while an
+        earlier error was being handled, report the earlier one.
 
         Returns:
-            None where no statement is behind the exception.
+            None if no statement is behind the exception.
         """
         known = {id(failure.error): failure for failure in self.failures}
         found = [known[id(link)] for link in chain(error) if id(link) in known]
@@ -173,7 +170,7 @@ class Record:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and those behind it, the latest first."""
+    """Yield an exception and its causes, the latest first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

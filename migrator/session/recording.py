@@ -1,9 +1,9 @@
 """
-A SQLite connection that remembers what is done through it.
+A SQLite connection that records what is done through it.
 
-It behaves as `sqlite3.Connection` does. What it adds is a `Record`: which
-statement is running or has failed, and which tables were written, deleted
-from, dropped, altered and renamed, as SQLite's authorizer tells
+It behaves as `sqlite3.Connection` does, and keeps a `Record`: which statement
+is running or has failed, and which tables were written, deleted from, dropped,
+altered and renamed, by the questions of SQLite's authorizer
 (https://sqlite.org/c3ref/c_alter_table.html). Way B runs migrations on it as
 it is; way A's guarded connection (`migrator.session.guard`) is built on it.
 """
@@ -35,10 +35,10 @@ LEGACY = -1
 real_in_transaction: Callable[[sqlite3.Connection], bool] = (
     sqlite3.Connection.in_transaction.__get__
 )
-"""Ask SQLite itself, whatever a subclass tells its migrations."""
+"""SQLite's own answer, whatever a subclass tells its migrations."""
 
 
-# Looked up once: a migration may execute a million statements.
+# Looked up once, since a migration may execute a million statements.
 _execute = sqlite3.Cursor.execute
 _executemany = sqlite3.Cursor.executemany
 _cursor = sqlite3.Connection.cursor
@@ -53,7 +53,7 @@ _VIEWS = (
 
 
 class RecordingCursor(sqlite3.Cursor):
-    """A cursor whose statements are noted in its connection's record."""
+    """A cursor that notes its statements in its connection's record."""
 
     connection: RecordingConnection
 
@@ -110,7 +110,7 @@ class RecordingCursor(sqlite3.Cursor):
 
 
 def _check_script(script: Any) -> None:
-    """Refuse what `sqlite3`'s own `executescript` refuses, in its words."""
+    """Refuse what `sqlite3`'s own `executescript` refuses, with the same message."""
     if not isinstance(script, str):
         msg = f"executescript() argument must be str, not {type(script).__name__}"
         raise TypeError(msg)
@@ -121,9 +121,9 @@ def _check_script(script: Any) -> None:
 
 class RecordingConnection(RegisteringConnection):
     """
-    A connection that notes what is done through it in `record`.
+    A connection that notes in `record` what is done through it.
 
-    `asked` holds the settings of the database's header that were made, by name.
+    `asked` holds the settings of the database's header that a migration asked for, by name.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -139,7 +139,7 @@ class RecordingConnection(RegisteringConnection):
 
     @contextmanager
     def lent(self) -> Iterator[Self]:
-        """Within, a migration has the connection, and its threads may interrupt it."""
+        """Within, a migration uses the connection, and its threads may interrupt it."""
         with self._lending:
             self._lent = True
         try:
@@ -149,14 +149,14 @@ class RecordingConnection(RegisteringConnection):
                 self._lent = False
 
     def interrupt(self) -> None:
-        """Interrupt the statement that runs, where it can be one of a migration's."""
-        # A thread may call it for ever: once the migration has returned, what runs is the engine's.
+        """Interrupt the running statement, if it can be a migration's."""
+        # A thread may call it for ever; after the migration, the statements are the engine's.
         with self._lending:
             if self._lent:
                 super().interrupt()
 
     def cursor(self, factory: Any = RecordingCursor) -> Any:
-        """Return a cursor; a factory of one's own must be a subclass of `sqlite3.Cursor`."""
+        """Return a cursor; a given factory must be a subclass of `sqlite3.Cursor`."""
         if factory is not RecordingCursor:
             factory = self._recording(factory)
         return super().cursor(factory)
@@ -174,7 +174,7 @@ class RecordingConnection(RegisteringConnection):
         return self.cursor().executescript(script)
 
     def set_authorizer(self, authorizer_callback: Any) -> None:
-        """Let a migration's own authorizer decide; what is done is recorded all the same."""
+        """Let a migration's own authorizer decide, and keep recording."""
         record = self.record.authorize
 
         def authorize(*question: Any) -> Any:
@@ -192,7 +192,7 @@ class RecordingConnection(RegisteringConnection):
         self.record.replaced = True
 
     def deserialize(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: what is done from then on would be done in memory only, and lost."""
+        """Refuse: later changes would be made in memory only, and lost."""
         msg = "A migration may not call deserialize(): another database would take its place."
         raise sqlite3.NotSupportedError(msg)
 
@@ -200,7 +200,7 @@ class RecordingConnection(RegisteringConnection):
         """
         Execute statements one by one without beginning a transaction for them.
 
-        What a failing one is called afterwards (`record.failed`) has its line.
+        After a failure `record.failed` has the line.
         """
         cursor = self.cursor()
         with self._as_script():
@@ -213,7 +213,7 @@ class RecordingConnection(RegisteringConnection):
                     self.record.line = None
 
     def _drain(self, cursor: sqlite3.Cursor) -> None:
-        """Let a query run to its end: what it does, it does row by row."""
+        """Run a query to its end: it may write with each row."""
         try:
             deque(cursor, maxlen=0)
         except Exception as error:
@@ -221,7 +221,7 @@ class RecordingConnection(RegisteringConnection):
             raise
 
     def _recording(self, factory: Any) -> type[RecordingCursor]:
-        """Return a cursor class that is the given one, and records."""
+        """Return a subclass of a cursor class that records."""
         if not (isinstance(factory, type) and issubclass(factory, sqlite3.Cursor)):
             msg = f"A cursor's factory must be a subclass of sqlite3.Cursor, not {factory!r}."
             raise TypeError(msg)
@@ -250,7 +250,7 @@ class RecordingConnection(RegisteringConnection):
         if not isinstance(statement, str):
             return
         if record.ledger.open and not real_in_transaction(self):
-            # `PRAGMA temp_store` outside of a transaction takes away what SQLite has kept.
+            # `PRAGMA temp_store` outside of a transaction deletes the ledger's stored number.
             self._settle()
         record.begin(statement)
         if record.command == "ALTER":
@@ -259,7 +259,7 @@ class RecordingConnection(RegisteringConnection):
             self.asked[made.name] = made
 
     def _after(self) -> None:
-        """Note what a statement that has been executed dropped, renamed or deleted."""
+        """Note what an executed statement dropped, renamed or deleted."""
         record = self.record
         asked = tuple(record.asked or ())
         if record.command == "ALTER" and self._names:
@@ -274,9 +274,9 @@ class RecordingConnection(RegisteringConnection):
 
     def _keep_part(self, before: int) -> None:
         """
-        Note a `DELETE` that has failed and left a part of its work, as after `RAISE(FAIL)`.
+        Note a failed `DELETE` that kept a part of its work, as after `RAISE(FAIL)`.
 
-        What a failing statement has done and not undone counts in `total_changes`.
+        `total_changes` counts what a failing statement has kept.
         """
         record = self.record
         record.ledger.doubtful = True
@@ -287,7 +287,7 @@ class RecordingConnection(RegisteringConnection):
                 self._after()
 
     def _keep(self, found: Sequence[Change], reason: object = None) -> None:
-        """Write changes down, and have SQLite keep their number."""
+        """Record changes, and store their number in SQLite."""
         ledger = self.record.ledger
         if ledger.doubtful or self.record.unheard:
             self._settle()
@@ -298,7 +298,7 @@ class RecordingConnection(RegisteringConnection):
             ledger.finish()
 
     def _settle(self) -> None:
-        """Strike out what SQLite has rolled back."""
+        """Remove the changes that SQLite has rolled back."""
         ledger = self.record.ledger
         if ledger.open:
             found = self._look(changes.PLACE)
@@ -319,7 +319,7 @@ class RecordingConnection(RegisteringConnection):
             self.text_factory = factory
 
     def _read_names(self, statement: str) -> dict[int, str]:
-        """Return the tables' names by their rowid in the schema, none where nothing is renamed."""
+        """Return the tables' names by rowid in the schema; empty for any other statement."""
         if "RENAME" not in statement.upper():
             return {}
         with suppress(sqlite3.Error):
@@ -337,15 +337,15 @@ class RecordingConnection(RegisteringConnection):
         return found
 
     def _failed(self, error: Exception) -> None:
-        """Note that the statement raised, or raise something that says more."""
+        """Note that the statement raised, or raise a better error."""
         self.record.fail(error)
 
     def _watched(self, parameters: Iterable[Any]) -> Iterable[Any]:
-        """Return the sets of parameters of an `executemany`."""
+        """Return the parameters of an `executemany`; a subclass watches them."""
         return parameters
 
     def _commit_before_script(self) -> None:
-        """Commit, where `sqlite3`'s own `executescript` would."""
+        """Commit if `sqlite3`'s own `executescript` would."""
         if getattr(self, "autocommit", LEGACY) == LEGACY:
             self.commit()
 
@@ -353,7 +353,7 @@ class RecordingConnection(RegisteringConnection):
     def _as_script(self) -> Iterator[None]:
         """Within, no transaction is begun for an INSERT, UPDATE, DELETE or REPLACE."""
         level = self.isolation_level
-        # With `autocommit` set, the level is without effect, and changing it commits.
+        # With `autocommit` set, the level has no effect, and changing it commits.
         if level is None or getattr(self, "autocommit", LEGACY) != LEGACY:
             yield
             return
@@ -365,5 +365,5 @@ class RecordingConnection(RegisteringConnection):
 
 
 def settle(conn: RecordingConnection) -> None:
-    """Have the record of a migration hold what is in the database, before its connection goes."""
+    """Bring a migration's record up to date before its connection is closed."""
     conn._settle()

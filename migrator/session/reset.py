@@ -1,4 +1,4 @@
-"""Put a connection back between two migrations: settings, temporary objects, open cursors."""
+"""Reset a connection between two migrations: settings, temporary objects, open cursors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 from migrator.session.record import quoted
 
-# Settings of a connection that can be switched inside a transaction.
+# Settings of a connection that work inside a transaction.
 _PRAGMAS = (
     "analysis_limit",
     "automatic_index",
@@ -71,8 +71,8 @@ class ConnectionSettings:
         Put every setting back that is another one now.
 
         Args:
-            like: Whether `PRAGMA case_sensitive_like` was set. It cannot be
-                read, and setting it replaces a `like` function of one's own.
+            like: Whether `PRAGMA case_sensitive_like` was set. It cannot be read,
+                and setting it replaces a registered `like` function.
         """
         for limit, value in self._limits.items():
             self._conn.setlimit(limit, value)
@@ -89,7 +89,7 @@ class ConnectionSettings:
         self._cursor.execute(f"PRAGMA {name}={_SPELLED.get((name, value), value)}").fetchall()
 
     def _read_pragmas(self) -> dict[str, Any]:
-        """Return the value of each setting that this SQLite has."""
+        """Return the value of each setting that this SQLite supports."""
         rows = {name: self._cursor.execute(f"PRAGMA {name}").fetchone() for name in _PRAGMAS}
         return {name: row[0] for name, row in rows.items() if row is not None}
 
@@ -109,14 +109,14 @@ def drop_temporary(cursor: sqlite3.Cursor) -> None:
         " WHERE type IN ('trigger', 'view', 'table') AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
         " ORDER BY type = 'trigger' DESC, type = 'view' DESC, rootpage"
     ).fetchall()
-    # A virtual table, rootpage 0, takes the tables that it consists of with it.
+    # Virtual tables (rootpage 0) first: dropping one drops its shadow tables.
     for kind, name in rows:
         cursor.execute(f"DROP {kind} IF EXISTS temp.{quoted(name)}")
 
 
 def close_cursors(conn: sqlite3.Connection, but: sqlite3.Cursor | None = None) -> None:
     """
-    Close the cursors that somebody has kept open.
+    Close the cursors that a migration left open.
 
     An unfinished query makes `DROP TABLE` fail with "database table is locked".
     """
@@ -130,9 +130,9 @@ def _cursors(conn: sqlite3.Connection) -> list[sqlite3.Cursor]:
     """
     Return a connection's cursors, those made by `sqlite3.Cursor(conn)` among them.
 
-    A connection refers to each weakly, in a list that the garbage collector is told
-    of. To look for them among all objects in memory would cost more the more there
-    are, after each migration anew; it is done only where that list is not found.
+    A connection has weak references to them, in a list that the garbage collector knows.
+    Searching all objects in memory after each migration would take longer the more there
+    are, so that is done only if the list is not found.
     """
     probe = sqlite3.Cursor(conn)
     lists = [found for found in gc.get_referents(conn) if type(found) is list]
@@ -145,7 +145,7 @@ def _cursors(conn: sqlite3.Connection) -> list[sqlite3.Cursor]:
 
 
 def _is_cursor(found: object) -> TypeGuard[sqlite3.Cursor]:
-    # `isinstance` would ask proxies for their class, which runs their code.
+    # `isinstance` would run the code of proxies, by asking for their class.
     return issubclass(type(found), sqlite3.Cursor)
 
 

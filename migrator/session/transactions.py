@@ -1,8 +1,8 @@
 """
-Python's transaction control of `sqlite3`, acted out with a savepoint.
+Emulate the transaction control of `sqlite3` with a savepoint.
 
-https://docs.python.org/3/library/sqlite3.html#transaction-control is what is
-acted out here, inside a transaction of SQLite's that somebody else ends.
+It follows https://docs.python.org/3/library/sqlite3.html#transaction-control, inside a
+transaction that only the run ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 from migrator.session.recording import LEGACY, RecordingConnection, real_in_transaction
 
 RESERVED = "_migrator"
-"""How the names of this program's own savepoints begin."""
+"""The prefix of this program's own savepoints."""
 
 TX = f"{RESERVED}_tx"
 _LEVELS = ("", "DEFERRED", "IMMEDIATE", "EXCLUSIVE")
@@ -53,7 +53,7 @@ class EmulatingConnection(RecordingConnection):
 
     @property
     def isolation_level(self) -> Any:
-        """The emulated isolation level; None begins no transaction by itself."""
+        """The emulated isolation level; None never begins a transaction."""
         return self._level
 
     @isolation_level.setter
@@ -87,7 +87,7 @@ class EmulatingConnection(RecordingConnection):
                 self._enter()
 
     def commit(self) -> None:
-        """Keep what was done since the last commit; the run itself is committed later."""
+        """Keep the changes since the last commit; the run itself commits later."""
         self._check_alive()
         if self._control is not True:
             self._leave()
@@ -95,7 +95,7 @@ class EmulatingConnection(RecordingConnection):
             self._enter()
 
     def rollback(self) -> None:
-        """Undo what was done since the last commit of this migration."""
+        """Undo the changes since this migration's last commit."""
         if self._control is not True and real_in_transaction(self):
             self._check_alive()
             self._leave(undo=True)
@@ -142,7 +142,7 @@ class EmulatingConnection(RecordingConnection):
         self._savepoints.clear()
 
     def _forget_transaction(self) -> None:
-        """Set everything emulated to what a new connection has."""
+        """Reset the emulation to that of a new connection."""
         self._level = ""
         self._control = LEGACY
         self._open = self._by_savepoint = self._in_script = False
@@ -183,17 +183,17 @@ class EmulatingConnection(RecordingConnection):
         self._leave()
 
     def _before_savepoint(self) -> None:
-        # Outside of a transaction a savepoint begins one, which ends with it.
+        # Outside of a transaction a savepoint begins one, and ends it.
         if not self._open:
             self._check_alive()
             self._enter()
             self._by_savepoint = True
 
     def _before_vacuum(self) -> None:
-        """Act upon a statement that has no place in a transaction."""
+        """Handle a statement that cannot run in a transaction, before it does."""
 
     def _before_pragma(self) -> None:
-        """Act upon a statement that SQLite may ignore in a transaction."""
+        """Handle a statement that SQLite may ignore in a transaction, before it does."""
 
     def _after(self) -> None:
         if self._engine:
@@ -204,7 +204,7 @@ class EmulatingConnection(RecordingConnection):
             self._follow_savepoint(what, name)
 
     def _follow_savepoint(self, what: str, name: str) -> None:
-        """Know which savepoints of the migration are open after one statement about them."""
+        """Track the migration's open savepoints after a statement about them."""
         if what == "BEGIN":
             self._savepoints.append(name)
             return
@@ -228,7 +228,7 @@ class EmulatingConnection(RecordingConnection):
             self._in_script = before
 
     def _check_alive(self) -> None:
-        """Raise where the real transaction is no more."""
+        """Raise if the real transaction has ended."""
 
     def _look(self, statement: str) -> list[Any]:
         factory, self.text_factory = self.text_factory, str
