@@ -1,22 +1,22 @@
 """
-The entrypoint: from the container's start to the application, in the order of `_start`.
+A start, from top to bottom: read `_start` first.
 
-It waits, looks, lets a worker bring the database up to date where that is
-needed, and becomes the application; without one it ends (an initContainer).
+It finds the application, waits for the volume, brings the database up to date,
+and becomes the application. Without one it ends there: an initContainer.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from entrypoint import options, privileges, termination_log
 from entrypoint.identities import Identities, User, home_of
 from entrypoint.options import ContainerSettings
+from entrypoint.privileges import become_run_user
 from entrypoint.program.replace import original_environment, replace_process, with_home
 from entrypoint.program.resolve import resolve_command
 from entrypoint.volume.users import pointed_out
@@ -26,17 +26,14 @@ from migrator.errors import InterruptedRunError, MigratorError
 from migrator.log.hints import spelled_out
 from migrator.log.lines import Log
 from migrator.log.outcome import Result, as_bug, new_run_id, say_failed, say_finished
-from migrator.options.model import Parsed
 from migrator.options.table import read_environment
 from migrator.process.descriptors import open_missing_standard_streams
 from migrator.process.signals import Signals
 
-MIGRATOR = "migrator"
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Start:
-    """One start: what was given to it, and what its steps share."""
+    """What a start was given, and what its steps share."""
 
     settings: ContainerSettings
     log: Log
@@ -50,17 +47,17 @@ class Start:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prepare the database and become the application; returns an exit code where there is none."""
+    """Prepare the database and become the application; return an exit code without one."""
     began = time.monotonic()
     open_missing_standard_streams()
     environment = original_environment()
     environ = read_environment()
     words = list(sys.argv[1:] if argv is None else argv)
-    log = _open_log(words, environ)
+    log = Log(*options.log_settings(words, environ), run_id=new_run_id())
     try:
         return _attempt(words, environ, environment, log, began)
     except InterruptedRunError as error:
-        # It came when the run had failed and had not said so yet.
+        # A signal arrived after the failure and before `run.finished` was logged.
         return _fail(log, error, began)
 
 
@@ -71,14 +68,17 @@ def _attempt(
     log: Log,
     began: float,
 ) -> int:
-    """Do what the command line says, and say how it failed."""
+    """Do what the command line says, and report a failure."""
     try:
         signals = Signals.install()
         log.give_up_when(signals.came)
         parsed = options.parse_arguments(words)
         if parsed.help or parsed.version:
-            return _inform(parsed)
-        if parsed.rest[:1] == (MIGRATOR,):
+            from migrator.cli import write_out
+
+            write_out(options.information(parsed))
+            return 0
+        if parsed.rest[:1] == ("migrator",):
             from entrypoint import migrator_command
 
             return migrator_command.run(parsed, environ)
@@ -95,7 +95,7 @@ def _attempt(
 
 
 def _start(start: Start) -> int:
-    """Tell the whole story: every step in its order, the exec last."""
+    """Do every step in its order, exec last."""
     layout = Layout.of(start.settings.engine)
     start.log.database = str(layout.database)
     _say_started(start)
@@ -103,9 +103,11 @@ def _start(start: Start) -> int:
     if start.settings.migrate == "skip":
         result = _skip(start)
     else:
-        others = pointed_out(layout.database, start.environ)
-        with others, _ready(start, layout) as prepare_worker:
-            result = _bring_up_to_date(start, layout, prepare_worker)
+        with pointed_out(layout.database, start.environ):
+            user = _wait_for_volume(start, layout)
+            root_again = start.identities.app is None
+            with become_run_user(user, root_again=root_again, emit=start.log) as prepare_worker:
+                result = _bring_up_to_date(start, layout, prepare_worker)
     start.signals.note_only()
     start.signals.check()
     if path is None:
@@ -113,10 +115,7 @@ def _start(start: Start) -> int:
             say_finished(start.log, result, time.monotonic() - start.began)
         return 0
     say_finished(start.log, result, time.monotonic() - start.began)
-    return _become(start, path)
-
-
-# --- the steps -------------------------------------------------------------
+    return _exec_application(start, path)
 
 
 def _say_started(start: Start) -> None:
@@ -155,72 +154,13 @@ def _skip(start: Start) -> Result:
     return Result("skipped")
 
 
-@contextlib.contextmanager
-def _ready(start: Start, layout: Layout) -> Iterator[Callable[[], None]]:
-    """
-    Wait for the volume, and be within who the run's user is.
+def _wait_for_volume(start: Start, layout: Layout) -> User | None:
+    """Wait until the run's user can work where the database lies, and return that user."""
+    from entrypoint.volume.wait import wait_for_volume
 
-    Yields:
-        What a worker calls first, to be that user for good.
-    """
-    if start.identities.run is not None:
-        _require_python(start.identities.run)
-    _wait_for_volume(start, layout)
-    user = start.identities.run_on(layout.database)
-    if user is None:
-        yield _nothing
-    elif start.identities.app is None:
-        with privileges.acting_as(user):
-            yield lambda: privileges.drop_for_good(user)
-    else:
-        privileges.drop(user)
-        start.log(
-            "privileges.dropped",
-            f"The run and the application are those of {user}.",
-            level="debug",
-            uid=user.uid,
-            gid=user.gid,
-        )
-        yield _nothing
-
-
-def _require_python(user: User) -> None:
-    """Find out whether a user can run this program, before anything is given to that user."""
-    # Imported only here: most containers are not started as root.
-    from entrypoint import reachable_python
-
-    reachable_python.require_python(user)
-
-
-def _wait_for_volume(start: Start, layout: Layout) -> None:
-    """Wait until the place of the database is one that the run's user can work in."""
-    from entrypoint.volume import checks, mounts
-    from migrator.wait import wait_until_ready
-
-    engine = start.settings.engine
-    container = mounts.in_container(start.environ, mounts.read())
-    backup_dir = engine.backup_dir or layout.database.parent / "backups"
-
-    def admit() -> contextlib.AbstractContextManager[None]:
-        user = start.identities.run_on(layout.database)
-        if user is None:
-            return contextlib.nullcontext()
-        _require_python(user)
-        return privileges.admitting(layout.database, backup_dir, user, given=engine.database)
-
-    def look() -> object:
-        return checks.inspect(
-            layout.database,
-            layout.backup_dir,
-            create=engine.create,
-            mount_policy=start.settings.mount,
-            container=container,
-            emit=start.log,
-            unfinished=os.path.lexists(layout.state),
-            admit=admit,
-        )
-
-    wait_until_ready(look, start.deadline, start.log, level="info")
+    return wait_for_volume(
+        start.settings, layout, start.identities, start.environ, start.deadline, start.log
+    )
 
 
 def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None]) -> Result:
@@ -246,7 +186,7 @@ def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None])
     return bring_up_to_date(parent)
 
 
-def _become(start: Start, path: str) -> int:
+def _exec_application(start: Start, path: str) -> int:
     """Replace this process by the application; comes back only where that fails after all."""
     command = start.settings.command
     environment = start.environment
@@ -267,26 +207,6 @@ def _become(start: Start, path: str) -> int:
         start.log.give_up_when(lambda: True)
         start.log("app.failed", error.message, level="error", command=path, error=error.message)
         return error.exit_code
-
-
-def _nothing() -> None:
-    """Prepare nothing: the worker is already who it is to be."""
-
-
-# --- what is no start --------------------------------------------------------
-
-
-def _inform(parsed: Parsed) -> int:
-    from migrator._version import __version__
-    from migrator.cli import write_out
-
-    write_out(options.help_text() if parsed.help else f"entrypoint {__version__}")
-    return 0
-
-
-def _open_log(words: Sequence[str], environ: Mapping[str, str]) -> Log:
-    form, level = options.log_settings(words, environ)
-    return Log(form, level, run_id=new_run_id())
 
 
 def _fail(log: Log, error: MigratorError, began: float) -> int:

@@ -205,6 +205,13 @@ def log_settings(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, 
     return log_choice(readable_values(argv, OPTIONS, anywhere=False), environ)
 
 
+def information(parsed: Parsed) -> str:
+    """Return what `--help` or `--version` prints."""
+    from migrator._version import __version__
+
+    return help_text() if parsed.help else f"{PROGRAM} {__version__}"
+
+
 def help_text() -> str:
     """Return the text of `entrypoint --help`."""
     from migrator.options.usage import program_help

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from entrypoint.identities import User, other_groups
@@ -74,22 +73,39 @@ def acting_as(user: User) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def admitting(
-    database: Path, backup_dir: Path, user: User, *, given: Path | None = None
-) -> Iterator[None]:
+def become_run_user(
+    user: User | None, *, root_again: bool, emit: Emit
+) -> Iterator[Callable[[], None]]:
     """
-    Hand the files over to a user, then act as that user within.
+    Become the run's user: within, where this process is to be root again, else for good.
 
-    For `volume.inspect(admit=...)`: what it looks at is then seen as the user
-    that will run the application sees it.
+    Args:
+        user: None for the user that this process is.
+        root_again: Whether the application is to start as root.
+        emit: Gets `privileges.dropped`.
+
+    Yields:
+        What a worker calls first, to be that user for good.
     """
-    if is_root():
-        # Imported only here: most containers are not started as root.
-        from entrypoint import ownership
+    if user is None:
+        yield _stay
+    elif root_again:
+        with acting_as(user):
+            yield lambda: drop_for_good(user)
+    else:
+        drop(user)
+        emit(
+            "privileges.dropped",
+            f"The run and the application are those of {user}.",
+            level="debug",
+            uid=user.uid,
+            gid=user.gid,
+        )
+        yield _stay
 
-        ownership.hand_over(database, backup_dir, user, given=given)
-    with acting_as(user):
-        yield
+
+def _stay() -> None:
+    """Change nothing: the worker is the run's user already."""
 
 
 def drop(user: User) -> None:

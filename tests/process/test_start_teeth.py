@@ -37,18 +37,17 @@ AS_ROOT = (
     ),
     planted(
         "owners change before Python's reach is known",
-        "entrypoint/main.py",
-        "        _require_python(start.identities.run)\n",
-        "        user = start.identities.run\n"
-        "        hand = privileges.admitting(layout.database, layout.backup_dir, user)\n"
-        "        hand.__enter__(), hand.__exit__(None, None, None)\n",
+        "entrypoint/volume/wait.py",
+        "        _require_python(identities.run)\n",
+        "        from entrypoint import ownership\n"
+        "        ownership.hand_over(layout.database, layout.backup_dir, identities.run)\n",
         "process/test_unreachable_python.py",
         "cannot_reach and PUID and home",
     ),
     planted(
         "the owner's reach is not asked for",
-        "entrypoint/main.py",
-        "        _require_python(user)\n",
+        "entrypoint/volume/wait.py",
+        "    _require_python(user)\n",
         "",
         "process/test_unreachable_python.py",
         "owner_that_a_run",

@@ -124,7 +124,7 @@ def documented() -> set[str]:
 def slugs_in_code() -> set[str]:
     """Return every text in the code that is an event's name or a reason."""
     found = set()
-    for path in [*CODE.rglob("migrator/**/*.py"), *CODE.glob("entrypoint/*.py")]:
+    for path in [*CODE.rglob("migrator/**/*.py"), *CODE.glob("entrypoint/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found |= {node.value} if SLUG.fullmatch(node.value) else set()

@@ -475,9 +475,12 @@ def test_acting_as_oneself_is_nothing() -> None:
 def test_admitting_hands_over_and_acts(place: Path) -> None:
     """What is looked at within is the user's already, and is seen as the user."""
     code = f"""
-place = Path(sys.argv[1])
+from entrypoint.volume.wait import admitted
+from migrator.database.workspace import Layout
+from migrator.model import Settings
+settings, place = Settings(Path(sys.argv[1]) / "app.db"), Path(sys.argv[1])
 os.chmod(place / "app.db", 0o600)
-with privileges.admitting(place / "app.db", place / "backups", {USER!r}):
+with admitted({USER!r}, settings, Layout.of(settings)):
     result = [os.geteuid(), os.access(place / "app.db", os.W_OK, effective_ids=True)]
 """
     assert run(code, place) == [UID, True]

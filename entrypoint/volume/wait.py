@@ -1,0 +1,80 @@
+"""Wait for the volume, as the run's user will see it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+
+from entrypoint import privileges
+from entrypoint.identities import Identities, User
+from entrypoint.options import ContainerSettings
+from entrypoint.volume import checks, mounts
+from migrator.database.workspace import Layout
+from migrator.deadline import Deadline
+from migrator.model import Emit, Settings
+from migrator.wait import wait_until_ready
+
+
+def wait_for_volume(
+    settings: ContainerSettings,
+    layout: Layout,
+    identities: Identities,
+    environ: Mapping[str, str],
+    deadline: Deadline,
+    emit: Emit,
+) -> User | None:
+    """
+    Wait until the run's user can work where the database lies.
+
+    Returns:
+        The run's user; None for the user that this process is.
+
+    Raises:
+        MigratorError: What the checks found (`checks.inspect`), at once or when
+            the deadline has passed; or that user cannot run Python.
+    """
+    if identities.run is not None:
+        # Before any file is given to that user.
+        _require_python(identities.run)
+    container = mounts.in_container(environ, mounts.read())
+
+    def look() -> object:
+        return checks.inspect(
+            layout.database,
+            layout.backup_dir,
+            create=settings.engine.create,
+            mount_policy=settings.mount,
+            container=container,
+            emit=emit,
+            unfinished=os.path.lexists(layout.state),
+            # Asked at each look: with `keep`, the owner of a volume that arrives late.
+            admit=lambda: admitted(identities.run_on(layout.database), settings.engine, layout),
+        )
+
+    wait_until_ready(look, deadline, emit, level="info")
+    return identities.run_on(layout.database)
+
+
+@contextlib.contextmanager
+def admitted(user: User | None, settings: Settings, layout: Layout) -> Iterator[None]:
+    """Give the run's user its files, and act as that user within."""
+    if user is None:
+        yield
+        return
+    _require_python(user)
+    # Imported only here: most containers are not started as root.
+    from entrypoint import ownership
+
+    # As configured, not resolved: whose links lead there counts.
+    backup_dir = settings.backup_dir or layout.database.parent / "backups"
+    ownership.hand_over(layout.database, backup_dir, user, given=settings.database)
+    with privileges.acting_as(user):
+        yield
+
+
+def _require_python(user: User) -> None:
+    # Imported only here: most containers are not started as root.
+    from entrypoint import reachable_python
+
+    reachable_python.require_python(user)
