@@ -1,10 +1,10 @@
 """
-The finished backups: their names, what is noted beside each, and whether they are sound.
+The finished backups: their names, the facts beside each, and whether they are sound.
 
 A finished backup is a pair: `app.db-000012-20260131T120000Z.db` and the same
-name with `.json` behind it. While it is made there is `.<name>.json.partial`,
+name with `.json` behind it. During its making there is `.<name>.json.partial`,
 which reserves the counter and is locked by its maker, and `.<name>.partial`.
-The order in which these become the pair makes every crash tell what it left
+They become the pair in an order that shows after any crash what is left
 (`migrator.backups.retention.remove_unfinished`).
 """
 
@@ -45,16 +45,16 @@ class Backup:
 
     Args:
         path: The SQLite file.
-        counter: The place in the order; that of the name, or a later one when
-            a later run found the database in this very state again.
+        counter: The place in the order; that of the name, or a later one if a later
+            run found the database in the same state.
         created_at: ISO 8601 in UTC, for people only.
-        version: The highest version applied in it, None where there is none.
+        version: The highest version applied in it, None if there is none.
         reason: What made it: `up`, `down` or `restore`; `manual` and `start` are known.
-        journal_mode: The database's own, which a restore gives back.
+        journal_mode: The database's own, which a restore puts back.
         relative: The database's path as seen from the backup directory.
-        id: The database's id; None where it was made before there was one.
+        id: The database's id; None in a backup from before there were ids.
         volume: Where the database's directory lay (`migrator.database.volume`).
-        app_version: The application's version, where it was told.
+        app_version: The application's version, if known.
     """
 
     path: Path
@@ -76,23 +76,23 @@ class Backup:
 
     @property
     def name(self) -> str:
-        """The file's name, which is what commands take."""
+        """The file's name, which commands accept."""
         return self.path.name
 
     @property
     def json_path(self) -> Path:
-        """Where the facts are noted."""
+        """The file of the facts."""
         return facts_path(self.path)
 
     @property
     def intact(self) -> bool:
-        """Whether the file is there in its full length; nothing is read."""
+        """Whether the file has its full length; reads nothing."""
         with suppress(OSError):
             return self.path.stat().st_size == self.bytes
         return False
 
     def facts(self) -> dict[str, Any]:
-        """Return what is noted beside the file."""
+        """Return the facts beside the file."""
         return {
             "format": FORMAT,
             "name": self.name,
@@ -119,7 +119,7 @@ class Backup:
         }
 
     def encoded(self) -> bytearray:
-        """Return the facts as they stand in the file."""
+        """Return the facts as bytes for the file."""
         return bytearray(json.dumps(self.facts(), indent=1) + "\n", "ascii")
 
 
@@ -138,21 +138,21 @@ def list_backups(layout: Layout) -> list[Backup]:
 
 
 def known_backups(layout: Layout) -> list[Backup]:
-    """List the same for housekeeping: what cannot be read or understood is passed over."""
+    """List the same for housekeeping, without what cannot be read or understood."""
     with suppress(MigratorError):
         return owner.of_this(layout, readable_backups(layout))
     return []
 
 
 def removable_backups(layout: Layout) -> list[Backup]:
-    """List those of them that may be removed to keep their number, or to make space."""
+    """List those of them that may be removed, to limit their number or to free space."""
     with suppress(MigratorError):
         return owner.may_go(layout, readable_backups(layout))
     return []
 
 
 def readable_backups(layout: Layout) -> list[Backup]:
-    """List those of every database that has this one's file name, as far as they can be read."""
+    """List the readable backups of every database with this one's file name."""
     with suppress(OSError):
         return read_backups(layout, strict=False)
     return []
@@ -160,7 +160,7 @@ def readable_backups(layout: Layout) -> list[Backup]:
 
 def all_backups(layout: Layout) -> list[Backup]:
     """
-    List the finished backups of every database that has this one's file name, newest first.
+    List the finished backups of every database with this one's file name, newest first.
 
     Raises:
         MisfitError: A later version of this program wrote one, of this database perhaps.
@@ -174,7 +174,7 @@ def all_backups(layout: Layout) -> list[Backup]:
 
 def read_backups(layout: Layout, *, strict: bool) -> list[Backup]:
     """
-    List the same, and leave what the system says as it is.
+    List the same, and let errors of the system through.
 
     Raises:
         MisfitError: A later version of this program wrote one, and `strict`.
@@ -194,7 +194,7 @@ def highest_counter(layout: Layout) -> int:
     """
     Return the highest counter in the directory, of any database; 0 without backups.
 
-    What only looks like a backup does not count: somebody's file must not drive the number up.
+    A file that only looks like a backup does not count: it must not raise the number.
     """
     finished = [
         (entry.counter, backup.counter)
@@ -210,13 +210,13 @@ def read_facts(
     path: Path, *, strict: bool = True, own: str | None = None, directory: int | None = None
 ) -> Backup | None:
     """
-    Read what is noted beside a backup; None where it cannot be understood.
+    Read the facts beside a backup; None if they cannot be understood.
 
     Args:
         path: The file with the facts.
-        strict: Whether to raise for what a later version wrote.
-        own: The id of the database in question: what another's later version wrote is nothing.
-        directory: The descriptor of the directory that `path` is relative to, if it is.
+        strict: Whether to raise for a backup of a later version.
+        own: This database's id: a later version's backup of another one does not count.
+        directory: The descriptor of the directory to which `path` is relative, if it is.
 
     Raises:
         MisfitError: A later version of this program wrote it, and `strict`.
@@ -233,7 +233,7 @@ def read_facts(
 
 
 def read_id(path: Path, directory: int | None = None) -> str | None:
-    """Read only whose a file of facts is, be it unfinished; None where it does not say so."""
+    """Read only the database's id in a file of facts, even an unfinished one; None if missing."""
     try:
         with os.fdopen(open_regular(path, directory), "rb") as file:
             return _id(json.loads(file.read(_LARGEST))["id"])
@@ -277,8 +277,8 @@ def _row(row: dict[str, Any]) -> Applied:
     return Applied(key=version or name, version=version, name=name, applied_at=applied_at)
 
 
-# What is noted on a volume may have been written by anybody: a value of another
-# kind makes a description that nobody understands, and goes no further.
+# Anybody may have written a file on the volume: a value of another type makes the whole
+# description unreadable, and does not get any further.
 
 
 def _text(value: Any) -> str:
@@ -317,7 +317,7 @@ def verify_backup(backup: Backup, level: str = "quick") -> str | None:
     Compare a backup with its checksum, then check its structure.
 
     Returns:
-        What is wrong, as a sentence; None where all is well.
+        What is wrong, as a sentence; None if nothing is.
     """
     path = str(backup.path)
     try:

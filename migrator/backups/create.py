@@ -1,8 +1,7 @@
 """
-Making backups: copied through SQLite, made durable, checked, then given their names.
+Make backups: copy through SQLite, make durable, check, then give them their names.
 
-`migrator.backups.catalog` reads what is there, `migrator.backups.retention` removes it; what
-the run needs of both can be had from here.
+`migrator.backups.catalog` reads them, `migrator.backups.retention` removes them.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ _READ_ERRORS = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a run says about the backup that it wants."""
+    """What a run notes about its backup."""
 
     reason: str
     run_id: str
@@ -81,21 +80,21 @@ def make(
     """
     Make a finished backup: complete, checked, fsynced, with its checksum noted.
 
-    Where the disk or a quota is full, the oldest backups go first, down to the
-    last good one. Whatever fails, nothing unfinished stays.
+    If the disk or a quota is full, delete the oldest backups first, down to the last good
+    one. After any failure nothing unfinished stays.
 
     Args:
         source: A connection to the database, with no write transaction open.
         layout: The database's paths.
         facts: What the backup is for.
         emit: Gets `backup.started`, `backup.progress`, `backup.finished`.
-        live: The database's file, where it may be read and nobody can write to
-            it: the proof where SQLite cannot check the structure, and the
-            judge of whether a damaged copy is a copy of damage.
+        live: The database's file, if it may be read and nobody can write to it: it proves
+            the copy where SQLite cannot check the structure, and tells a damaged copy
+            from a copy of a damaged database.
         structural: `quick` or `full`.
-        dedupe: Whether to look, after copying, for a backup of the same state,
-            and to return that instead; for callers that cannot use `same_state`.
-        protect: Names of backups that must not go to make room.
+        dedupe: Whether to return, after copying, an older backup of the same state
+            instead; for callers that cannot use `same_state`.
+        protect: Names of backups that must not be deleted to free space.
 
     Raises:
         DamagedError: The database is damaged.
@@ -177,7 +176,7 @@ class _Job:
             copy_pages(self.source, slot.partial, ownership, report.progress)
 
     def _check(self, slot: PendingBackup) -> None:
-        """Check the copy's structure: a copy of damage is damage, and a reason not to begin."""
+        """Check the copy's structure: a damaged database is a reason not to begin."""
         try:
             damage = check_structure(slot.partial, self.structural)
         except UncheckableError as error:
@@ -197,7 +196,7 @@ class _Job:
         raise DamagedError(msg, hint=hint, data={"problems": damage})
 
     def _compare(self, slot: PendingBackup, said: str) -> None:
-        """Prove the copy against the file itself where SQLite cannot check it."""
+        """Compare the copy with the file itself if SQLite cannot check it."""
         if self.live is not None and not self.live.same_as(slot.partial):
             raise _miscopied(slot.path)
         proof = "compared with the database byte by byte" if self.live else "checksummed only"
@@ -231,7 +230,7 @@ class _Job:
 
 @dataclass(slots=True)
 class _Report:
-    """The events of one backup, none of them oftener than once a second."""
+    """The events of one backup, at most one a second."""
 
     emit: Emit
     path: Path
@@ -280,9 +279,9 @@ def same_state(layout: Layout, live: LiveFile, facts: Facts) -> Backup | None:
     """
     Find a sound backup that holds exactly what the database holds.
 
-    Only while nobody can write to the database, and in WAL mode after a
-    `TRUNCATE` checkpoint. The journal mode belongs to the state, although a
-    backup is never in WAL mode itself: a run that fails puts it back.
+    Only while nobody can write to the database, and in WAL mode after a `TRUNCATE`
+    checkpoint. The journal mode is part of the state, although a backup is never in WAL
+    mode itself: a failed run puts it back.
     """
     backups = [each for each in known_backups(layout) if each.journal_mode == facts.journal_mode]
     with suppress(OSError):
@@ -316,14 +315,14 @@ def _equal(one: Path, other: Path) -> bool:
 
 def reuse(layout: Layout, backup: Backup, facts: Facts, emit: Emit) -> Backup:
     """
-    Take a backup of the same state in place of a new one.
+    Use a backup of the same state instead of a new one.
 
-    For `up` and `down` it takes the place in the order that a new one would
-    have had, so that `latest` leads to the state before this run. A restore's
-    own backup changes no order: repeating the restore changes nothing.
+    For `up` and `down` it moves to the place in the order that a new one would have, so
+    that `latest` is the state before this run. A restore's own backup keeps its place:
+    repeating the restore changes nothing.
 
     Raises:
-        BackupError: Its new place cannot be noted.
+        BackupError: Its new place cannot be written.
     """
     newest_of_all = known_backups(layout)[:1] == [backup]
     in_place = newest_of_all and backup.reason in MADE_BY_RUNS
@@ -350,9 +349,8 @@ def _copy_failed(error: sqlite3.Error, database: Path, slot: PendingBackup) -> M
     """
     Tell a failure of the database from one of the backup.
 
-    SQLite says "disk full" only of writing, and everything that is written is
-    the backup; of an I/O error its extended code says whether it came of
-    reading.
+    SQLite says "disk full" only when it writes, and only the backup is written. The
+    extended code of an I/O error says whether SQLite was reading.
     """
     code = primary_code(error)
     if code == sqlite3.SQLITE_FULL:
@@ -365,7 +363,7 @@ def _copy_failed(error: sqlite3.Error, database: Path, slot: PendingBackup) -> M
 
 
 def _why(slot: PendingBackup) -> int:
-    """Try to write, since SQLite keeps the system's reason for an I/O error to itself (a quota)."""
+    """Try to write, since SQLite does not report the system's reason for an I/O error (a quota)."""
     try:
         os.pwrite(slot.descriptor, bytes(1 << 16), 0)
         os.fsync(slot.descriptor)

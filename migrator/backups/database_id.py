@@ -1,9 +1,9 @@
 """
-A database's id, by which its backups are known whatever path it is called by.
+A database's id, by which its backups are recognised under any path.
 
-Every container may call its database `/data/app.db`, and several may share a
-backup directory. The id lies in `app.db.migrator/identity/`: earlier versions
-delete the files that they do not know in `app.db.migrator/`, and no directories.
+In every container the database may be `/data/app.db`, and several may share a backup
+directory. The id lies in the directory `app.db.migrator/identity/`: earlier versions
+delete unknown files in `app.db.migrator/`, but no directories.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _LARGEST = 1 << 10
 
 def read(layout: Layout) -> str | None:
     """
-    Read the id; None where the database has none yet, or it is lost with its volume.
+    Read the id; None if the database has none yet, or it was lost with its volume.
 
     Raises:
-        MisfitError: Something else is written there.
-        NotReadyError: No regular file is in its place.
+        MisfitError: The file holds something else.
+        NotReadyError: Something other than a regular file is in its place.
         NoPermissionError: It may not be read.
         DiskError: It cannot be read.
     """
@@ -55,7 +55,7 @@ def read(layout: Layout) -> str | None:
         raise denied(path, "may not be read", layout.database) from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            # No run has been here: one needs longer names beside the database.
+            # No run was ever possible here: it needs longer names beside the database.
             return None
         if error.errno == errno.EINVAL:
             raise unsafe_entry(path, kind_of(path)) from error
@@ -74,15 +74,15 @@ def read(layout: Layout) -> str | None:
 
 def write(layout: Layout, ownership: Ownership, wanted: str | None = None) -> str:
     """
-    Give the database an id, durably, which was another's only if that was this one; under the lock.
+    Give the database an id, durably: a new one, or the one that it had; only under the lock.
 
     Args:
         layout: The database's paths.
-        ownership: Whose the file shall be.
-        wanted: The id that it had before it was lost; a new one where that is None.
+        ownership: The file's owner and mode.
+        wanted: The id that it had before it was lost; None for a new one.
 
     Raises:
-        OSError: It cannot be written; after a crash it is there as a whole, or not at all.
+        OSError: It cannot be written; after a crash it is complete or missing.
     """
     made = wanted or os.urandom(16).hex()
     owner = ownership.private
@@ -93,7 +93,7 @@ def write(layout: Layout, ownership: Ownership, wanted: str | None = None) -> st
 
 
 def is_id(text: str) -> bool:
-    """Tell whether a text is an id as they are written here."""
+    """Tell whether a text has the form of an id."""
     return _ID.fullmatch(text) is not None
 
 

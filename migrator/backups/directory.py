@@ -1,8 +1,8 @@
 """
-What in a backup directory is called as ours are called; whose it is, its `.json` says.
+Find the files of a backup directory that have the form of a backup's name.
 
 A backup is a pair, `app.db-000012-20260131T120000Z.db` and the same with `.json`
-behind it. Nothing else is one, however it is called: not `app.db-2.db`, nor a
+behind it, which says whose it is. Nothing else is a backup: not `app.db-2.db`, nor a
 `.db` alone, nor a link, a directory or a pipe of such a name.
 """
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """
-    One name in a backup directory that is ours by its form.
+    One name in a backup directory that has the form of a backup's.
 
     Args:
         name: The name itself.
         backup: The name of the backup's database that it belongs to.
-        counter: The backup's place in the order, as its name has it.
+        counter: The backup's place in the order, from its name.
         facts: Whether it is, or becomes, the `.json`.
-        finished: Whether it is one of a finished pair, by its form.
+        finished: Whether it has the form of a finished backup's.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Entry:
 
 
 def named(database: str, names: Iterable[str]) -> list[Entry]:
-    """Return those of the names that are formed as those of a database's backups, in order."""
+    """Return the names that have the form of a database's backups, in order."""
     base = re.escape(database)
     form = re.compile(
         rf"(?P<dot>\.)?(?P<backup>{base}-(?P<counter>\d{{6,15}})-\w+\.db)"
@@ -59,10 +59,10 @@ def named(database: str, names: Iterable[str]) -> list[Entry]:
 
 def entries(layout: Layout) -> list[Entry]:
     """
-    List what is called like ours in the backup directory, finished or not.
+    List the backups' files in the backup directory, finished or not.
 
     Raises:
-        OSError: The directory cannot be read; a missing one has nothing in it.
+        OSError: The directory cannot be read; a missing one is empty.
     """
     try:
         return named(layout.database.name, os.listdir(layout.backup_dir))
@@ -72,7 +72,7 @@ def entries(layout: Layout) -> list[Entry]:
 
 def names(layout: Layout) -> list[str]:
     """
-    Name what is called like ours in the backup directory, finished or not.
+    Return the names of the backups' files in the backup directory, finished or not.
 
     Raises:
         OSError: The directory cannot be read.
@@ -81,17 +81,17 @@ def names(layout: Layout) -> list[str]:
 
 
 def facts_path(path: Path) -> Path:
-    """Name the file that holds the facts of a backup."""
+    """Return the path of a backup's facts."""
     return path.with_name(path.name + ".json")
 
 
 def partial_path(path: Path) -> Path:
-    """Name a file while it is unfinished."""
+    """Return the path of a file while it is unfinished."""
     return path.with_name(f".{path.name}.partial")
 
 
 def is_regular(path: Path, directory: int | None = None) -> bool:
-    """Tell whether a file stands at a path, and nothing that leads or waits elsewhere."""
+    """Tell whether a regular file is at a path, not a link, a pipe or a device."""
     try:
         found = os.stat(path, dir_fd=directory, follow_symlinks=False)
     except OSError:

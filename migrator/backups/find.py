@@ -1,4 +1,4 @@
-"""Finding the backup that was meant: the newest, or the one of a name or a path."""
+"""Find the backup that a command means: the newest, or one by its name or path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def newest_backup(layout: Layout, reasons: Collection[str] = MADE_BY_RUNS) -> Ba
     Return the newest backup that was made for one of these reasons.
 
     Raises:
-        UsageError: They may be of several databases, and this one is lost.
+        UsageError: They may belong to several databases, and this one is lost.
         MisfitError: A later version of this program wrote one.
         MigratorError: The directory cannot be read, and why.
     """
@@ -47,8 +47,8 @@ def find_backup(layout: Layout, wanted: str) -> Backup:
     """
     Find a backup by its name, with or without `.db`, or by its path.
 
-    A name means one of this database's. A path may lead to any backup, of another
-    database too, as long as that has the same file name.
+    A name means one of this database's backups. A path may lead to any backup, also of
+    another database with the same file name.
 
     Raises:
         UsageError: It does not exist, or belongs to another database.
@@ -70,7 +70,7 @@ def find_backup(layout: Layout, wanted: str) -> Backup:
 
 
 def _refuse_others(layout: Layout, wanted: str) -> None:
-    """Refuse the name of a backup that lies here and is not this database's."""
+    """Refuse the name of another database's backup in the same directory."""
     for backup in all_backups(layout):
         if wanted in (backup.name, backup.path.stem):
             called = repr(backup.database)
@@ -87,13 +87,13 @@ def _refuse_others(layout: Layout, wanted: str) -> None:
 
 
 def reference(layout: Layout, backup: Backup) -> str:
-    """Return what `find` finds a backup by: its name, or its path where it is no one of ours."""
+    """Return a backup's name for `find_backup`, or its path if it is another database's."""
     ours = any(each.path == backup.path for each in known_backups(layout))
     return backup.name if ours else str(backup.path)
 
 
 def _path_of(wanted: str) -> Path | None:
-    """Return the path that was meant, None for what can be none: a NUL, too long, no such home."""
+    """Return the path that was meant, None if it cannot exist: a NUL, too long, an unknown home."""
     try:
         path = realpath(Path(wanted).expanduser())
     except (ValueError, RuntimeError):

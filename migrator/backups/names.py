@@ -1,4 +1,4 @@
-"""What a backup is called, and whether a database's name leaves room for that."""
+"""Name backups, and refuse a database whose name is too long for that."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def backup_path(layout: Layout, counter: int) -> Path:
-    """Name the backup with this place in the order, made now."""
+    """Return the path of a backup with this place in the order, made now."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     return layout.backup_dir / f"{layout.database.name}-{counter:06d}-{stamp}.db"
 
 
 def reservation(path: Path) -> Path:
-    """Name the file that reserves a backup's name, which is the longest of its files' names."""
+    """Return the path that reserves a backup's name, the longest of its files' names."""
     return partial_path(facts_path(path))
 
 
 def refuse_long_name(layout: Layout) -> None:
     """
-    Refuse a database whose backups could not be named; whoever cannot be asked refuses nothing.
+    Refuse a database whose backups would have too long a name, if the limit is known.
 
     Raises:
         NotReadyError: Its name is too long.

@@ -1,12 +1,12 @@
 """
-Whose a backup is: by the database's id, and by its path only where no id can tell.
+Tell whose a backup is: by the database's id, and by its path only if there is no id.
 
-A path is no identity: every container may call its database `/data/app.db`, and
+A path identifies nothing: in every container the database may be `/data/app.db`, and
 several may share a backup directory. It counts
 
-- of backups that were made before databases had an id,
-- in a directory on the database's own volume, which nobody else has,
-- of a database that is missing, and its id with it: its whole volume is lost.
+- for backups from before databases had an id,
+- in a directory on the database's own volume, which no other database uses,
+- for a database that is missing with its id: its whole volume is lost.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAMED = 3
 
 def of_this(layout: Layout, backups: Collection[Backup]) -> list[Backup]:
     """
-    Return those of a directory's backups that are this database's, in their order.
+    Return this database's backups of a directory, in their order.
 
     Raises:
         MigratorError: The database's id cannot be read.
@@ -60,7 +60,7 @@ def _ids(layout: Layout, backups: Collection[Backup]) -> set[str]:
 
 def belongs(layout: Layout, backup: Backup) -> bool:
     """
-    Tell whether a backup is certainly of this database, for housekeeping.
+    Tell whether a backup is certainly this database's, for housekeeping.
 
     Raises:
         MigratorError: The database's id cannot be read.
@@ -72,7 +72,7 @@ def belongs(layout: Layout, backup: Backup) -> bool:
 
 def is_certain(layout: Layout, backup: Backup) -> bool:
     """
-    Tell whether more than a path says that a backup is this database's.
+    Tell whether more than its path says that a backup is this database's.
 
     Raises:
         MigratorError: The database's id cannot be read.
@@ -84,10 +84,10 @@ def is_certain(layout: Layout, backup: Backup) -> bool:
 
 def has_path(layout: Layout, backup: Backup) -> bool:
     """
-    Tell whether a backup is of a database that is called as this one is.
+    Tell whether a backup is of a database with this one's path.
 
-    Its volume may be mounted elsewhere than when the backup was made; in its own
-    directory on that volume the name decides.
+    The volume may be mounted elsewhere than when the backup was made; in a directory on
+    that volume the name decides.
     """
     return (
         backup.database == str(layout.database)
@@ -97,7 +97,7 @@ def has_path(layout: Layout, backup: Backup) -> bool:
 
 
 def relative_path(layout: Layout) -> str:
-    """Say where the database lies as seen from the backup directory."""
+    """Return the database's path as seen from the backup directory."""
     return os.path.relpath(layout.database, layout.backup_dir)
 
 
@@ -111,10 +111,10 @@ def is_beside(layout: Layout) -> bool:
 
 def may_go(layout: Layout, backups: Sequence[Backup]) -> list[Backup]:
     """
-    Return those of this database's backups that retention may remove.
+    Return this database's backups that retention may remove.
 
-    Where the directory shows that another database has the same path, those that
-    were made before there was an id may be that one's.
+    If the directory shows that another database has the same path, backups from before
+    there was an id may be that one's.
 
     Raises:
         MigratorError: The database's id cannot be read.
@@ -131,10 +131,10 @@ def may_go(layout: Layout, backups: Sequence[Backup]) -> list[Backup]:
 
 def by_trust(layout: Layout, ours: Sequence[Backup]) -> list[Backup]:
     """
-    Order this database's backups, newest first, those that have its id before all others.
+    Order this database's backups, newest first, those with its id before all others.
 
-    In a shared directory a later one without an id is another's, which an earlier
-    version of this program still makes.
+    In a shared directory a later one without an id is another database's, made by an
+    earlier version of this program.
     """
     if is_beside(layout):
         return list(ours)
@@ -143,12 +143,12 @@ def by_trust(layout: Layout, ours: Sequence[Backup]) -> list[Backup]:
 
 def take(layout: Layout, ownership: Ownership, backups: Collection[Backup]) -> str:
     """
-    Return the database's id, and give it one where it has none: a new one, or that of its backups.
+    Return the database's id; if it has none, give it a new one or that of its backups.
 
     Args:
         layout: The database's paths; the run's lock is held.
-        ownership: Whose the file shall be.
-        backups: What its directory holds.
+        ownership: The file's owner and mode.
+        backups: The backups in its directory.
 
     Raises:
         MigratorError: The id cannot be read.
@@ -163,10 +163,10 @@ def take(layout: Layout, ownership: Ownership, backups: Collection[Backup]) -> s
 
 def refuse_several(ours: Collection[Backup], wanted: str) -> None:
     """
-    Refuse to choose where the backups are of several databases, and the one here is lost.
+    Refuse to choose if the backups are of several databases, and the one here is lost.
 
     Args:
-        ours: What may be this database's.
+        ours: The backups that may be this database's.
         wanted: What was asked for, as it was typed.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A backup while it is unfinished: its place in the order, its files, and their becoming one."""
+"""An unfinished backup: reserve its name, write its files, publish them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class PendingBackup:
     """
-    A counter and a name of our own in the backup directory, while the backup is unfinished.
+    A reserved counter and name in the backup directory, while the backup is unfinished.
 
-    The reservation is the file of the facts under its unfinished name. Its
-    maker holds a lock on it, so that a neighbour (a database of the same file
-    name may share the directory) can tell a backup under way from litter; until
-    the facts are known it says whose it is, the id of the `database`.
+    The reservation is the file of the facts under its unfinished name. Its maker holds a
+    lock on it, so that another database with the same file name, sharing the directory, can
+    tell a running backup from leftovers. Until the facts are known it holds the id of the
+    `database`.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class PendingBackup:
     @classmethod
     def reserve(cls, layout: Layout, ownership: Ownership, database: str) -> Self:
         """
-        Take the next counter in the directory, whoever had the ones before.
+        Take the next counter in the directory, counting all databases.
 
         Raises:
             OSError: Nothing can be created there.
@@ -66,7 +66,7 @@ class PendingBackup:
                 slot.close()
 
     def is_ours(self) -> bool:
-        """Lock the reservation; false where a neighbour took it for litter, or was first."""
+        """Lock the reservation; false if another database removed it as leftover, or was first."""
         locked = try_lock(self.descriptor)
         taken = os.path.lexists(self.path) or os.path.lexists(facts_path(self.path))
         return locked and not taken and os.fstat(self.descriptor).st_nlink > 0
@@ -85,11 +85,10 @@ class PendingBackup:
         """
         Give both files their names, durably.
 
-        The facts are durable before the database has its name, with the name that
-        they have until then, and get theirs last, so that a crash in between is
-        finished by `clean`.
+        The facts are durable under their unfinished name before the database gets its name,
+        and get their own name last: a crash in between is finished by `remove_unfinished`.
         """
-        # Longer than what stands there: nothing of that is left behind it.
+        # Longer than the reservation, so that nothing of it stays behind.
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         write_all(self.descriptor, bytes(backup.encoded()))
         os.fsync(self.descriptor)
@@ -99,14 +98,14 @@ class PendingBackup:
             rename(self.facts, backup.json_path)
             fsync_directory(self.path.parent)
         except OSError:
-            # Without its facts it would be taken for somebody's own copy, and stay for ever;
+            # Without its facts it would look like somebody's own copy, and stay for ever;
             # with them, another attempt would make a second backup of the same state.
             remove(self.path)
             remove(backup.json_path)
             raise
 
     def close(self) -> None:
-        """Remove what is unfinished, and let go of the reservation."""
+        """Remove what is unfinished, and release the reservation."""
         if os.fstat(self.descriptor).st_nlink > 0:
             remove(self.partial)
             remove(self.facts)
@@ -115,7 +114,7 @@ class PendingBackup:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says of the backup directory into `BackupError`."""
+    """Turn system errors of the backup directory into `BackupError`."""
     try:
         yield
     except OSError as error:
@@ -127,7 +126,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def cannot_write(number: int | None, path: Path, what: str = "backup") -> BackupError:
-    """Say why a file in the backup directory cannot be written, from the system's number."""
+    """Return the error for a failed write in the backup directory, by its errno."""
     said = os.strerror(number) if number else "unknown error"
     msg = f"The {what} {str(path)!r} cannot be written: {said}."
     if number in FULL:

@@ -1,8 +1,7 @@
 """
-Which backups go, and what interrupted makers of backups left behind.
+Remove old backups, and what interrupted makers of backups left behind.
 
-Housekeeping fails no run: what cannot be removed stays, and is tried again by
-the next one.
+Housekeeping fails no run: what cannot be removed stays, and the next run tries again.
 """
 
 from __future__ import annotations
@@ -43,19 +42,18 @@ def prune_backups(
     emit: Emit,
 ) -> None:
     """
-    Remove what is beyond the number of backups to keep; only after a run that is verified.
+    Remove the surplus backups; only after a verified run.
 
-    With `keep` 0 the run's own backup goes, since the new state is verified,
-    and of older ones all but the newest. The last good backup of others than
-    the run's own is never removed, nor is the one that `latest` leads to:
-    repeating a restore must change nothing.
+    With `keep` 0 remove the run's own backup, since the new state is verified, and all
+    older ones but the newest. Never remove the last good backup besides the run's own, nor
+    the one that `latest` means: repeating a restore must change nothing.
 
     Args:
         layout: The database's paths.
         keep: How many finished backups to keep.
         protect: Names that an unfinished run needs.
         own: The name of this run's backup.
-        emit: Gets `backup.pruned` for each that went.
+        emit: Gets `backup.pruned` for each removed backup.
     """
     backups = removable_backups(layout)
     if keep == 0:
@@ -72,7 +70,7 @@ def prune_backups(
 
 
 def _surplus(backups: list[Backup], keep: int) -> list[Backup]:
-    """Return what is older than the newest `keep` sound ones, oldest first."""
+    """Return the backups older than the newest `keep` sound ones, oldest first."""
     sound = 0
     surplus = []
     for backup in backups:
@@ -84,7 +82,7 @@ def _surplus(backups: list[Backup], keep: int) -> list[Backup]:
 
 
 def _last_good(backups: list[Backup], own: str | None = None) -> Backup | None:
-    """Return the newest backup that is sound; the run's own has just been checked."""
+    """Return the newest sound backup; the run's own has just been checked."""
     for backup in backups:
         if backup.name == own or verify_backup(backup) is None:
             return backup
@@ -95,10 +93,10 @@ def make_space(layout: Layout, needed: int, protect: Collection[str], emit: Emit
     """
     Remove the oldest backups, down to the last good one, until `needed` bytes are free.
 
-    Nothing is removed where that would not be enough.
+    Remove nothing if that would not be enough.
 
     Returns:
-        Whether there is room now.
+        Whether there is enough space now.
     """
     backups = removable_backups(layout)
     removable = _removable(backups, protect)
@@ -112,7 +110,7 @@ def make_space(layout: Layout, needed: int, protect: Collection[str], emit: Emit
 
 
 def drop_oldest(layout: Layout, protect: Collection[str], emit: Emit) -> bool:
-    """Remove the oldest backup but the last good one, for a quota; say whether one went."""
+    """Remove the oldest backup but the last good one, for a quota; return whether it did."""
     removable = _removable(removable_backups(layout), protect)
     return bool(removable) and _prune_one(layout, removable[0], "space", emit)
 
@@ -143,9 +141,9 @@ def _prune_one(layout: Layout, backup: Backup, reason: str, emit: Emit) -> bool:
 
 def remove_backup(layout: Layout, backup: Backup) -> bool:
     """
-    Remove a finished backup, durably, and say whether it is gone.
+    Remove a finished backup, durably, and return whether it is gone.
 
-    The database goes first: facts without one are known as a leftover.
+    The database first: facts without a database are recognised as leftovers.
     """
     if not remove(backup.path):
         return False
@@ -161,11 +159,11 @@ def remove_backup(layout: Layout, backup: Backup) -> bool:
 
 def remove_unfinished(layout: Layout) -> None:
     """
-    Finish or remove what interrupted makers and prunings left; only under the run's lock.
+    Finish or remove what interrupted backups and prunings left; only under the run's lock.
 
-    - unfinished files that no living process holds, and no other database's: removed,
-    - a database in place whose facts were about to follow: these are put in place,
-    - facts of ours whose database is gone: removed.
+    - unfinished files that no living process holds, unless another database's: remove,
+    - a database in place whose facts were about to follow: put these in place,
+    - this database's facts without their database: remove.
 
     A `.db` without facts may be somebody's copy, and stays.
     """
@@ -187,7 +185,7 @@ def remove_unfinished(layout: Layout) -> None:
 
 
 def _settle(layout: Layout, path: Path) -> None:
-    """Finish or remove one unfinished backup, unless its maker lives or is another database's."""
+    """Finish or remove one unfinished backup, unless its maker lives or has another database."""
     facts = partial_path(facts_path(path))
     if read_id(facts) not in (None, database_id.read(layout)):
         return
@@ -198,11 +196,11 @@ def _settle(layout: Layout, path: Path) -> None:
             remove(partial_path(path))
             remove(facts)
             return
-        # The facts were durable before the database got its name.
+        # The facts became durable before the database got its name.
         noted = read_facts(facts, strict=False)
         if noted is not None and path.stat().st_size == noted.bytes:
             rename(facts, facts_path(path))
-            # Where a crash has left both names of one file, renaming did nothing.
+            # If a crash left both names of one file, renaming did nothing.
             remove(facts)
 
 
@@ -221,7 +219,7 @@ def _remove_orphan(layout: Layout, facts: Path) -> None:
 
 
 def _remove_replacement(layout: Layout, temporary: Path) -> None:
-    """Remove what was to replace the facts of one of our backups, and did not."""
+    """Remove a file that was to replace a backup's facts, and did not."""
     facts = temporary.with_name(temporary.name[1 : -len(".tmp")])
     backup = read_facts(facts, strict=False)
     if backup is not None and belongs(layout, backup):
@@ -231,10 +229,9 @@ def _remove_replacement(layout: Layout, temporary: Path) -> None:
 @contextmanager
 def _claimed(facts: Path) -> Iterator[bool]:
     """
-    Lock a reservation if its maker is gone, and say whether it was free.
+    Lock a reservation if its maker is gone, and tell whether it was free.
 
-    Where the file system has no locks it counts as free: a crash loop must
-    not fill the disk.
+    On a file system without locks it counts as free: a crash loop must not fill the disk.
     """
     try:
         descriptor = os.open(facts, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

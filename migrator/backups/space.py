@@ -1,4 +1,4 @@
-"""How much room a run needs, and whether it is there before the first byte is written."""
+"""How much space a run needs, and whether it is there before the first byte is written."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _COPYING = (0x9123683E, 0x2FC12FC1, 0xCA451A4E)
 
 def space_needed(layout: Layout, database_bytes: int, way: str, *, backed_up: bool = False) -> int:
     """
-    Return how many bytes a run needs in all, wherever they lie.
+    Return how many bytes a run needs in all, on any volume.
 
-    Way A writes a backup; way B a backup, the copy that it migrates and, while
-    that is published, a journal of the same size. What migrations add and the
-    rest of the journals is the slack: 64 MiB, less on a small volume.
+    Way A writes a backup; way B a backup, the copy that it migrates and, during the
+    publishing, a journal of the same size. The slack is for what migrations add and for
+    the other journals: 64 MiB, less on a small volume.
 
     Args:
         layout: The database's paths.
-        database_bytes: Its size, a `-wal` included.
+        database_bytes: Its size, including the `-wal`.
         way: `in-place` or `copy`.
         backed_up: Whether a backup of this state exists already.
     """
@@ -43,7 +43,7 @@ def space_needed(layout: Layout, database_bytes: int, way: str, *, backed_up: bo
 def _parts(
     layout: Layout, database_bytes: int, way: str, *, backed_up: bool = False
 ) -> tuple[int, int]:
-    """Split the need, the slack aside, into that of the backup directory and of the database's."""
+    """Split the need, without the slack, between backup directory and database directory."""
     backup = 0 if backed_up or not layout.database.exists() else database_bytes
     return backup, 2 * database_bytes if way == "copy" else 0
 
@@ -68,9 +68,9 @@ def existing(directory: Path) -> Path:
 
 def copies_on_write(directory: Path) -> bool:
     """
-    Tell whether writing into a file takes new blocks: on btrfs, ZFS and bcachefs.
+    Tell whether overwriting a file takes new blocks: on btrfs, ZFS and bcachefs.
 
-    By `statfs(2)`, which Python does not offer; what cannot be asked counts as such.
+    It asks `statfs(2)`, which Python lacks; without an answer it returns true.
     """
     import ctypes
 
@@ -91,7 +91,7 @@ def check_space(
     backed_up: bool = False,
 ) -> None:
     """
-    Refuse a run that has no room, after the oldest backups have gone for it where that helps.
+    Refuse a run without enough space, after deleting the oldest backups if that helps.
 
     Quotas cannot be seen here; a run that meets one ends as safely, only later.
 
@@ -107,14 +107,14 @@ def require_space(
     layout: Layout, backup: int, work: int, emit: Emit, protect: Collection[str] = ()
 ) -> None:
     """
-    Refuse what has no room, after the oldest backups have gone for it where that helps.
+    Refuse a write without enough space, after deleting the oldest backups if that helps.
 
     Args:
         layout: The database's paths.
         backup: Bytes that are written to the backup directory.
         work: Bytes that are written beside the database.
-        emit: Gets `backup.pruned` for each backup that went.
-        protect: Names of backups that must not go.
+        emit: Gets `backup.pruned` for each removed backup.
+        protect: Names of backups that must not be removed.
 
     Raises:
         BackupError: There is too little room.
