@@ -1,1 +1,1 @@
-"""Migrations read: their files found, their text parsed, their code loaded."""
+"""Read migrations: find their files, parse their text, load their code."""

@@ -1,9 +1,9 @@
 """
 Find the migrations of a directory by the names of its files.
 
-Names only: a start with nothing pending reads no file. What is clearly no
-migration is skipped (`__init__.py`, what editors leave behind); of the rest
-`migrator.parsing.unread_files` says what looks like one and is not.
+Names only: a start with nothing pending reads no file. Files that are clearly not
+migrations are skipped (`__init__.py`, editors' leftovers); of the rest
+`migrator.parsing.unread_files` says which look like a migration and are not.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ LEFTOVER = re.compile(
     r"|md5|sha256|sig|asc)",
     re.DOTALL,
 )
-"""What is no migration by its name: hidden, an editor's, or put out of the way."""
+"""Names that are not migrations: hidden, an editor's, or disabled."""
 
 HALF = re.compile(
     r"[0-9](?:.*\.(?:up|do|forwards?)|.*\.(?:down|undo|rollback|revert|reverse|backwards?|downgrade)"
     r"|[0-9.]*_(?:down|undo|rollback|revert)|[0-9]*[._](?:do|undo|up|down)\..*)\.(?:sql|py)\s*",
     re.IGNORECASE | re.DOTALL,
 )
-"""A file of a pair, as other tools name them: one upgrades, the other takes it back."""
+"""A file of a pair, as other tools name them: one upgrades, the other undoes it."""
 
 _TOLD = 10
-"""Bad names that the message has; the log line's `problems` have all."""
+"""Bad names in the message; the log line's `problems` has all."""
 
 _VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _LONGEST_VERSION = 255
@@ -45,7 +45,7 @@ def version_key(text: str) -> tuple[int, ...] | None:
     Return a version's parts as numbers: `001` is `(1,)`, `1.2` is `(1, 2)`.
 
     Returns:
-        The parts, None where the text is no version.
+        The parts, None if the text is not a version.
     """
     if len(text) > _LONGEST_VERSION or _VERSION.fullmatch(text) is None:
         return None
@@ -57,8 +57,8 @@ def list_directory(path: Path) -> tuple[Entry, ...]:
     List the migrations of a directory in the order of their versions.
 
     Args:
-        path: The directory; symbolic links to files are followed, as a
-            Kubernetes ConfigMap is made of them.
+        path: The directory; symbolic links to files are followed, since a
+            Kubernetes ConfigMap consists of them.
 
     Raises:
         MisfitError: The directory cannot be listed, a name only looks like a
@@ -101,7 +101,7 @@ def misfit(
         message: A whole sentence that need not name the file.
         hint: What to do.
         reason: The slug.
-        line: The line in the file, from 1, None for the whole file.
+        line: The line in the file, from 1; None for the whole file.
         data: Further facts for the log line.
     """
     place = entry.file or entry.name
@@ -149,7 +149,7 @@ def _key(version: str) -> tuple[int, ...]:
 
 
 def _no_file(item: os.DirEntry[str]) -> str | None:
-    """Tell why something with a migration's name is none: it must be a readable kind of file."""
+    """Return why something with a migration's name is not a readable file."""
     try:
         item.name.encode()
         if item.is_file():
@@ -191,7 +191,7 @@ def _refuse_duplicates(path: Path, entries: Iterable[Entry]) -> None:
     Refuse two files of one version; the entries come in order.
 
     Raises:
-        MisfitError: One error that names every version that is there twice.
+        MisfitError: One error that names every duplicate version.
     """
     files: dict[tuple[int, ...], list[Entry]] = {}
     for entry in entries:
@@ -215,7 +215,7 @@ def _refuse_duplicates(path: Path, entries: Iterable[Entry]) -> None:
 
 
 def _one_version(doubles: list[list[Entry]]) -> str:
-    """Say what to do about files of one version; a script that undoes another is no later one."""
+    """Say what to do about files of one version; an undo script does not get a later one."""
     from migrator.parsing.unread_files import undoes
 
     pairs = [entry for same in doubles for entry in same if undoes(str(entry.file))]

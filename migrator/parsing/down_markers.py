@@ -1,10 +1,10 @@
 """
-Find the mark of a lower part in an `.sql` file without sections of ours.
+Find the mark of a lower part in an `.sql` file without `-- migrate:` sections.
 
-Other tools write the upgrade and what takes it back into one file, with a
-comment between them. Read as plain SQL, both would run. A comment is such a
-mark by its shape: it stands between two statements and consists of the words
-that such marks are made of, or says what is undone in SQL. Prose is no mark.
+Other tools write the upgrade and its undo into one file, with a comment between them.
+Read as plain SQL, both would run. A comment is recognised as such a mark by its shape:
+it stands between two statements and consists of the words of such marks, or has the SQL
+that undoes. Prose is not a mark.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TOOLS = re.compile(
     r"--+\s*(?:[+@!]\s*(?:goose|migrate|micrate|dbmate)\b.*|liquibase\s+formatted\s+sql.*)\s*",
     re.IGNORECASE | re.DOTALL,
 )
-"""What no prose begins with: it is a mark wherever it stands."""
+"""No prose begins with these: they are a mark anywhere."""
 
 _LOWER = frozenset(
     {"down", "downs", "undo", "undos", "rollback", "rollbacks", "revert", "reverts", "downgrade"}
@@ -29,7 +29,7 @@ _LOWER = frozenset(
 _LOWER_OF_A_PAIR = frozenset(
     {"backward", "backwards", "reverse", "unapply", "teardown", "uninstall", "below", "drop"}
 )
-"""Words that prose and data have as well: marks with a sign or another word of marks only."""
+"""Words also of prose and data: a mark only with a sign or another such word."""
 
 _PAIRED = frozenset(
     {"up", "ups", "migration", "migrations", "migrate", "script", "section", "part", "sql", "apply"}
@@ -64,7 +64,7 @@ _MOST_WORDS = 9
 _SIGNED = re.compile(
     r"[-#*\s/]*(?:[@!+:]\s*/*\s*(\w+)\b|\[\s*(\w+)\s*\]|<\s*(\w+)\s*>|\{\s*(\w+)\s*\})"
 )
-"""A word with a sign before it or around it, as `@UNDO`, `:down`, `[down]`."""
+"""A word with a sign before or around it: `@UNDO`, `:down`, `[down]`."""
 
 _IN_SQL = re.compile(
     r"[-#*\s/]*(?:rollback\s+|\w+(?:\s+(?:back|migration|script))?\s*:\s*)"
@@ -85,10 +85,10 @@ def refuse_marks(scripts: Iterable[Script]) -> None:
     """
     Refuse scripts in which a comment looks like the mark of a lower part.
 
-    For what is going to run only: an applied file cannot be changed any more.
+    Only for pending migrations: an applied file cannot be changed any more.
 
     Raises:
-        MisfitError: With the line of the comment, and how sections are marked here.
+        MisfitError: With the line of the comment, and how to mark sections here.
     """
     for script in scripts:
         if script.mark is not None:
@@ -109,7 +109,7 @@ def lower_mark(text: str, statements: Sequence[Statement]) -> Statement | None:
 
     Args:
         text: The file's text, lines ended by LF.
-        statements: What it is cut into.
+        statements: Its statements.
     """
     paired = False
     for comment in sql.comments(text):
@@ -151,11 +151,10 @@ def _in_sql(comment: str, words: list[str]) -> bool:
 
 def _parts(words: list[str], comment: str, below: Statement, *, above: bool, told: bool) -> bool:
     """
-    Tell whether what has a mark's shape parts a file, by what stands around it.
+    Tell by its surroundings whether a comment with a mark's shape divides the file.
 
-    At the top of a file "Rollback of 003" is a title, and so is "Rollback:" with
-    the way back in the comments below it (`told`). Above something that is made,
-    either says how that can be undone.
+    At the top of a file "Rollback of 003" is a title, and so is "Rollback:" with the undo
+    statements in the comments below it (`told`). Above a CREATE, either describes its undo.
     """
     if told or (not _of_marks(words) and _in_sql(comment, words)):
         return above and sql.keyword(below.text) not in _MAKING
@@ -163,7 +162,7 @@ def _parts(words: list[str], comment: str, below: Statement, *, above: bool, tol
 
 
 def _told_below(text: str) -> bool:
-    """Tell whether the lines directly below a comment are comments with words in them."""
+    """Tell whether the lines directly below a comment are comments with words."""
     for line in text.split("\n", 12)[1:12]:
         if not line.lstrip().startswith("--"):
             return False
@@ -180,7 +179,7 @@ def _of_marks(words: list[str]) -> bool:
 
 
 def _words(comment: str) -> list[str]:
-    """Return a comment's words in lower case, with those joined that are one."""
+    """Return a comment's words in lower case, two-word marks joined."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", comment)
     found = re.findall(r"[^\W_]+", apart.lower())
     joined: list[str] = []
@@ -195,10 +194,10 @@ def _words(comment: str) -> list[str]:
 
 def _around(comment: sql.Comment, statements: Sequence[Statement]) -> tuple[bool, Statement | None]:
     """
-    Return whether a statement stands above a comment, and the first one below it.
+    Return whether a statement is above a comment, and the first one below it.
 
-    Inside of a statement, as between the columns of a table, a comment parts
-    nothing; and with nothing below it nothing would run.
+    Inside a statement, as between the columns of a table, a comment divides nothing; and
+    with nothing below it nothing would run.
     """
     above = False
     for statement in statements:

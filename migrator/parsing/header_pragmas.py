@@ -1,9 +1,9 @@
 """
-The settings of a database that SQLite takes before its first table only.
+The settings that a database accepts only before its first table.
 
-`PRAGMA auto_vacuum`, `encoding` and `page_size` are ignored without a word where there is
-a table (https://sqlite.org/pragma.html#pragma_auto_vacuum), and in a run there is one from
-the start: the history's.
+Once there is a table, SQLite silently ignores `PRAGMA auto_vacuum`, `encoding` and
+`page_size` (https://sqlite.org/pragma.html#pragma_auto_vacuum), and a run has one from the
+start: the history's.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _MOST_TOKENS = 12
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One of the pragmas with its value, as SQLite answers it when it is asked for it."""
+    """One of the pragmas with its value, as SQLite returns it."""
 
     name: str
     value: str
 
     def holds(self, current: object) -> bool:
-        """Tell whether a database that has one value has this one, or takes it at any time."""
+        """Tell whether a database has this value, or accepts it at any time."""
         both = {self.value, str(current)}
         return len(both) == 1 or (self.name == "auto_vacuum" and both == {"1", "2"})
 
 
 def setting(statement: str) -> Setting | None:
-    """Read the setting that a statement makes, None for any other statement."""
+    """Return the setting that a statement makes, None for any other statement."""
     words = [*sql.words(statement, _MOST_TOKENS), *[""] * 6]
     if words[0] != "PRAGMA":
         return None
@@ -73,11 +73,11 @@ def has_settings(scripts: Iterable[Script]) -> bool:
 
 def refuse_ignored(scripts: Iterable[Script], current: Mapping[str, str]) -> None:
     """
-    Refuse settings of `.sql` files that SQLite would ignore without a word.
+    Refuse settings of `.sql` files that SQLite would silently ignore.
 
     Args:
-        scripts: What is going to run, in order.
-        current: What the database has of them.
+        scripts: The scripts that will run, in order.
+        current: The database's values.
 
     Raises:
         MisfitError: With the line, and what to do.
@@ -91,7 +91,7 @@ def refuse_ignored(scripts: Iterable[Script], current: Mapping[str, str]) -> Non
 
 
 def way_out(name: str) -> str:
-    """Say how a setting is made that cannot be made here, as a sentence."""
+    """Return a sentence that says where such a setting works."""
     if name == "encoding":
         return (
             "The encoding of a database is set before its first table: by the first statements of"

@@ -1,9 +1,8 @@
 """
-Run a Python file of the user's as a module: a migration or a registry.
+Run a user's Python file as a module: a migration or a registry.
 
-Only the worker does that, or, through the Python API, the caller's own
-process. Nothing of the user's is kept out here: the file may do what it likes
-to its process, and everything it raises becomes a `MisfitError`.
+Only the worker does that, or, through the Python API, the caller's own process. The
+file may do anything to its process; whatever it raises becomes a `MisfitError`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any
 from migrator.errors import LockedError, MisfitError, describe, within_a_run
 
 _TREE = "/opt/sqlite-entrypoint"
-"""Where the image's own Python lies, into which nothing can be installed (docs/image.md)."""
+"""The image's own Python, into which nothing can be installed (docs/image.md)."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -47,10 +46,9 @@ def load_module(path: Path, source: bytes, **data: Any) -> ModuleType:
     """
     Run a file's source as a module of its own.
 
-    The module is compiled from `source`, never from a `__pycache__` and never
-    from a file that was changed meanwhile. It stays in `sys.modules` under a
-    name of its own, which dataclasses and pickling need, and neither it nor
-    what it imports writes a `__pycache__`.
+    The module is compiled from `source`, never from a `__pycache__` or from a file that was
+    changed meanwhile. It stays in `sys.modules` under a unique name, which dataclasses and
+    pickling need, and neither it nor its imports write a `__pycache__`.
 
     Args:
         path: The file, which becomes `__file__`.
@@ -80,11 +78,10 @@ def load_module(path: Path, source: bytes, **data: Any) -> ModuleType:
 
 def is_stop(error: BaseException) -> bool:
     """
-    Tell whether an exception is a signal's, and not the file's own.
+    Tell whether a signal raised an exception, not the file itself.
 
-    In a worker SIGINT ends the process without Python, so there a
-    `KeyboardInterrupt` was raised by the file itself. Where migrations are
-    imported nothing raises an `InterruptedRunError` for a signal.
+    In a worker SIGINT ends the process without Python, so there the file itself raised a
+    `KeyboardInterrupt`. During an import no signal raises an `InterruptedRunError`.
     """
     if isinstance(error, KeyboardInterrupt):
         return signal.getsignal(signal.SIGINT) is not signal.SIG_DFL
@@ -93,16 +90,16 @@ def is_stop(error: BaseException) -> bool:
 
 def failure(path: Path, error: BaseException, *, doing: str, **data: Any) -> MisfitError:
     """
-    Turn what a file of the user's raised into the error of the run.
+    Turn an exception of a user's file into the error of the run.
 
     Args:
         path: The file.
-        error: What was raised.
+        error: The exception.
         doing: What went wrong, as a clause: `the file does not import`.
         data: Further facts, such as the version.
     """
     line = line_in(path, error)
-    # The application may have turned it into the end of its process.
+    # An imported application may have turned the refusal of a run into `SystemExit`.
     error = within_a_run(error) or error
     place = path.name if line is None else f"{path.name}, line {line}"
     return MisfitError(
@@ -128,7 +125,7 @@ def line_in(path: Path, error: BaseException) -> int | None:
 
 
 class _Loader(SourceFileLoader):
-    """A loader that hands out the source that was checked, and no cached code."""
+    """A loader that returns the checked source, and no cached code."""
 
     def __init__(self, name: str, path: str, source: bytes) -> None:
         super().__init__(name, path)
@@ -153,7 +150,7 @@ def _spec(path: Path, source: bytes) -> ModuleSpec:
 
 
 def _module_name(path: Path) -> str:
-    """Return a name that no other file has, and that is an identifier."""
+    """Return a unique name for a file that is an identifier."""
     digest = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:12]
     return f"_migrator_{digest}_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
 

@@ -38,7 +38,7 @@ _SCOPES = (
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What a `.py` file says at its top level."""
+    """The top level of a `.py` file."""
 
     description: str | None = None
     transactional: bool = True
@@ -52,8 +52,8 @@ class _Bindings:
     """
     The names that a module binds, with the nodes that bind them.
 
-    `plain` holds the values of simple assignments at the top level, the last
-    of each name; `dynamic` the names that are bound in any other way as well.
+    `plain` has the value of each name's last simple assignment at the top level; `dynamic`
+    the names that are also bound in another way.
     """
 
     nodes: dict[str, ast.AST] = field(default_factory=dict)
@@ -71,8 +71,8 @@ def read(entry: Entry, text: str) -> Outline:
         text: The file's text.
 
     Raises:
-        MisfitError: The text is no Python, has no `up`, or a name such as
-            `requires` is no literal of the right type.
+        MisfitError: The text is not Python, has no `up`, or a name such as
+            `requires` is not a literal of the right type.
     """
     tree = _parse(entry, text)
     found = _bindings(tree)
@@ -148,7 +148,7 @@ def _plain_targets(node: ast.stmt) -> Iterator[tuple[ast.Name, ast.expr]]:
 
 def _module_scope(tree: ast.Module) -> Iterator[ast.AST]:
     """Walk a module without the bodies of its functions, classes and comprehensions."""
-    # A stack of its own: an expression may be nested deeper than Python recurses.
+    # An explicit stack: an expression may be nested deeper than Python recurses.
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -186,11 +186,11 @@ def _is_none(found: _Bindings, name: str) -> bool:
 
 def _literal(entry: Entry, found: _Bindings, name: str) -> Any:
     """
-    Return the literal that a name is given, None where it is not bound.
+    Return the literal that a name is bound to, None if it is not bound.
 
     Raises:
-        MisfitError: It is bound to something that cannot be known without
-            running the code, or to a literal of another type.
+        MisfitError: Only running the code tells its value, or it is a literal of
+            another type.
     """
     if name not in found.nodes:
         return None

@@ -1,8 +1,7 @@
 """
 Read migrations fully: parse all of them before the first one runs.
 
-`read` never runs a line of a migration; `load` imports a `.py` file, and is
-for the worker.
+`read` never runs a line of a migration; `load` imports a `.py` file, in the worker only.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def read(entry: Entry) -> Script:
         entry: A migration of a directory.
 
     Returns:
-        The script; of a `.py` file without its functions, which `load` adds.
+        The script; for a `.py` file without its functions, which `load` adds.
 
     Raises:
         MisfitError: The file cannot be read or parsed, with `file` and `line`
@@ -45,7 +44,7 @@ def read(entry: Entry) -> Script:
 
 def read_all(entries: Iterable[Entry], applied_keys: Collection[Any] = ()) -> tuple[Script, ...]:
     """
-    Read and parse all files, and check that what they require comes before them.
+    Read and parse all files, and check that their requirements come before them.
 
     Args:
         entries: The migrations.
@@ -73,11 +72,10 @@ def check_requires(scripts: Iterable[Script], applied_keys: Collection[Any] = ()
 
     Args:
         scripts: The migrations.
-        applied_keys: The keys of applied migrations, which satisfy as well.
+        applied_keys: The keys of applied migrations, which count as well.
 
     Raises:
-        MisfitError: A requirement that is unknown, circular or later than
-            what requires it.
+        MisfitError: A requirement is unknown, circular or later than its migration.
     """
     known = {script.entry.key: script for script in scripts}
     faults = [
@@ -137,13 +135,13 @@ def checked_function(
     entry: Entry, function: Any, name: str, argument: str = "conn"
 ) -> Callable[..., Any]:
     """
-    Return a migration's function, if calling it with one argument can do anything.
+    Return a migration's function, if a call with one argument runs it.
 
     Args:
         entry: The migration, for messages.
-        function: What stands under the name.
+        function: The object of that name.
         name: The name, such as `up`.
-        argument: What the function is called with, for the hint.
+        argument: The argument of the call, for the hint.
 
     Raises:
         MisfitError: It is not callable, is a coroutine or generator function
@@ -171,12 +169,12 @@ def _why_not_callable(function: Any) -> str | None:
         if inspect.isgeneratorfunction(part):
             return "contains `yield`, so that calling it would run nothing"
     try:
-        # A decorator may add arguments: what counts is the outermost signature.
+        # A decorator may add arguments, so the outermost signature counts.
         inspect.signature(function, follow_wrapped=False).bind(object())
     except TypeError as error:
         return f"cannot be called with one argument ({error})"
     except ValueError:
-        # A function written in C need not tell its signature.
+        # A function written in C may have no signature.
         return None
     return None
 
@@ -201,7 +199,7 @@ def _read_sql(script: Script, text: str) -> Script:
 
 
 def _read_python(script: Script, text: str) -> Script:
-    # A syntax tree costs an import, which a directory of .sql files can do without.
+    # `ast` costs an import, which a directory of .sql files does not need.
     from migrator.parsing import python_header
 
     found = python_header.read(script.entry, text)
@@ -225,14 +223,14 @@ def _text(entry: Entry, source: bytes) -> str:
     Decode a file, without its byte order mark and with lines ended by LF.
 
     Raises:
-        MisfitError: It is no UTF-8 (or, in Python, what its coding line says),
-            or holds a NUL, which ends a text for SQLite and for Python.
+        MisfitError: It is not UTF-8 (or, in Python, not the encoding of its coding line),
+            or has a NUL, which ends a text for SQLite and for Python.
     """
     encoding = _encoding(entry, source)
     try:
         text = source.decode(encoding)
     except (ValueError, LookupError) as error:
-        # Not every codec of Python says where it failed, or is one for texts.
+        # Not every codec of Python says where it failed, or is for text.
         at = error.start if isinstance(error, UnicodeDecodeError) else 0
         raise _undecodable(entry, source, at, str(error), encoding) from error
     if (at := source.find(b"\0")) >= 0:
@@ -241,7 +239,7 @@ def _text(entry: Entry, source: bytes) -> str:
 
 
 def _encoding(entry: Entry, source: bytes) -> str:
-    """Return the encoding of a file; only Python's may say that it has another than UTF-8."""
+    """Return the encoding of a file; only a Python file may declare another than UTF-8."""
     head = source[:512].split(b"\n", 2)[:2]
     if entry.file is None or not entry.file.endswith(".py") or b"coding" not in b"".join(head):
         return "utf-8"
@@ -270,7 +268,7 @@ def _undecodable(
 def _unmet(
     script: Script, wanted: str, known: dict[Any, Script], applied_keys: Collection[Any]
 ) -> MisfitError | None:
-    """Build the error about one requirement, None where it is met."""
+    """Return the error about one requirement, None if it is met."""
     key = version_key(wanted)
     hint = "Name earlier migrations only; those that come later are numbered after it."
     if key is not None and key in known:
@@ -290,7 +288,7 @@ def _unmet(
 
 
 def _circle(script: Script, known: dict[Any, Script]) -> list[str]:
-    """Return the versions of a circle of requirements through a script, or nothing."""
+    """Return the versions of a circle of requirements through a script, empty if none."""
     trails = [[script]]
     seen: set[Any] = set()
     while trails:
@@ -306,7 +304,7 @@ def _circle(script: Script, known: dict[Any, Script]) -> list[str]:
 
 
 def _together(faults: list[MisfitError]) -> MisfitError:
-    """Join the errors about several migrations; the first one's data leads."""
+    """Join the errors about several migrations, with the data of the first."""
     first = faults[0]
     message = first.message
     if len(faults) > 1:

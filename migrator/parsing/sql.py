@@ -1,13 +1,13 @@
 """
 Cut SQL text into statements, and read the first words of one.
 
-Where a statement ends is decided by `sqlite3.complete_statement`, as in
-SQLite's own shell. The lexer here follows SQLite's tokenizer
+`sqlite3.complete_statement` decides where a statement ends, as in SQLite's own
+shell. The lexer here follows SQLite's tokenizer
 (https://sqlite.org/lang_keywords.html, `tokenize.c`, `complete.c`): strings in
 `'…'`, names in `"…"`, `` `…` `` and `[…]`, comments to the end of the line or
 between `/*` and `*/`, words of letters, digits, `_`, `$` and everything beyond
-ASCII. It only finds the semicolons that are worth asking about, so that a dump
-of many megabytes is cut in linear time.
+ASCII. It only finds the semicolons to ask about, so that a dump of many megabytes
+is split in linear time.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from itertools import islice
 
 from migrator.model import Statement
 
-# A vertical tab is blank behind another blank only (sqlite3GetToken, CC_SPACE).
+# A vertical tab is blank only after another blank (sqlite3GetToken, CC_SPACE).
 _SPACE = r"(?:[ \t\n\f\r][ \t-\r]*+|\ufeff)"
 _BLANKS = " \t\n\f\r"
-"""What SQLite takes for blank; Python takes more for it, which SQLite reports as errors."""
+"""SQLite's blanks; Python has more, which SQLite reports as errors."""
 
 _LINE_COMMENT = r"--[^\n]*+"
 _BLOCK_COMMENT = r"/\*.*?(?:\*/|\Z)"
@@ -55,8 +55,8 @@ class UnterminatedError(ValueError):
     Args:
         line: The line on which the unfinished statement (or comment) begins.
         text: The unfinished statement, empty for a comment.
-        opened: What is still open, `string`, `name`, `comment`, `parenthesis` or
-            `trigger`, and since which line.
+        opened: What is still open (`string`, `name`, `comment`, `parenthesis` or
+            `trigger`), and since which line.
     """
 
     def __init__(self, line: int, text: str, opened: tuple[str, int]) -> None:
@@ -76,7 +76,7 @@ class Comment:
     One comment outside of strings and other comments.
 
     `start` and `end` are offsets into the text, `line` counts from 1, and
-    `alone` says that nothing but blanks stands before it on its line.
+    `alone` says that only blanks are before it on its line.
     """
 
     text: str
@@ -88,11 +88,11 @@ class Comment:
 
 def split(text: str, first_line: int = 1) -> tuple[Statement, ...]:
     """
-    Cut a script into its statements.
+    Split a script into its statements.
 
-    Lone semicolons and comments give no statement. A statement's text begins
-    at its first token, after the comments above it, and ends with its `;`, which
-    the last one may lack, as in SQLite's own shell.
+    Lone semicolons and comments are not statements. A statement's text begins at its
+    first token, after the comments above it, and ends with its `;`, which the last one
+    may lack, as in SQLite's own shell.
 
     Args:
         text: SQL, lines ended by LF or CRLF.
@@ -100,7 +100,7 @@ def split(text: str, first_line: int = 1) -> tuple[Statement, ...]:
 
     Raises:
         UnterminatedError: A string, a comment, a parenthesis or a trigger's body
-            is still open at the end: the text has been cut off.
+            is still open at the end: the text is cut off.
     """
     statements, rest = _scan(text, first_line)
     if rest is not None:
@@ -117,7 +117,7 @@ def split(text: str, first_line: int = 1) -> tuple[Statement, ...]:
 
 def split_lenient(text: str, first_line: int = 1) -> tuple[Statement, ...]:
     """
-    Cut a script as `split` does, with an unfinished end as the last statement.
+    Split a script as `split` does, with an unfinished end as the last statement.
 
     SQLite runs the last statement of a script without its `;`, takes an open
     block comment for the end of the text, and refuses an open string itself.
@@ -127,12 +127,12 @@ def split_lenient(text: str, first_line: int = 1) -> tuple[Statement, ...]:
 
 
 def line_comments(text: str) -> Iterator[Comment]:
-    """Yield the `--` comments of a script in their order."""
+    """Yield the `--` comments of a script in order."""
     return (comment for comment in comments(text) if comment.text.startswith("--"))
 
 
 def comments(text: str) -> Iterator[Comment]:
-    """Yield the comments of a script in their order, `--` and `/* */` alike."""
+    """Yield the comments of a script in order, `--` and `/* */` alike."""
     line, seen = 1, 0
     for mark in _MARK.finditer(text):
         if not mark[0].startswith(("--", "/*")):
@@ -144,20 +144,20 @@ def comments(text: str) -> Iterator[Comment]:
 
 
 def keyword(statement: str) -> str:
-    """Return a statement's first word in upper case, `''` where it begins with none."""
+    """Return a statement's first word in upper case, `''` if it does not begin with one."""
     token = _TOKEN.match(statement)
     return _upper(token["word"]) if token is not None and token["word"] else ""
 
 
 def command(statement: str) -> str:
-    """Return the first word behind empty statements, which SQLite skips, in upper case."""
+    """Return the first word, in upper case, after empty statements, which SQLite skips."""
     empty = _EMPTY.match(statement)
     return keyword(statement[empty.end() :] if empty is not None else statement)
 
 
 def words(statement: str, n: int) -> tuple[str, ...]:
     """
-    Return a statement's first `n` tokens, fewer where it has fewer.
+    Return at most the first `n` tokens of a statement.
 
     Bare words are in upper case, quoted ones without their quotes and as
     written; everything else is one character each.
@@ -170,7 +170,7 @@ def names(text: str) -> tuple[str, ...]:
     Read a comma-separated list of names, quoted or not.
 
     Raises:
-        ValueError: The text is empty or something else than such a list.
+        ValueError: The text is empty or not such a list.
     """
     tokens = list(_tokens(text))
     if len(tokens) % 2 == 0 or any(token != (",", False) for token in tokens[1::2]):
@@ -184,7 +184,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def _scan(text: str, first_line: int) -> tuple[tuple[Statement, ...], Statement | None]:
-    """Return the finished statements, and what stands behind the last of them."""
+    """Return the finished statements, and the text after the last one."""
     statements: list[Statement] = []
     line, seen, start = first_line, 0, 0
     for end in _ends(text):
@@ -199,23 +199,23 @@ def _scan(text: str, first_line: int) -> tuple[tuple[Statement, ...], Statement 
     line += text.count("\n", seen, begin)
     rest = text[begin:].rstrip(_BLANKS)
     if rest.endswith("/*"):
-        # With nothing behind it SQLite takes it for two operators.
+        # At the end of the text SQLite takes it for two operators.
         rest = text[begin:]
     return tuple(statements), Statement(rest, line)
 
 
 def _ends(text: str) -> Iterator[int]:
-    """Yield the offset behind each semicolon that ends a statement."""
+    """Yield the offset after each semicolon that ends a statement."""
     start = last = 0
     in_trigger = False
     for mark in _MARK.finditer(text):
         if mark[0] != ";":
             continue
         end = mark.end()
-        # Inside a trigger only `; END ;` can be the end: asking at every
+        # Inside a trigger only `; END ;` can be the end. Asking at every
         # semicolon of a long body would take quadratic time.
         if not in_trigger or _TRIGGER_END.fullmatch(text, last, end):
-            # To `complete_statement` alone a byte order mark is a letter.
+            # Only for `complete_statement` a byte order mark is a letter.
             chunk = text[_begin(text, start) : end].replace("\ufeff", " ")
             in_trigger = not sqlite3.complete_statement(chunk)
             if not in_trigger:
@@ -225,13 +225,13 @@ def _ends(text: str) -> Iterator[int]:
 
 
 def _begin(text: str, start: int) -> int:
-    """Return the offset of the first token at or behind `start`."""
+    """Return the offset of the first token at or after `start`."""
     match = _SKIP.match(text, start)
     return match.end() if match is not None else start
 
 
 def _opened(text: str, first_line: int) -> tuple[str, int] | None:
-    """Tell what is still open at the end of a text, and the line it begins on."""
+    """Return what is still open at the end of a text, and the line it begins on."""
     marks = deque(_MARK.finditer(text), maxlen=1)
     if not marks or _is_closed(marks[0][0]):
         return None
@@ -241,7 +241,7 @@ def _opened(text: str, first_line: int) -> tuple[str, int] | None:
 
 
 def _unfinished(rest: Statement) -> tuple[str, int] | None:
-    """Tell what else than a `;` a last statement lacks, and the line it begins on."""
+    """Return what else than a `;` the last statement lacks, and the line it begins on."""
     # On a line of its own, since a comment may stand at the end.
     if not sqlite3.complete_statement(rest.text.replace("\ufeff", " ") + "\n;"):
         return "trigger", rest.line
@@ -259,12 +259,12 @@ def _unfinished(rest: Statement) -> tuple[str, int] | None:
 
 
 def _is_closed(mark: str) -> bool:
-    """Tell whether a string, name or comment of the lexer has its end."""
+    """Tell whether a string, name or comment of the lexer is closed."""
     if mark.startswith("/*"):
         return len(mark) > 3 and mark.endswith("*/")
     if mark[0] == "[":
         return mark.endswith("]")
-    # A doubled quote is part of the string, so that their number decides.
+    # A doubled quote is part of the string, so their number decides.
     return mark[0] not in _CLOSING or mark.count(mark[0]) % 2 == 0
 
 
@@ -286,5 +286,5 @@ def _unquote(token: str) -> str:
 
 
 def _upper(word: str) -> str:
-    # SQLite's keywords are ASCII, and `str.upper` turns some other letters into it.
+    # SQLite's keywords are ASCII, and `str.upper` turns some other letters into ASCII.
     return word.upper() if word.isascii() else word

@@ -1,9 +1,9 @@
 """
-Read the text of an `.sql` migration: its sections, and what it says it will lose.
+Read the text of an `.sql` migration: its sections, and the losses that it announces.
 
 The directives are dbmate's (https://github.com/amacneil/dbmate), each in a line
 comment of its own: `-- migrate:up`, `-- migrate:down`, both with
-`transaction:false`, and of our own `-- migrate:allow-row-loss TABLE[, TABLE…]`.
+`transaction:false`; and in addition `-- migrate:allow-row-loss TABLE[, TABLE…]`.
 A file without sections is all "up".
 """
 
@@ -26,7 +26,7 @@ _NEVER_INSIDE = {
     "DETACH": "remove",
     "ROLLBACK": "remove",
 }
-"""What cannot be done in the run's transaction; whether `transaction:false` is the way to do it."""
+"""What the run's transaction does not allow, and whether `transaction:false` does."""
 
 _PRAGMAS = {
     "JOURNAL_MODE": "up",
@@ -39,13 +39,13 @@ _PRAGMAS = {
 
 @dataclass(frozen=True, slots=True)
 class SqlFile:
-    """What an `.sql` file says."""
+    """The content of an `.sql` file."""
 
     up: Section
     down: Section | None
     allow_row_loss: frozenset[str]
     mark: Statement | None = None
-    """The mark of another tool's section, in a file without our sections."""
+    """The mark of another tool's section, in a file without `-- migrate:` sections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +84,14 @@ def parse(entry: Entry, text: str) -> SqlFile:
 
 @dataclass(slots=True)
 class _Directives:
-    """What the line comments of a file say."""
+    """The directives in a file's line comments."""
 
     entry: Entry
     marks: list[_Mark] = field(default_factory=list)
     losses: set[str] = field(default_factory=set)
 
     def read(self, comment: sql.Comment) -> None:
-        """Take in one comment, which need not be a directive."""
+        """Read one comment, which need not be a directive."""
         if (match := _DIRECTIVE.fullmatch(comment.text)) is not None:
             self._directive(comment, match[1].lower(), match[2])
 
@@ -152,7 +152,7 @@ def _mark(
 
 
 def _sections(entry: Entry, text: str, marks: list[_Mark]) -> dict[str, Section]:
-    """Cut a text at its marks."""
+    """Split a text at its marks."""
     if not marks:
         return {"up": _section(entry, _WHOLE_FILE, text)}
     head = _split(entry, text[: marks[0].start], 1)
@@ -204,7 +204,7 @@ def _split(entry: Entry, text: str, line: int) -> tuple[Statement, ...]:
 
 
 def _refuse_dots(entry: Entry, statements: Iterable[Statement]) -> None:
-    """Refuse what only SQLite's own shell understands."""
+    """Refuse the commands of SQLite's own shell."""
     for statement in statements:
         if statement.text.startswith("."):
             command = statement.text.split("\n", 1)[0]
@@ -220,7 +220,7 @@ def _refuse_dots(entry: Entry, statements: Iterable[Statement]) -> None:
 
 def _refuse_outside(entry: Entry, statement: Statement, mark: _Mark) -> None:
     """
-    Refuse a statement that cannot run, or would do harm, inside the run's transaction.
+    Refuse a statement that fails or does harm inside the run's transaction.
 
     Raises:
         MisfitError: With the directive that lets the statement run.
@@ -240,7 +240,7 @@ def _refuse_outside(entry: Entry, statement: Statement, mark: _Mark) -> None:
 
 
 def _outside(statement: str) -> tuple[str, str] | None:
-    """Name what cannot run inside a transaction, and which way out there is."""
+    """Name what cannot run inside a transaction, and say what works instead."""
     first, second, third, fourth, fifth = (*sql.words(statement, 5), *[""] * 5)[:5]
     if first == "ROLLBACK" and "TO" in (second, third):
         return None

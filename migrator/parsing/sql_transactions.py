@@ -1,9 +1,9 @@
 """
 Pair each `BEGIN` of an `.sql` migration with its `COMMIT`.
 
-A script that ends inside a transaction does nothing in SQLite's own shell: what it did
-is rolled back when the connection is closed. In the run's one transaction it would be
-applied, whether it was meant like that or has lost its end.
+In SQLite's own shell a script that ends inside a transaction does nothing: closing the
+connection rolls it back. In the run's one transaction it would be applied, even if its
+end was cut off.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def refuse_unpaired(scripts: Iterable[Script], *, down: bool = False) -> None:
     """
     Refuse scripts whose transactions are not closed, or were never opened.
 
-    For what is going to run only: an applied file cannot be changed any more.
+    Only for pending migrations: an applied file cannot be changed any more.
 
     Raises:
         MisfitError: With the line of the statement that lacks its other half.
@@ -51,7 +51,7 @@ def _fault(entry: Entry, section: Section) -> MisfitError | None:
 
 
 class _Transactions:
-    """Which transaction and savepoints are open, statement by statement."""
+    """Follow the open transaction and savepoints, statement by statement."""
 
     def __init__(self) -> None:
         self.begun: Statement | None = None
@@ -59,7 +59,7 @@ class _Transactions:
         self.savepoints: list[tuple[str, Statement]] = []
 
     def follow(self, statement: Statement) -> str | None:
-        """Take in one statement; returns what is wrong with it."""
+        """Follow one statement; returns what is wrong with it."""
         keyword = sql.keyword(statement.text)
         if keyword == "BEGIN":
             if self.begun is not None:

@@ -1,10 +1,10 @@
 """
-What lies in a directory of migrations and is not read: passed over, or refused.
+Judge the files in a migrations directory that are not read: skip or refuse them.
 
-By names only, and imported only where there is such a thing. A migration that
-is passed over in silence is found out in production, so what looks like
-somebody's migration (a number, SQL, or a directory of either) is an error that
-says what to do. No advice makes an upgrade of a script that undoes one.
+By names only, and imported only if there are such files. A silently skipped migration is
+noticed in production, so anything that looks like a migration (a number, SQL, or a
+directory of either) is an error that says what to do. No advice turns an undo script into
+an upgrade.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _FLYWAY = re.compile(r"(?:([VUB])([0-9][0-9._]*)|R)__(.+)\.sql", re.IGNORECASE |
 _ALEMBIC = re.compile(r"(?=[0-9]*[a-f])[0-9a-f]{12}_.*\.py", re.DOTALL)
 _TOLD = re.compile(r"migrat|change-?(?:log|set)", re.IGNORECASE)
 _DUMPS = frozenset({"schema.sql", "structure.sql"})
-"""What other tools write of a whole database, beside its migrations."""
+"""Whole schemas that other tools write beside the migrations."""
 
 _HELPERS = re.compile(
     r"(?:.*[_-])?(?:helpers?|utils?|common|conftest|env|setup|base|runner|migrate|manage)\.py",
@@ -60,18 +60,18 @@ _NO_MIGRATIONS = frozenset(
 _PASSED_OVER = frozenset({"lost+found", "node_modules", "venv"})
 _DEPTH = 4
 _MOST = 1000
-"""Names of a directory that are looked at."""
+"""At most so many names of a directory are looked at."""
 
 
 def troubles(
     path: Path, items: Sequence[os.DirEntry[str]], read: Collection[Entry]
 ) -> list[tuple[str, str]]:
     """
-    Tell what is wrong with the names in a directory that are no migrations' of ours.
+    Tell what is wrong with the other names in a migrations directory.
 
     Args:
         path: The directory.
-        items: What is in it, without the migrations and without what editors left.
+        items: Its entries, without the migrations and without editors' leftovers.
         read: The migrations.
 
     Returns:
@@ -84,7 +84,7 @@ def troubles(
 
 
 def undoes(name: str) -> bool:
-    """Tell whether a name says that its script takes an upgrade back."""
+    """Tell whether a name says that its script undoes an upgrade."""
     flyway = _FLYWAY.fullmatch(name)
     if flyway is not None and (flyway[1] or "").upper() == "U":
         return True
@@ -94,7 +94,7 @@ def undoes(name: str) -> bool:
 
 
 class _Look:
-    """One look at what a directory holds beside its migrations."""
+    """One look at a directory's entries beside its migrations."""
 
     def __init__(self, path: Path, names: frozenset[str], read: tuple[Entry, ...]) -> None:
         self.path = path
@@ -105,7 +105,7 @@ class _Look:
         """The versions whose own code may read a file beside it."""
 
     def trouble(self, item: os.DirEntry[str]) -> str | None:
-        """Tell what is wrong with a name, None where it is clearly no migration's."""
+        """Tell what is wrong with a name, None if it is clearly not a migration's."""
         name = item.name
         if name in _PASSED_OVER or _DOCUMENT.fullmatch(name):
             return None
@@ -154,7 +154,7 @@ class _Look:
         )
 
     def _other(self, name: str) -> str | None:
-        """Judge what is neither SQL nor Python."""
+        """Judge a file that is neither SQL nor Python."""
         numbered = _NUMBERED.match(name) is not None
         if _PROGRAM.fullmatch(name):
             if not (numbered or _LETTERED.fullmatch(name.rpartition(".")[0]) or not self.read):
@@ -189,7 +189,7 @@ class _Look:
         return f"is named as Flyway does; {self._rename(found[0], number, f'{rest}.sql')}"
 
     def _advice(self, name: str) -> str:
-        """Return the name that was probably meant, or the way to have it ignored."""
+        """Return the name that was probably meant, or how to have the file ignored."""
         match = _OURS.fullmatch(name)
         if undoes(name):
             return _below(name)
@@ -202,7 +202,7 @@ class _Look:
         )
 
     def _rename(self, name: str, number: str, rest: str) -> str:
-        """Propose a name that no other file has, with a version that none has."""
+        """Propose a new name with a new version."""
         meant = f"{number}_{rest}"
         free = meant not in self.names and version_key(number) not in self.keys
         if not free or HALF.fullmatch(meant) or name == meant:
@@ -210,7 +210,7 @@ class _Look:
         return f"rename it to {meant!r}"
 
     def _belongs(self, name: str) -> bool:
-        """Tell whether its number is that of a migration in Python, which may read it."""
+        """Tell whether a file has the number of a Python migration, which may read it."""
         found = _NUMBER.match(name)
         return found is not None and version_key(found[1]) in self.scripts
 
@@ -257,7 +257,7 @@ class _Look:
         return None
 
     def _counts(self, below: str) -> bool:
-        """Tell whether a file in a directory looks like a migration, and like none of Python's."""
+        """Tell whether a file in a directory looks like a migration, but not one in Python."""
         name = below.rpartition("/")[2]
         if not _is_script(name):
             return False
