@@ -178,10 +178,10 @@ def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None])
         log_thoroughly=start.log.expect_run,
     )
     if start.settings.migrate == "wait":
-        from migrator.start import wait_for_others
+        from migrator.engine.others import wait_for_others
 
         return wait_for_others(parent)
-    from migrator.start import bring_up_to_date
+    from migrator.run import bring_up_to_date
 
     return bring_up_to_date(parent)
 

@@ -27,7 +27,7 @@ from migrator.errors import InterruptedRunError, MigratorError
 from migrator.formats import registry
 from migrator.formats.source import CodeSource, DirectorySource, Source
 from migrator.inspect import location
-from migrator.inspect.status import inspect_status, refuse_or_warn, say_plan
+from migrator.inspect.status import inspect_status, refuse_or_warn
 from migrator.log.hints import in_python
 from migrator.log.lines import Forward, to_structlog
 from migrator.log.outcome import Result, new_run_id, say_failed, say_finished
@@ -202,7 +202,7 @@ class MigrationRunner:
 
     def _upgrade(self, emit: Forward, source: Source) -> Result:
         """Look first; the lock is only taken where something is to be done."""
-        from migrator.run import upgrade
+        from migrator.run import nothing_to_do, upgrade
 
         layout = Layout.of(self._settings)
         found = inspect_status(self._settings, layout, source)
@@ -210,8 +210,7 @@ class MigrationRunner:
         if not found.unsettled:
             refuse_or_warn(self._settings, layout, found, emit)
         if found.up_to_date:
-            say_plan(emit, found, None)
-            return Result("no_database" if found.left_alone else "up_to_date")
+            return nothing_to_do(found, emit)
         return self._under_lock(emit, source, upgrade)
 
     def _logged(self, command: str, work: Callable[[Forward], Result]) -> Result:

@@ -129,6 +129,7 @@ def _dispatch(
 
 
 def _run(parent: Any, name: str, parsed: Parsed) -> Result:
+    from migrator import run
     from migrator.inspect import location
 
     given = parsed.arguments
@@ -136,13 +137,9 @@ def _run(parent: Any, name: str, parsed: Parsed) -> Result:
         parent.layout, parent.settings, parent.deadline, parent.emit, restoring=name == "restore"
     )
     if name == "up":
-        from migrator.start import bring_up_to_date
-
-        return bring_up_to_date(parent)
-    result: Result = parent.run_in_worker(
-        _action(name, given), plan=_plan(name, given), settled=name in ("down", "baseline")
-    )
-    return result
+        return run.bring_up_to_date(parent)
+    settled = name in ("down", "baseline")
+    return run.in_worker(parent, _action(name, given), _plan(name, given), settled=settled)
 
 
 def _action(name: str, given: Any) -> Any:

@@ -11,6 +11,7 @@ from migrator.deadline import Deadline
 from migrator.formats.format import History
 from migrator.formats.source import Source
 from migrator.model import Applied, Emit, Script, Settings
+from migrator.parsing import header_pragmas
 from migrator.process.state import ProcessStates
 
 
@@ -93,6 +94,11 @@ class Batch:
             script.down_transactional if self.down else script.transactional
             for script in self.scripts
         )
+
+    @property
+    def header(self) -> dict[str, str]:
+        """What the first file sets before the first table, as SQLite takes it there only."""
+        return header_pragmas.leading(self.scripts)
 
     @property
     def way(self) -> str:

@@ -14,17 +14,17 @@ from migrator.errors import (
     MissingDownError,
     MissingFileError,
     NotReadyError,
-    UsageError,
 )
 from migrator.inspect.status import DatabaseStatus, inspect_status, say_plan
 from migrator.inspect.texts import refuse_changed
-from migrator.log.hints import command, damaged
+from migrator.log.hints import damaged
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.sql_transactions import refuse_unpaired
+from migrator.prepare import load, rows_to_undo
 from migrator.recovery.after_crash import recover
 from migrator.recovery.phases import Report, report
 from migrator.recovery.rollback import as_run_error
-from migrator.run import execute, load
+from migrator.run import change
 
 
 def down(ctx: Context, to: str | None, steps: int | None) -> Report:
@@ -45,7 +45,7 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Report:
     with as_run_error(ctx):
         recover(ctx)
         found = look_for_writing(ctx)
-        rows = chosen(ctx, found.applied, to, steps)
+        rows = rows_to_undo(ctx, found.applied, to, steps)
         if not rows:
             if not found.applied:
                 _refuse_damaged(ctx)
@@ -61,7 +61,7 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Report:
         loaded = load(ctx, scripts_of_rows)
         for script in loaded:
             _refuse_without_down(ctx, script, loaded=True)
-        return execute(ctx, Batch(loaded, found.applied, down=True), "down")
+        return change(ctx, Batch(loaded, found.applied, down=True), "down")
 
 
 def _refuse_damaged(ctx: Context) -> None:
@@ -98,22 +98,6 @@ def look_for_writing(ctx: Context) -> DatabaseStatus:
         hint = "Check `--database` (MIGRATOR_DATABASE) and whether its volume is mounted."
         raise NotReadyError(message, hint=hint, reason="database.missing", retryable=False)
     return found
-
-
-def chosen(
-    ctx: Context, applied: Sequence[Applied], to: str | None, steps: int | None
-) -> list[Applied]:
-    """Return the rows to undo, the last applied first."""
-    newest_first = list(reversed(applied))
-    if to is None:
-        return newest_first[: steps or 1]
-    key = ctx.source.format.key(to)
-    for at, row in enumerate(newest_first):
-        if row.key == key:
-            return newest_first[:at]
-    message = f"Version {to!r} is not applied, so it cannot stay applied."
-    hint = f"`{command(ctx.settings, 'status')}` lists what is applied."
-    raise UsageError(message, hint=hint, data={"version": to})
 
 
 def _script(ctx: Context, row: Applied, scripts: Sequence[Script]) -> Script:

@@ -1,242 +1,226 @@
 """
-The run itself, from a held lock to a new and proven database, or the old one.
+A run, from the first look to the last note: read this first.
 
-Everything here happens in the worker, or in the caller's process for the
-Python API. `upgrade` tells the story.
+`bring_up_to_date` is the half of the parent process, which becomes the application and
+never imports a migration; `upgrade` and `change` are the half of its worker, and of the
+Python API's caller. A start with nothing pending imports what stands at the top; the
+steps of a run are imported where they begin.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sqlite3
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
-from migrator.backup_step import back_up, prune_and_clean
-from migrator.backups.catalog import Backup
-from migrator.change.migrations import run_batch
-from migrator.context import Batch, Context
-from migrator.database.pages import write_pages
-from migrator.database.uri import database_uri
-from migrator.database.workspace import like_database
-from migrator.errors import NotReadyError, VerificationError
-from migrator.exclusive import STOP_IT, ExclusiveDatabase, open_exclusive, open_to_recover
-from migrator.inspect.location import check_missing
-from migrator.inspect.status import DatabaseStatus, inspect_status, refuse_or_warn, say_plan
-from migrator.inspect.texts import refuse_changed, refuse_unfit
-from migrator.model import Script
-from migrator.parsing import header_pragmas
-from migrator.recovery.after_crash import recover
-from migrator.recovery.lost_locks import require_held, require_locks, watch
-from migrator.recovery.phases import Report, enter, note, report, uninterrupted
-from migrator.recovery.rollback import as_run_error, restored_on_failure, undone_on_failure
-from migrator.strategy.in_place import InPlaceSession, begin, commit
-from migrator.verify import proof
+from migrator import access
+from migrator.engine.parent import Action, Parent
+from migrator.errors import MigratorError
+from migrator.inspect.status import DatabaseStatus, refuse_or_warn, say_plan
+from migrator.log.outcome import Result
+from migrator.model import Emit
 from migrator.wait import wait_until_ready
+
+if TYPE_CHECKING:
+    from migrator.context import Batch, Context
+    from migrator.database.lock import RunLock
+    from migrator.engine.expectation import Expectation
+    from migrator.recovery.phases import Report
+
+# --- the parent process ----------------------------------------------------------
+
+
+def bring_up_to_date(parent: Parent) -> Result:
+    """
+    Run what is pending; with nothing pending, fork nothing and write nothing.
+
+    Raises:
+        MigratorError: One of its kinds, with its exit code.
+    """
+    found = _look(parent)
+    # What a run has left, or is about to leave, is settled under the lock first, and judged after.
+    if not found.unsettled:
+        refuse_or_warn(parent.settings, parent.layout, found, parent.emit)
+    if found.up_to_date:
+        return nothing_to_do(found, parent.emit)
+    return in_worker(parent, upgrade, _expected, lambda: _done_by_another_run(parent))
+
+
+def in_worker(
+    parent: Parent,
+    action: Action,
+    plan: Callable[[Parent], Expectation] | None = None,
+    done_already: Callable[[], Result | None] = lambda: None,
+    *,
+    settled: bool = False,
+) -> Result:
+    """
+    Wait, take the lock, have a worker do something, and hold its report against the database.
+
+    Args:
+        parent: This process.
+        action: What the worker does.
+        plan: Says, under the lock and before the work, what the database is to hold
+            after it.
+        done_already: Asked under the lock: where it has a result, no worker is needed.
+        settled: Whether what an interrupted run has left is to be settled before that.
+
+    Raises:
+        LockedError: Another run held the lock for too long, or it was removed.
+        MigratorError: The work failed; the error says what became of the database.
+    """
+    from migrator.database.lock_selftest import lock_self_test
+
+    parent.log_thoroughly()
+    database, deadline = parent.layout.database, parent.deadline
+    wait_until_ready(lambda: access.require_writable(database), deadline, parent.emit, level=None)
+    with _locked(parent) as lock:
+        done = done_already()
+        if done is not None:
+            return done
+        lock_self_test(parent.layout.lock)
+        if settled:
+            _recover_first(parent, lock)
+        return _confirmed(parent, lock, action, plan)
+
+
+@contextlib.contextmanager
+def _locked(parent: Parent) -> Iterator[RunLock]:
+    """Hold the run's lock; a stop is noted from then on, and obeyed where that is safe."""
+    from migrator.database.lock import RunLock
+
+    lock = RunLock.acquire(parent.layout, parent.settings.lock_timeout, parent.emit)
+    parent.deadline.extend(lock.waited)
+    parent.signals.note_only()
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _confirmed(
+    parent: Parent,
+    lock: RunLock,
+    action: Action,
+    plan: Callable[[Parent], Expectation] | None = None,
+) -> Result:
+    """Have a worker do something; what it reports counts as far as the database confirms it."""
+    from migrator.engine.conclusion import Conclusion
+    from migrator.engine.expectation import Expectation
+
+    expected = Expectation(parent) if plan is None else plan(parent)
+    work = partial(parent.work, lock=lock)
+    return Conclusion(parent, lock, expected, work).of(work(action))
+
+
+def _recover_first(parent: Parent, lock: RunLock) -> None:
+    """Have a worker settle what was interrupted, where something was."""
+    from migrator.database import run_state
+    from migrator.recovery.dead_worker import settle_only
+
+    if run_state.read(parent.layout.state, parent.layout.database) is None:
+        # What cannot be seen, planning says, or the worker.
+        with contextlib.suppress(MigratorError):
+            if parent.survey().sight.needs_recovery is None:
+                return
+    _confirmed(parent, lock, settle_only)
+
+
+def _look(parent: Parent) -> DatabaseStatus:
+    """Look, and wait within the budget while somebody's lock keeps readers out."""
+    ready = "The database can be read."
+    return wait_until_ready(
+        parent.survey_when_free, parent.deadline, parent.emit, ready=ready, level=None
+    )
+
+
+def _done_by_another_run(parent: Parent) -> Result | None:
+    """
+    Look once more under the lock: who had it before may have done the work.
+
+    What cannot be seen from here is left to the worker, which may recover the database.
+    """
+    try:
+        found = parent.survey()
+    except MigratorError:
+        return None
+    found = replace(found, sight=replace(found.sight, running=False))
+    if not found.up_to_date:
+        return None
+    refuse_or_warn(parent.settings, parent.layout, found, parent.emit)
+    return nothing_to_do(found, parent.emit)
+
+
+def nothing_to_do(found: DatabaseStatus, emit: Emit) -> Result:
+    """Say that nothing is pending, and return the result of such a run."""
+    say_plan(emit, found, None)
+    return Result("no_database" if found.left_alone else "up_to_date")
+
+
+def _expected(parent: Parent) -> Expectation:
+    from migrator.engine.expectation import upgraded
+
+    return upgraded(parent)
+
+
+# --- the worker, or the process of the API's caller ------------------------------
 
 
 def upgrade(ctx: Context) -> Report:
-    """Apply what is pending."""
+    """Recover, look, read what is pending, and apply it."""
+    from migrator.prepare import look_under_lock, prepare, require_no_lost_database
+    from migrator.recovery.after_crash import recover
+    from migrator.recovery.phases import report
+    from migrator.recovery.rollback import as_run_error
+
     with as_run_error(ctx):
         if recover(ctx) is not None:
-            _require_no_lost_database(ctx)
-        found = look_again(ctx)
+            require_no_lost_database(ctx)
+        found = look_under_lock(ctx)
         if found.up_to_date:
-            say_plan(ctx.emit, found, None)
-            return report("no_database" if found.left_alone else "up_to_date")
+            return report(nothing_to_do(found, ctx.emit).outcome)
         batch = prepare(ctx, found)
         if not found.sight.exists:
             from migrator.strategy import new_file
 
             return new_file.create(ctx, batch)
-        return execute(ctx, batch, "up")
+        return change(ctx, batch, "up")
 
 
-def _require_no_lost_database(ctx: Context) -> None:
+def change(ctx: Context, batch: Batch, reason: str) -> Report:
     """
-    Look once more whether a missing database is a first install, now that nothing is unfinished.
+    Back up, apply, verify, commit, read back, prune: or put the old state back.
 
-    Raises:
-        NotReadyError: Its journal or its backups are there without it.
+    Args:
+        ctx: The run.
+        batch: What is done: migrations, applied or undone.
+        reason: What the backup is made for: `up` or `down`.
     """
-    layout = ctx.layout
-    if not os.path.lexists(layout.database):
-        wait_until_ready(
-            lambda: check_missing(layout.database, layout.backup_dir, ctx.settings.create),
-            ctx.deadline,
-            ctx.emit,
-            level=None,
-        )
+    from migrator.backup_step import back_up, prune_and_clean
+    from migrator.change.migrations import renames, run_batch
+    from migrator.exclusive import open_exclusive
+    from migrator.recovery.phases import enter, note, report
+    from migrator.recovery.rollback import restored_on_failure, undone_on_failure
+    from migrator.strategy.choose import strategy_of
+    from migrator.verify import proof
 
-
-def look_again(ctx: Context) -> DatabaseStatus:
-    """
-    Look under the lock: another run may have done the work meanwhile.
-
-    Raises:
-        MisfitError: Files and history do not fit.
-    """
-    found = inspect_status(ctx.settings, ctx.layout, ctx.source)
-    if found.sight.needs_recovery:
-        open_to_recover(ctx).close()
-        found = inspect_status(ctx.settings, ctx.layout, ctx.source)
-    found = replace(found, sight=replace(found.sight, running=False))
-    refuse_or_warn(ctx.settings, ctx.layout, found, ctx.emit)
-    return found
-
-
-def prepare(ctx: Context, found: DatabaseStatus) -> Batch:
-    """
-    Read, check and import what is pending, before anything is written.
-
-    Raises:
-        MisfitError: A file cannot be parsed or imported, has been changed, or
-            requires what is not there.
-    """
-    scripts = ctx.source.scripts()
-    refuse_changed(ctx.settings, ctx.layout, ctx.emit, found, scripts)
-    chosen = refuse_unfit(ctx.layout, found, scripts)
-    ctx.way = Batch(tuple(chosen), found.applied).way
-    say_plan(ctx.emit, found, ctx.way)
-    return Batch(load(ctx, chosen), found.applied)
-
-
-def load(ctx: Context, scripts: Sequence[Script]) -> tuple[Script, ...]:
-    """Import migrations one by one, telling which, should one end the process."""
-    loaded: list[Script] = []
-    for script in scripts:
-        enter(ctx, f"import {script.entry.label}")
-        with ctx.rooms.isolated(script.entry.key):
-            loaded += ctx.source.load([script])
-    enter(ctx, "prepare")
-    return tuple(loaded)
-
-
-def execute(ctx: Context, batch: Batch, reason: str) -> Report:
-    """Run a batch on an existing database, whichever way it needs."""
-    if not batch.transactional:
-        refuse_beside_others(ctx)
-    hint = "" if batch.transactional else STOP_IT
-    first = header_pragmas.leading(batch.scripts)
-    with contextlib.closing(open_exclusive(ctx, hint, header=first)) as live:
-        way = _in_place if batch.transactional else _on_copy
-        saved = way(ctx, batch, live, reason)
-    prune_and_clean(ctx, saved)
-    return report("migrated", [script.entry.identity for script in batch.scripts], saved)
-
-
-# --- way A ----------------------------------------------------------------
-
-
-def _in_place(ctx: Context, batch: Batch, live: ExclusiveDatabase, reason: str) -> Backup:
-    """Back up, migrate and verify in one transaction, commit, and read back."""
-    alone = ctx.settings.in_use == "wait"
-    if not alone:
-        begin(ctx, live.guard)
-    saved = back_up(ctx, batch, live, reason)
-    with undone_on_failure(ctx, live, saved):
-        enter(ctx, "migrate", note(ctx, batch, reason, saved))
-        if alone:
-            begin(ctx, live.guard)
-        live.guard.open_journal()
-        watch(ctx, live)
-        began = time.monotonic()
-        with live.guard.engine():
-            known = proof.before(ctx, live.conn, saved.path)
-        renames = run_batch(ctx, batch, InPlaceSession(live.guard))
-        with live.guard.engine():
-            proof.verify(ctx, batch, live.conn, known, renames)
-        enter(ctx, "commit")
-        # The work itself is no waiting for others: it costs nothing of that budget.
-        ctx.deadline.extend(time.monotonic() - began)
-        _commit(ctx, live)
-    with restored_on_failure(ctx, live, saved), live.guard.engine():
-        proof.read_back(ctx, batch, live.conn)
-    return saved
-
-
-def _commit(ctx: Context, live: ExclusiveDatabase) -> None:
-    with uninterrupted():
-        commit(ctx, live.guard)
-
-
-# --- way B ----------------------------------------------------------------
-
-
-def _on_copy(ctx: Context, batch: Batch, live: ExclusiveDatabase, reason: str) -> Backup:
-    """Back up, migrate and verify a copy, publish its pages, and read back."""
-    saved = back_up(ctx, batch, live, reason)
-    with undone_on_failure(ctx, live, saved):
-        enter(ctx, "migrate", note(ctx, batch, reason, saved))
-        watch(ctx, live)
-        wanted = _migrate_copy(ctx, batch, saved)
-        noted = note(ctx, batch, reason, saved, wanted_journal_mode=wanted)
-        enter(ctx, "publish", noted)
-        with uninterrupted():
-            require_locks(ctx, decisive=True)
-            _publish(ctx, live, wanted)
-    with restored_on_failure(ctx, live, saved):
-        with live.guard.engine():
-            proof.read_back(ctx, batch, live.conn)
-        require_held(live)
-        live.checkpoint()
-        if live.same_as(ctx.layout.work) is False:
-            message = f"{str(ctx.layout.database)!r} does not hold the pages that were published."
-            hint = "Check the volume and its disk, then start again."
-            raise VerificationError(message, hint=hint, reason="verify.published")
-        live.set_journal_mode(wanted)
-    return saved
-
-
-def refuse_beside_others(ctx: Context) -> None:
-    """
-    Refuse way B where others may write: it would overwrite what they wrote.
-
-    Raises:
-        NotReadyError: `--in-use allow`.
-    """
-    if ctx.settings.in_use == "wait":
-        return
-    message = (
-        "A pending migration cannot run in a transaction, so the run has to replace the whole"
-        f" content of {str(ctx.layout.database)!r}, which `--in-use allow` does not permit."
-    )
-    hint = "Stop what uses the database and start once with `--in-use wait`."
-    raise NotReadyError(message, hint=hint, reason="database.in_use", retryable=False)
-
-
-def _migrate_copy(ctx: Context, batch: Batch, saved: Backup) -> str:
-    """Migrate and verify the work copy; returns the journal mode that it ends in."""
-    from migrator.strategy.on_copy import CopySession, copy_backup, set_header, set_mode
-
-    owner = like_database(ctx.layout).private
-    copy_backup(saved.path, ctx.layout.work, owner, saved.journal_mode or "delete")
-    if not ctx.layout.work.stat().st_size:
-        set_header(ctx.layout.work, header_pragmas.leading(batch.scripts))
-    temporary = None if ctx.inline else ctx.layout.temporary
-    desk = CopySession(ctx.layout.work, batch, temporary)
-    with contextlib.closing(desk):
-        known = proof.before(ctx, desk.conn, saved.path)
-        renames = run_batch(ctx, batch, desk)
-        proof.verify(ctx, batch, desk.conn, known, renames)
-    return set_mode(ctx.layout.work, "delete")
-
-
-def _publish(ctx: Context, live: ExclusiveDatabase, wanted: str) -> None:
-    """
-    Write the work copy's pages into the live database, as one transaction.
-
-    A WAL database cannot take another page size
-    (https://sqlite.org/pragma.html#pragma_page_size), so it leaves WAL first.
-    """
-    uri = database_uri(ctx.layout.work)
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as work, live.guard.engine():
-        if wanted != "wal" or _page_size(work) != _page_size(live.conn):
-            live.set_journal_mode("delete")
-        write_pages(work, live.conn)
-
-
-def _page_size(conn: sqlite3.Connection) -> int:
-    return int(conn.execute("PRAGMA page_size").fetchone()[0])
+    make, hint = strategy_of(ctx, batch)
+    with contextlib.closing(open_exclusive(ctx, hint, header=batch.header)) as live:
+        strategy = make(ctx, batch, live)
+        strategy.hold()
+        backup = back_up(ctx, batch, live, reason)
+        with undone_on_failure(ctx, live, backup):
+            enter(ctx, "migrate", note(ctx, batch, reason, backup))
+            with strategy.session(backup) as session:
+                with session.engine():
+                    known = proof.before(ctx, session.conn, backup.path)
+                steps = run_batch(ctx, batch, session)
+                with session.engine():
+                    proof.verify(ctx, batch, session.conn, known, renames(steps))
+            strategy.commit(backup, reason)
+        with restored_on_failure(ctx, live, backup):
+            strategy.read_back()
+    prune_and_clean(ctx, backup)
+    return report("migrated", [step.identity for step in steps], backup)

@@ -1,8 +1,8 @@
 """
 Running migrations one after another, whichever way makes the run atomic.
 
-A `Session` is where they run: the guarded connection of way A, or fresh
-connections to the work copy of way B. Everything else is the same for both:
+A `Session` is where they run: the guarded connection to the database itself, or fresh
+connections to a work copy. Everything else is the same for both:
 events, checks, the row-loss guard, history rows, and what a failure is called.
 """
 
@@ -12,8 +12,9 @@ import os
 import sqlite3
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from migrator.change import effect
@@ -60,12 +61,12 @@ class Session(Protocol):
     def engine(self) -> AbstractContextManager[object]:
         """Within, `conn` does what the engine says, unrecorded and unrefused."""
 
-    def session(self, script: Script) -> AbstractContextManager[sqlite3.Connection]:
+    def migration(self, script: Script) -> AbstractContextManager[sqlite3.Connection]:
         """Within, one migration has the connection; at its end what it did stands."""
 
     @property
     def record(self) -> Record:
-        """What the migration of the session did."""
+        """What the last migration did."""
 
     def failure(self, error: BaseException | None) -> FailedStatement | None:
         """
@@ -75,12 +76,32 @@ class Session(Protocol):
         """
 
 
-def run_batch(ctx: Context, batch: Batch, desk: Session) -> tuple[tuple[str, str], ...]:
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    What one migration did.
+
+    Args:
+        identity: What the history knows it by.
+        seconds: How long it took.
+        rows_removed: How many rows went, as it had said, per table.
+        renames: Old and new name of each table that it renamed, in order.
+    """
+
+    identity: str
+    seconds: float
+    rows_removed: Mapping[str, int]
+    renames: tuple[tuple[str, str], ...]
+
+
+def renames(steps: Iterable[Step]) -> tuple[tuple[str, str], ...]:
+    """Return old and new name of each table that was renamed, in order."""
+    return tuple(pair for step in steps for pair in step.renames)
+
+
+def run_batch(ctx: Context, batch: Batch, session: Session) -> tuple[Step, ...]:
     """
     Run all migrations of a batch with their history rows; commit nothing.
-
-    Returns:
-        Old and new name of each table that was renamed, in order.
 
     Raises:
         MigrationFailedError: One failed.
@@ -88,26 +109,25 @@ def run_batch(ctx: Context, batch: Batch, desk: Session) -> tuple[tuple[str, str
             its own check failed.
         DiskError: SQLite could not write.
     """
-    guard = RowGuard(desk.conn, ctx.settings.row_guard, ctx.settings.history_table)
-    with desk.engine():
-        ctx.history.prepare(desk.conn)
+    guard = RowGuard(session.conn, ctx.settings.row_guard, ctx.settings.history_table)
+    with session.engine():
+        ctx.history.prepare(session.conn)
         seconds = guard.count_all()
     if ctx.settings.row_guard != "off":
         message = f"The rows of all tables were counted in {seconds:.1f} s."
         ctx.emit("rows.counted", message, level="debug", seconds=round(seconds, 3))
     ctx.began = True
-    renames: list[tuple[str, str]] = []
+    steps = []
     for script in batch.scripts:
-        _step(ctx, batch, desk, guard, script)
-        renames += desk.record.renames
-        ctx.suspect |= desk.record.suspect
+        steps.append(_step(ctx, batch, session, guard, script))
+        ctx.suspect |= session.record.suspect
     for table, why in guard.uncounted.items():
         message = f"The rows of {table!r} cannot be counted ({why}): a loss is not noticed."
         ctx.emit("rows.uncounted", message, level="warning", table=table, error=why)
-    return tuple(renames)
+    return tuple(steps)
 
 
-def _step(ctx: Context, batch: Batch, desk: Session, guard: RowGuard, script: Script) -> None:
+def _step(ctx: Context, batch: Batch, session: Session, guard: RowGuard, script: Script) -> Step:
     """Run one migration and write its history row."""
     ctx.require_lock()  # without it, files of ours may be another run's by now
     facts = {"version": script.entry.version, "name": script.entry.name}
@@ -121,8 +141,8 @@ def _step(ctx: Context, batch: Batch, desk: Session, guard: RowGuard, script: Sc
     started = time.monotonic()
     try:
         with effect.interrupted_by(script):
-            removed = _apply_one(ctx, batch, desk, guard, script)
-            _note(ctx, batch, desk, script, time.monotonic() - started)
+            removed = _apply_one(ctx, batch, session, guard, script)
+            _note(ctx, batch, session, script, time.monotonic() - started)
     except MigratorError as error:
         seconds = round(time.monotonic() - started, 3)
         if isinstance(error, MigrationFailedError | DiskError | VerificationError):
@@ -136,23 +156,24 @@ def _step(ctx: Context, batch: Batch, desk: Session, guard: RowGuard, script: Sc
         seconds=round(seconds, 3),
         rows_removed=removed,
     )
+    return Step(script.entry.identity, seconds, removed, tuple(session.record.renames))
 
 
 def _apply_one(
-    ctx: Context, batch: Batch, desk: Session, guard: RowGuard, script: Script
+    ctx: Context, batch: Batch, session: Session, guard: RowGuard, script: Script
 ) -> dict[str, int]:
     """Let a migration do its work, and look at what it did; returns rows said to go, per table."""
     pid = os.getpid()
     try:
-        with ctx.rooms.isolated(script.entry.key), desk.session(script) as conn:
+        with ctx.rooms.isolated(script.entry.key), session.migration(script) as conn:
             if not batch.down:
-                _check(desk, script, script.check_before, "check_before", conn)
+                _check(session, script, script.check_before, "check_before", conn)
             _call(script, conn, down=batch.down)
             if not batch.down:
-                _check(desk, script, script.check_after, "check_after", conn)
+                _check(session, script, script.check_after, "check_after", conn)
             end_if_forked(pid, None)
             require_locks(ctx, script)
-        _raise_hidden(desk)
+        _raise_hidden(session)
     except BaseException as error:
         end_if_forked(pid, error)
         raise_loss(ctx, script, error)
@@ -160,17 +181,17 @@ def _apply_one(
             raise error.failure from error.__cause__
         if ctx.inline and isinstance(error, KeyboardInterrupt):
             raise
-        failure = _failure(ctx, desk, script, error, batch)
+        failure = _failure(ctx, session, script, error, batch)
         if not ctx.inline:
             # What the migration's frames hold may be all the memory that there is.
             traceback.clear_frames(error.__traceback__)
         raise failure from error
     try:
-        with desk.engine():
-            guard.conn = desk.conn  # on a copy it is another one after each migration
-            if desk.record.schema_written:
-                read_schema(desk.conn)
-            return guard.check(desk.record, script.entry, script.allow_row_loss)
+        with session.engine():
+            guard.conn = session.conn  # on a copy it is another one after each migration
+            if session.record.schema_written:
+                read_schema(session.conn)
+            return guard.check(session.record, script.entry, script.allow_row_loss)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         if not is_damage(error):
             raise
@@ -196,9 +217,9 @@ def _found(script: Script, check: str, error: Exception) -> dict[str, Any]:
     }
 
 
-def _raise_hidden(desk: Session) -> None:
+def _raise_hidden(session: Session) -> None:
     """Raise what the migration has swallowed, where the run cannot go on after it."""
-    hidden = desk.failure(None)
+    hidden = session.failure(None)
     if hidden is not None:
         raise hidden.error
 
@@ -236,7 +257,7 @@ def _run_section(section: Section, conn: sqlite3.Connection) -> None:
 
 
 def _check(
-    desk: Session,
+    session: Session,
     script: Script,
     check: Callable[..., Any] | None,
     name: str,
@@ -248,7 +269,7 @@ def _check(
     try:
         effect.refuse_unrun(name, check(conn))
     except (Exception, SystemExit) as error:
-        found = desk.record.blame(error)
+        found = session.record.blame(error)
         if found is not None and is_disk_failure(found.error):
             raise
         said_so = isinstance(error, effect.NotRunError | SystemExit)
@@ -269,7 +290,7 @@ def _check(
         raise effect.CheckFailedError(failure) from error
 
 
-def _note(ctx: Context, batch: Batch, desk: Session, script: Script, seconds: float) -> None:
+def _note(ctx: Context, batch: Batch, session: Session, script: Script, seconds: float) -> None:
     """
     Write a migration's history row, or take it away.
 
@@ -277,8 +298,8 @@ def _note(ctx: Context, batch: Batch, desk: Session, script: Script, seconds: fl
         VerificationError: The migration has written to the history's table itself.
     """
     try:
-        with desk.engine():
-            _write_history(ctx, batch, desk.conn, script, seconds)
+        with session.engine():
+            _write_history(ctx, batch, session.conn, script, seconds)
     except sqlite3.Error as error:
         if primary_code(error) not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT):
             raise
@@ -323,10 +344,10 @@ def _say_failed(ctx: Context, script: Script, error: MigratorError, seconds: flo
 
 
 def _failure(
-    ctx: Context, desk: Session, script: Script, error: BaseException, batch: Batch
+    ctx: Context, session: Session, script: Script, error: BaseException, batch: Batch
 ) -> MigratorError:
     """Turn what a migration raised into the error that ends the run."""
-    found = desk.failure(error)
+    found = session.failure(error)
     first = within_a_run(error) or (found.error if found is not None else error)
     line = _line(script, error, found, down=batch.down)
     text = _text(first)

@@ -211,11 +211,11 @@ def upgraded(parent: Parent) -> Expectation:
 
 def undone(parent: Parent, to: str | None, steps: int | None) -> Expectation:
     """Plan a `down`, which needs a settled database: the last ones go, and the others stay."""
-    from migrator.down import chosen
+    from migrator.prepare import rows_to_undo
 
     rows = Expectation(parent).sight().history or ()
     try:
-        gone = chosen(parent.context(parent.source, parent.emit), rows, to, steps)
+        gone = rows_to_undo(parent.context(parent.source, parent.emit), rows, to, steps)
     except MigratorError:
         # The worker refuses it; if not, the history is to be as it is.
         gone = []

@@ -7,30 +7,23 @@ what the worker reports that the database does not confirm.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from migrator import access
-from migrator.database import run_state
 from migrator.database.workspace import Layout
 from migrator.deadline import Deadline
-from migrator.errors import MigratorError, MisfitError
+from migrator.errors import MisfitError, NotReadyError
 from migrator.formats.source import Source, open_source
 from migrator.inspect.status import DatabaseStatus, inspect_status
-from migrator.log.outcome import Result
 from migrator.model import Emit, Entry, Settings
 from migrator.process.signals import Signals
-from migrator.wait import wait_until_ready
 
 if TYPE_CHECKING:
     from migrator.context import Context
     from migrator.database.lock import RunLock
-    from migrator.engine.expectation import Expectation
     from migrator.process.supervisor import Ending
     from migrator.process.worker import Task
 
@@ -66,73 +59,25 @@ class Parent:
         """Look at the database and the names of its migrations."""
         return inspect_status(self.settings, self.layout, self.source)
 
-    def run_in_worker(
-        self,
-        action: Action,
-        done_already: Callable[[], Result | None] = lambda: None,
-        plan: Callable[[Parent], Expectation] | None = None,
-        *,
-        settled: bool = False,
-    ) -> Result:
+    def survey_when_free(self) -> DatabaseStatus:
         """
-        Do one piece of work under the lock, in a worker, and look whether it is done.
-
-        Args:
-            action: The work.
-            done_already: Asked under the lock: where it has a result, no worker is needed.
-            plan: Says, under the lock and before the work, what the database is to hold
-                after it.
-            settled: Whether what an interrupted run has left is to be settled before that.
+        Look as `survey` does.
 
         Raises:
-            LockedError: Another run held the lock for too long, or it was removed.
-            MigratorError: The work failed; the error says what became of the database.
+            NotYetError: Somebody's lock keeps readers out.
         """
-        from migrator.database.lock import RunLock
-        from migrator.database.lock_selftest import lock_self_test
-
-        self.log_thoroughly()
-        database = self.layout.database
-        wait_until_ready(
-            lambda: access.require_writable(database), self.deadline, self.emit, level=None
-        )
-        lock = RunLock.acquire(self.layout, self.settings.lock_timeout, self.emit)
-        self.deadline.extend(lock.waited)
-        self.signals.note_only()
         try:
-            done = done_already()
-            if done is not None:
-                return done
-            lock_self_test(self.layout.lock)
-            if settled:
-                self._settle_first(lock)
-            return self._concluded(action, lock, plan)
-        finally:
-            lock.release()
+            return self.survey()
+        except NotReadyError as error:
+            if error.reason != "database.in_use":
+                raise
+            from migrator.exclusive import in_use
 
-    def _settle_first(self, lock: RunLock) -> None:
-        """Have a worker settle what was interrupted, where something was."""
-        if run_state.read(self.layout.state, self.layout.database) is None:
-            # What cannot be seen, planning says, or the worker.
-            with contextlib.suppress(MigratorError):
-                if self.survey().sight.needs_recovery is None:
-                    return
-        from migrator.recovery.dead_worker import settle_only
+            hint = "It keeps readers out: let it finish, or allow more time with `--wait-timeout`."
+            raise in_use(self.layout.database, hint) from error
 
-        self._concluded(settle_only, lock, None)
-
-    def _concluded(
-        self, action: Action, lock: RunLock, plan: Callable[[Parent], Expectation] | None
-    ) -> Result:
-        """Have a worker do something, and hold what it reports against the database."""
-        from migrator.engine.conclusion import Conclusion
-        from migrator.engine.expectation import Expectation
-
-        aim = Expectation(self) if plan is None else plan(self)
-        work = partial(self._work, lock=lock)
-        return Conclusion(self, lock, aim, work).of(work(action))
-
-    def _work(self, action: Action, lock: RunLock) -> Ending:
+    def work(self, action: Action, lock: RunLock) -> Ending:
+        """Have a worker do something under the lock, and wait for its end."""
         from migrator.process.supervisor import supervise
 
         source = open_source(self.settings.migrations, self.layout.database)

@@ -1,22 +1,78 @@
-"""Way A: all migrations of a run in one transaction on the live database."""
+"""In place: all migrations of a run in one transaction on the live database."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from migrator.context import Context
-from migrator.exclusive import in_use
+from migrator.backups.catalog import Backup
+from migrator.context import Batch, Context
+from migrator.exclusive import ExclusiveDatabase, in_use
 from migrator.log.translate import is_busy, of_sqlite
 from migrator.model import Script
-from migrator.recovery.lost_locks import require_locks
+from migrator.recovery.lost_locks import require_locks, watch
+from migrator.recovery.phases import enter, uninterrupted
 from migrator.session.guard import Guard
 from migrator.session.record import FailedStatement, Record
+from migrator.verify import proof
 from migrator.wait import repeat
 
 _PAUSE = 0.05
 """Seconds between two attempts at what somebody else's lock holds up."""
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """
+    One transaction on the live database, which SQLite's journal makes atomic.
+
+    Args:
+        ctx: The run.
+        batch: Its migrations.
+        live: The database, opened for the run.
+    """
+
+    ctx: Context
+    batch: Batch
+    live: ExclusiveDatabase
+
+    @property
+    def _alone(self) -> bool:
+        return self.ctx.settings.in_use == "wait"
+
+    def hold(self) -> None:
+        """Begin before the backup where others may write between the two."""
+        if not self._alone:
+            begin(self.ctx, self.live.guard)
+
+    @contextlib.contextmanager
+    def session(self, saved: Backup) -> Iterator[InPlaceSession]:
+        """Within, the transaction is open."""
+        del saved
+        guard = self.live.guard
+        if self._alone:
+            begin(self.ctx, guard)
+        guard.open_journal()
+        watch(self.ctx, self.live)
+        began = time.monotonic()
+        yield InPlaceSession(guard)
+        # The work itself is no waiting for others: it costs nothing of that budget.
+        self.ctx.deadline.extend(time.monotonic() - began)
+
+    def commit(self, saved: Backup, reason: str) -> None:
+        """Commit the transaction: the one step that counts."""
+        del saved, reason
+        enter(self.ctx, "commit")
+        with uninterrupted():
+            commit(self.ctx, self.live.guard)
+
+    def read_back(self) -> None:
+        """Look at what was committed, before the database is released."""
+        with self.live.guard.engine():
+            proof.read_back(self.ctx, self.batch, self.live.conn)
 
 
 class InPlaceSession:
@@ -40,7 +96,7 @@ class InPlaceSession:
         return self._guard.engine()
 
     @contextlib.contextmanager
-    def session(self, script: Script) -> Iterator[sqlite3.Connection]:
+    def migration(self, script: Script) -> Iterator[sqlite3.Connection]:
         """Give a migration the connection; afterwards every setting is put back."""
         factory = None if script.wants_cursor else sqlite3.Row
         self._guard.start_migration(row_factory=factory)

@@ -114,11 +114,11 @@ def _in_one_transaction(ctx: Context, batch: Batch) -> None:
 
 def _one_by_one(ctx: Context, batch: Batch) -> None:
     temporary = None if ctx.inline else ctx.layout.temporary
-    with contextlib.closing(CopySession(ctx.layout.new, batch, temporary)) as desk:
-        run_batch(ctx, batch, desk)
-        proof.verify(ctx, batch, desk.conn, proof.Baseline())
+    with contextlib.closing(CopySession(ctx.layout.new, batch, temporary)) as session:
+        run_batch(ctx, batch, session)
+        proof.verify(ctx, batch, session.conn, proof.Baseline())
         # The file goes alone to its place, and closing says nothing of a checkpoint that failed.
-        desk.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        session.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     _require_whole(ctx.layout.new)
 
 

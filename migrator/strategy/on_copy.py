@@ -1,5 +1,5 @@
 """
-Way B: migrate a copy, verify it, then publish its pages as one SQLite transaction.
+On a copy: migrate a copy, verify it, then publish its pages as one SQLite transaction.
 
 For migrations that cannot run in a transaction. On the copy they have SQLite's
 and Python's native behaviour; the live database sees nothing but the last step.
@@ -11,21 +11,124 @@ import contextlib
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from migrator.context import Batch
+from migrator.backups.catalog import Backup
+from migrator.context import Batch, Context
+from migrator.database.pages import write_pages
 from migrator.database.uri import database_uri
+from migrator.database.workspace import like_database
+from migrator.errors import NotReadyError, VerificationError
+from migrator.exclusive import ExclusiveDatabase
 from migrator.files import Ownership, create_file
 from migrator.model import Script
+from migrator.parsing import header_pragmas
 from migrator.parsing.header_pragmas import Setting
+from migrator.recovery.lost_locks import require_held, require_locks, watch
+from migrator.recovery.phases import enter, note, uninterrupted
 from migrator.session.authorizer import RefusedError, unset
 from migrator.session.guard import set_temporary_directory
 from migrator.session.record import FailedStatement, Record
 from migrator.session.recording import RecordingConnection, real_in_transaction, settle
 from migrator.session.reset import close_cursors
+from migrator.verify import proof
 
 C = TypeVar("C", bound=sqlite3.Connection)
+
+
+@dataclass(slots=True)
+class OnCopy:
+    """
+    A copy is migrated and verified; its pages replace the database's in one SQLite transaction.
+
+    For what SQLite runs in no transaction (`VACUUM`, `journal_mode`).
+
+    Args:
+        ctx: The run.
+        batch: Its migrations.
+        live: The database, opened for the run.
+    """
+
+    ctx: Context
+    batch: Batch
+    live: ExclusiveDatabase
+    wanted: str = ""
+    """The journal mode that the migrations have set."""
+
+    def hold(self) -> None:
+        """Do nothing: nobody else has the database open."""
+
+    @contextlib.contextmanager
+    def session(self, saved: Backup) -> Iterator[CopySession]:
+        """Within, the work copy takes the migrations."""
+        ctx, work = self.ctx, self.ctx.layout.work
+        watch(ctx, self.live)
+        copy_backup(saved.path, work, like_database(ctx.layout).private, saved.journal_mode)
+        if not work.stat().st_size:
+            set_header(work, header_pragmas.leading(self.batch.scripts))
+        temporary = None if ctx.inline else ctx.layout.temporary
+        with contextlib.closing(CopySession(work, self.batch, temporary)) as session:
+            yield session
+        self.wanted = set_mode(work, "delete")
+
+    def commit(self, saved: Backup, reason: str) -> None:
+        """Publish the copy's pages: the one step that counts."""
+        ctx = self.ctx
+        noted = note(ctx, self.batch, reason, saved, wanted_journal_mode=self.wanted)
+        enter(ctx, "publish", noted)
+        with uninterrupted():
+            require_locks(ctx, decisive=True)
+            _publish(ctx, self.live, self.wanted)
+
+    def read_back(self) -> None:
+        """Compare the database with the copy, before the database is released."""
+        ctx, live = self.ctx, self.live
+        with live.guard.engine():
+            proof.read_back(ctx, self.batch, live.conn)
+        require_held(live)
+        live.checkpoint()
+        if live.same_as(ctx.layout.work) is False:
+            message = f"{str(live.path)!r} does not hold the pages that were published."
+            hint = "Check the volume and its disk, then start again."
+            raise VerificationError(message, hint=hint, reason="verify.published")
+        live.set_journal_mode(self.wanted)
+
+
+def refuse_beside_others(ctx: Context) -> None:
+    """
+    Refuse to replace the pages where others may write: it would overwrite what they wrote.
+
+    Raises:
+        NotReadyError: `--in-use allow`.
+    """
+    if ctx.settings.in_use == "wait":
+        return
+    message = (
+        "A pending migration cannot run in a transaction, so the run has to replace the whole"
+        f" content of {str(ctx.layout.database)!r}, which `--in-use allow` does not permit."
+    )
+    hint = "Stop what uses the database and start once with `--in-use wait`."
+    raise NotReadyError(message, hint=hint, reason="database.in_use", retryable=False)
+
+
+def _publish(ctx: Context, live: ExclusiveDatabase, wanted: str) -> None:
+    """
+    Write the work copy's pages into the live database, as one transaction.
+
+    A WAL database cannot take another page size
+    (https://sqlite.org/pragma.html#pragma_page_size), so it leaves WAL first.
+    """
+    uri = database_uri(ctx.layout.work)
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as work, live.guard.engine():
+        if wanted != "wal" or _page_size(work) != _page_size(live.conn):
+            live.set_journal_mode("delete")
+        write_pages(work, live.conn)
+
+
+def _page_size(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("PRAGMA page_size").fetchone()[0])
 
 
 class CopySession:
@@ -61,7 +164,7 @@ class CopySession:
         return contextlib.nullcontext()
 
     @contextlib.contextmanager
-    def session(self, script: Script) -> Iterator[sqlite3.Connection]:
+    def migration(self, script: Script) -> Iterator[sqlite3.Connection]:
         """
         Give a migration a fresh connection, and commit what it has left open.
 
@@ -137,7 +240,7 @@ def _make_asked(conn: RecordingConnection) -> None:
         raise RefusedError(*unset(made, now))
 
 
-def copy_backup(backup: Path, work: Path, ownership: Ownership, journal_mode: str) -> None:
+def copy_backup(backup: Path, work: Path, ownership: Ownership, journal_mode: str | None) -> None:
     """
     Make the work copy from the verified backup, in the live database's journal mode.
 
@@ -147,7 +250,7 @@ def copy_backup(backup: Path, work: Path, ownership: Ownership, journal_mode: st
     number = create_file(work, ownership)
     with open(number, "wb") as target, backup.open("rb") as source:
         shutil.copyfileobj(source, target, 1 << 20)
-    set_mode(work, journal_mode)
+    set_mode(work, journal_mode or "delete")
 
 
 def set_mode(path: Path, mode: str) -> str:

@@ -91,7 +91,7 @@ BUGS = (
     ),
     Bug(
         "the phase is not noted before the pages are published",
-        "migrator/run.py",
+        "migrator/strategy/on_copy.py",
         '        enter(ctx, "publish", noted)\n',
         '        enter(ctx, "publish")\n',
         "up copy mode delete clean",
@@ -247,16 +247,10 @@ BUGS = (
     Bug(
         "a failed run leaves its connection open, in a transaction",
         "migrator/run.py",
-        "    with contextlib.closing(open_exclusive(ctx, hint, header=first)) as live:\n"
-        "        way = _in_place if batch.transactional else _on_copy\n"
-        "        saved = way(ctx, batch, live, reason)\n",
-        "    globals()['kept'] = live = open_exclusive(ctx, hint, header=first)\n"
-        "    way = _in_place if batch.transactional else _on_copy\n"
-        "    try:\n"
-        "        saved = way(ctx, batch, live, reason)\n"
-        "    except BaseException:\n"
-        "        live.guard.begin()\n"
-        "        raise\n",
+        "    with contextlib.closing(open_exclusive(ctx, hint, header=batch.header)) as live:\n",
+        "    globals()['kept'] = live = open_exclusive(ctx, hint, header=batch.header)\n"
+        "    with contextlib.ExitStack() as stack:\n"
+        "        stack.push(lambda kind, *_: kind and live.guard.begin())\n",
         "inline again up in-place delete clean",
         ("error-once:ENOSPC",),
         ("pwrite app.db-journal",),

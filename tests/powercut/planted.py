@@ -34,7 +34,7 @@ BUGS = (
     ),
     _bug(
         "the pages are published without a sync",
-        "migrator/run.py",
+        "migrator/strategy/on_copy.py",
         "        write_pages(work, live.conn)\n",
         "        live.conn.execute('PRAGMA synchronous=OFF')\n        write_pages(work, live.conn)\n",
         "up copy delete clean",

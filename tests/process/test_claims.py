@@ -259,7 +259,7 @@ def test_a_restore_whose_note_stays_is_settled(tmp_path):
     env = planted(
         tmp_path / "site",
         """
-        import migrator.run as module
+        import migrator.backup_step as module
         module.prune_and_clean = lambda *given, **more: None
         """,
     )

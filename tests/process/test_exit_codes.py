@@ -510,10 +510,10 @@ def test_a_registry_without_a_database_is_69_with_create_never(tmp_path):
 
 
 @Both
-@pytest.mark.parametrize("where", ["migrator.inspect.status", "migrator.start", "migrator.run"])
+@pytest.mark.parametrize("where", ["migrator.inspect.status", "migrator.run", "migrator.prepare"])
 def test_a_bug_is_70_with_its_traceback_in_one_line(run, where, database, migrations, tmp_path):
     """A crash of this program is one JSON line, exit 70, and the database is as before."""
-    name = {"migrator.run": "prepare", "migrator.start": "refuse_or_warn"}.get(
+    name = {"migrator.prepare": "prepare", "migrator.run": "refuse_or_warn"}.get(
         where, "inspect_database"
     )
     before = Before.of(database)
@@ -542,12 +542,12 @@ def test_a_bug_in_the_middle_of_a_run_is_70_and_undone(database, migrations, tmp
     with planted(
         tmp_path / "site",
         """
-        import migrator.run
+        import migrator.verify.proof
 
         def broken(*args, **more):
             raise ZeroDivisionError("planted")
 
-        migrator.run.proof.verify = broken
+        migrator.verify.proof.verify = broken
         """,
     ) as env:
         result = start(run_entrypoint, database, migrations, env=env)
@@ -1281,14 +1281,14 @@ def test_a_database_that_is_damaged_after_its_release_is_82(database, migrations
     with planted(
         tmp_path / "site",
         """
-        import migrator.run
+        import migrator.backup_step
         from migrator.process import audit_hook as protection
 
         def damaged(ctx, saved):
             with protection.allowed():
                 ctx.layout.database.write_bytes(b"no database")
 
-        migrator.run.prune_and_clean = damaged
+        migrator.backup_step.prune_and_clean = damaged
         """,
     ) as env:
         result = start(run_entrypoint, database, migrations, env=env)

@@ -47,7 +47,7 @@ BUGS = (
     ),
     planted(
         "no look before the pages are published",
-        "migrator/run.py",
+        "migrator/strategy/on_copy.py",
         "            require_locks(ctx, decisive=True)\n",
         "",
         "process/test_locks_late.py",

@@ -111,7 +111,7 @@ def test_a_lock_that_is_removed_after_the_commit_starts_no_application(tmp_path)
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         "import shutil\n"
-        "import migrator.run as module\n"
+        "import migrator.backup_step as module\n"
         "real = module.prune_and_clean\n"
         "def housekeep(ctx, saved):\n"
         "    real(ctx, saved)\n"

@@ -15,6 +15,7 @@ from migrator.engine.parent import Parent
 from migrator.errors import BackupError
 from migrator.model import Settings
 from migrator.process.signals import Signals
+from migrator.run import in_worker
 from tests.support import others
 from tests.support.files import history, make_database, opened, rows, tables, write_migrations
 from tests.support.machine import tool
@@ -230,7 +231,7 @@ def test_a_worker_that_is_killed_before_the_backup(tmp_path, number):
         settings, scene.layout, lambda *_said, **_facts: None, "r", Signals(), Deadline(5)
     )
     with pytest.raises(BackupError) as caught:
-        host.run_in_worker(lambda _ctx: os.kill(os.getpid(), number))
+        in_worker(host, lambda _ctx: os.kill(os.getpid(), number))
     assert number.name in caught.value.message
     assert ("memory" in caught.value.hint) == (number == signal.SIGKILL)
     scene.assert_as_before("001")

@@ -20,13 +20,13 @@ FLOORS = (
     {"exclusive", "verify"},
     {"inspect"},
     {"recovery"},
-    {"backup_step"},
+    {"backup_step", "prepare"},
     {"change"},
-    {"strategy"},
+    {"strategy", "engine"},
     {"run"},
     {"down"},
-    {"baseline", "engine"},
-    {"start", "results", "api"},
+    {"baseline"},
+    {"results", "api"},
     {"cli"},
 )
 """Of `migrator`, from the ground up: a room imports from the floors below it, and from itself."""

@@ -1,0 +1,95 @@
+"""What comes before anything is written: a look under the lock, and pending migrations read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from migrator.context import Batch, Context
+from migrator.errors import UsageError
+from migrator.exclusive import open_to_recover
+from migrator.inspect.location import check_missing
+from migrator.inspect.status import DatabaseStatus, inspect_status, refuse_or_warn, say_plan
+from migrator.inspect.texts import refuse_changed, refuse_unfit
+from migrator.log.hints import command
+from migrator.model import Applied, Script
+from migrator.parsing.directory import version_key
+from migrator.recovery.phases import enter
+from migrator.wait import wait_until_ready
+
+
+def require_no_lost_database(ctx: Context) -> None:
+    """
+    Look once more whether a missing database is a first install, now that nothing is unfinished.
+
+    Raises:
+        NotReadyError: Its journal or its backups are there without it.
+    """
+    layout = ctx.layout
+    if not os.path.lexists(layout.database):
+        wait_until_ready(
+            lambda: check_missing(layout.database, layout.backup_dir, ctx.settings.create),
+            ctx.deadline,
+            ctx.emit,
+            level=None,
+        )
+
+
+def look_under_lock(ctx: Context) -> DatabaseStatus:
+    """
+    Look under the lock: another run may have done the work meanwhile.
+
+    Raises:
+        MisfitError: Files and history do not fit.
+    """
+    found = inspect_status(ctx.settings, ctx.layout, ctx.source)
+    if found.sight.needs_recovery:
+        open_to_recover(ctx).close()
+        found = inspect_status(ctx.settings, ctx.layout, ctx.source)
+    found = replace(found, sight=replace(found.sight, running=False))
+    refuse_or_warn(ctx.settings, ctx.layout, found, ctx.emit)
+    return found
+
+
+def prepare(ctx: Context, found: DatabaseStatus) -> Batch:
+    """
+    Read, check and import what is pending, before anything is written.
+
+    Raises:
+        MisfitError: A file cannot be parsed or imported, has been changed, or
+            requires what is not there.
+    """
+    scripts = ctx.source.scripts()
+    refuse_changed(ctx.settings, ctx.layout, ctx.emit, found, scripts)
+    chosen = refuse_unfit(ctx.layout, found, scripts)
+    ctx.way = Batch(tuple(chosen), found.applied).way
+    say_plan(ctx.emit, found, ctx.way)
+    return Batch(load(ctx, chosen), found.applied)
+
+
+def load(ctx: Context, scripts: Sequence[Script]) -> tuple[Script, ...]:
+    """Import migrations one by one, telling which, should one end the process."""
+    loaded: list[Script] = []
+    for script in scripts:
+        enter(ctx, f"import {script.entry.label}")
+        with ctx.rooms.isolated(script.entry.key):
+            loaded += ctx.source.load([script])
+    enter(ctx, "prepare")
+    return tuple(loaded)
+
+
+def rows_to_undo(
+    ctx: Context, applied: Sequence[Applied], to: str | None, steps: int | None
+) -> list[Applied]:
+    """Return the rows to undo, the last applied first."""
+    newest_first = list(reversed(applied))
+    if to is None:
+        return newest_first[: steps or 1]
+    key = to if ctx.source.by_name else version_key(to)
+    for at, row in enumerate(newest_first):
+        if row.key == key:
+            return newest_first[:at]
+    message = f"Version {to!r} is not applied, so it cannot stay applied."
+    hint = f"`{command(ctx.settings, 'status')}` lists what is applied."
+    raise UsageError(message, hint=hint, data={"version": to})

@@ -1,0 +1,52 @@
+"""Which strategy a batch needs: one transaction in place, or a copy where that is impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from migrator.backups.catalog import Backup
+from migrator.change.migrations import Session
+from migrator.context import Batch, Context
+from migrator.exclusive import STOP_IT, ExclusiveDatabase
+
+
+class Strategy(Protocol):
+    """What makes a run on an existing database atomic."""
+
+    def hold(self) -> None:
+        """Keep others from writing before the backup is made."""
+
+    def session(self, saved: Backup) -> AbstractContextManager[Session]:
+        """Within, migrations run; nobody else sees what they do."""
+
+    def commit(self, saved: Backup, reason: str) -> None:
+        """Take the one step that counts, all or nothing."""
+
+    def read_back(self) -> None:
+        """
+        Look at the database once more, before it is released.
+
+        Raises:
+            VerificationError: It does not hold what was committed.
+        """
+
+
+def strategy_of(
+    ctx: Context, batch: Batch
+) -> tuple[Callable[[Context, Batch, ExclusiveDatabase], Strategy], str]:
+    """
+    Return the strategy, and what to do where somebody uses the database (empty: the usual).
+
+    Raises:
+        NotReadyError: It needs the database alone, and `--in-use allow` was said.
+    """
+    if batch.transactional:
+        from migrator.strategy.in_place import InPlace
+
+        return InPlace, ""
+    from migrator.strategy.on_copy import OnCopy, refuse_beside_others
+
+    refuse_beside_others(ctx)
+    return OnCopy, STOP_IT
