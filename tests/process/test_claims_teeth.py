@@ -153,8 +153,8 @@ BUGS = (
     planted(
         "another run's files are tidied away",
         "migrator/recovery/rollback.py",
-        "    if ctx.lock_is_lost:\n        # What",
-        "    if False:\n        # What",
+        "    if ctx.lock_is_lost:\n        # The files",
+        "    if False:\n        # The files",
         LOCK,
         "commits_nothing and second and in-place and last",
     ),
