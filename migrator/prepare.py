@@ -14,7 +14,6 @@ from migrator.inspect.status import DatabaseStatus, inspect_status, refuse_or_wa
 from migrator.inspect.texts import refuse_changed, refuse_unfit
 from migrator.log.hints import command
 from migrator.model import Applied, Script
-from migrator.parsing.directory import version_key
 from migrator.recovery.phases import enter
 from migrator.wait import wait_until_ready
 
@@ -86,7 +85,7 @@ def rows_to_undo(
     newest_first = list(reversed(applied))
     if to is None:
         return newest_first[: steps or 1]
-    key = to if ctx.source.by_name else version_key(to)
+    key = ctx.source.format.key(to)
     for at, row in enumerate(newest_first):
         if row.key == key:
             return newest_first[:at]
