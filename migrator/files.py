@@ -83,7 +83,7 @@ def sidecars(database: Path) -> tuple[Path, Path, Path]:
 def unsafe_entry(
     path: Path, found: str, belongs: str = "a file or directory of this program", doing: str = ""
 ) -> NotReadyError:
-    """Say that something stands where one of our files belongs, or of SQLite's, and is none."""
+    """Return the error for something else in the place of this program's files or SQLite's."""
     msg = f"{doing}{str(path)!r} is {found}, where {belongs} belongs."
     move = f"mv {quote(str(path))} {quote(f'{path}.moved')}"
     return NotReadyError(

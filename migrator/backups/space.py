@@ -96,7 +96,7 @@ def check_space(
     Quotas cannot be seen here; a run that meets one ends as safely, only later.
 
     Raises:
-        BackupError: There is too little room.
+        BackupError: There is not enough space.
         OSError: A file system cannot be asked.
     """
     backup, work = _parts(layout, database_bytes, way, backed_up=backed_up)
@@ -117,7 +117,7 @@ def require_space(
         protect: Names of backups that must not be removed.
 
     Raises:
-        BackupError: There is too little room.
+        BackupError: There is not enough space.
         OSError: A file system cannot be asked.
     """
     home, store = existing(layout.database.parent), existing(layout.backup_dir)

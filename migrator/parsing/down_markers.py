@@ -154,7 +154,8 @@ def _parts(words: list[str], comment: str, below: Statement, *, above: bool, tol
     Tell by its surroundings whether a comment with a mark's shape divides the file.
 
     At the top of a file "Rollback of 003" is a title, and so is "Rollback:" with the undo
-    statements in the comments below it (`told`). Above a CREATE, either describes its undo.
+    statements in the comments below it (`told`). Above a CREATE
+    or INSERT, either describes its undo.
     """
     if told or (not _of_marks(words) and _in_sql(comment, words)):
         return above and sql.keyword(below.text) not in _MAKING

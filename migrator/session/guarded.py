@@ -175,7 +175,7 @@ class GuardedConnection(EmulatingConnection):
         if not self._engine:
             self._refuse_method("close")
         # A statement that has failed keeps SQLite's connection open, with its
-        # locks, until its cursor goes; a traceback may keep that one for long.
+        # locks, until its cursor is gone; a traceback may keep that one for long.
         with suppress(sqlite3.Error):
             self._raw.close()
         super().close()
