@@ -105,6 +105,7 @@ def make(
     job = _Job(source, layout, facts, emit, live, structural, dedupe)
     while True:
         try:
+            # A quota shows only by a failed write: drop a backup and try again, until it fits.
             return job.run()
         except BackupError as error:
             if error.reason != "backup.no_space" or not drop_oldest(layout, protect, emit):
@@ -143,6 +144,7 @@ class _Job:
     def _fill(self, slot: PendingBackup, ownership: Ownership) -> Backup:
         report = _Report(self.emit, slot.path, time.monotonic())
         candidates = self._candidates()
+        # With candidates the copy may be thrown away: say `backup.started` only if it is kept.
         if not candidates:
             report.started(self._size())
         self._copy(slot, ownership, report)
@@ -186,6 +188,7 @@ class _Job:
             raise cannot_write(errno.EIO, slot.path) from error
         if not damage:
             return
+        # A copy that differs was damaged on its way: blame the disk, not the database.
         if self.live is not None and not self.live.same_as(slot.partial):
             raise _miscopied(slot.path)
         msg = f"The database {str(self.layout.database)!r} is damaged: {damage[0]}."
@@ -287,6 +290,7 @@ def same_state(layout: Layout, live: LiveFile, facts: Facts) -> Backup | None:
     with suppress(OSError):
         size = live.size
         for backup in backups:
+            # The cheap comparisons first: `verify_backup` reads the file and checks its structure.
             same = backup.bytes == size and live.same_as(backup.path)
             if same and verify_backup(backup) is None:
                 return backup
@@ -324,6 +328,7 @@ def reuse(layout: Layout, backup: Backup, facts: Facts, emit: Emit) -> Backup:
     Raises:
         BackupError: Its new place cannot be written.
     """
+    # Nothing to write if it is the newest already: a crash loop must not write at each start.
     newest_of_all = known_backups(layout)[:1] == [backup]
     in_place = newest_of_all and backup.reason in MADE_BY_RUNS
     _identified(layout)

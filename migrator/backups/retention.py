@@ -61,6 +61,7 @@ def prune_backups(
             _prune_one(layout, backup, "keep", emit)
         backups = [each for each in backups if each.name != own]
     surplus = _surplus(backups, max(keep, 1))
+    # Reading a whole backup takes time: do that only if something is about to be removed.
     last = _last_good(backups, own) if surplus else None
     runs = (each for each in by_trust(layout, backups) if each.reason in MADE_BY_RUNS)
     latest = next(runs, None)
@@ -74,6 +75,7 @@ def _surplus(backups: list[Backup], keep: int) -> list[Backup]:
     sound = 0
     surplus = []
     for backup in backups:
+        # A backup that is cut off does not count, and must not push out a sound one.
         if sound >= keep:
             surplus.append(backup)
         elif backup.intact:
@@ -168,6 +170,7 @@ def remove_unfinished(layout: Layout) -> None:
     A `.db` without facts may be somebody's copy, and stays.
     """
     with suppress(OSError, MigratorError):
+        # Reservations first: they tell whether the other files of their name are in use.
         before = names(layout)
         for name in before:
             if name.endswith(".json.partial"):
@@ -187,11 +190,13 @@ def remove_unfinished(layout: Layout) -> None:
 def _settle(layout: Layout, path: Path) -> None:
     """Finish or remove one unfinished backup, unless its maker lives or has another database."""
     facts = partial_path(facts_path(path))
+    # A reservation without an id is an earlier version's, or was cut off before it had one.
     if read_id(facts) not in (None, database_id.read(layout)):
         return
     with _claimed(facts) as free:
         if not free:
             return
+        # Without its final name the database was never a finished backup: remove both files.
         if not os.path.lexists(path):
             remove(partial_path(path))
             remove(facts)

@@ -151,6 +151,7 @@ def probe(path: Path) -> bool:
     if descriptor is None:
         return False
     try:
+        # Shared, so that two looks at once do not take each other for a run.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
@@ -323,6 +324,8 @@ class _Wait:
                 _lock(descriptor, self.layout)
                 found = _identity(os.fstat(descriptor))
                 lock = RunLock(descriptor, self.waited(), self.layout.lock, found)
+                # The file may have been removed between opening and locking: then the next
+                # run would lock another one.
                 if not lock.lost:
                     self.emit("lock.acquired", "The lock is held.", seconds=round(lock.waited, 3))
                     if self.alone:

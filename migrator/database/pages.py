@@ -96,6 +96,7 @@ def _fill(
 
     connection = sqlite3.connect(target, isolation_level=None)
     try:
+        # A copy that fails is deleted, so it needs no journal; `copy_pages` makes it durable.
         connection.execute("PRAGMA journal_mode=OFF")
         connection.execute("PRAGMA synchronous=OFF")
         write_pages(source, connection, step, stall)
@@ -141,6 +142,7 @@ def write_pages(
     """
     page_size: int = source.execute("PRAGMA page_size").fetchone()[0]
     watch = _Watch(page_size, progress, stall)
+    # In steps: the backup API holds the source's lock during one, and signals wait for its end.
     source.backup(target, pages=max(1, _CHUNK // page_size), progress=watch.step, sleep=0.05)
 
 
@@ -157,6 +159,7 @@ class _Watch:
     def step(self, status: int, remaining: int, total: int) -> None:
         now = time.monotonic()
         done = (total - remaining) * self.page_size
+        # Only a step that was refused counts as a stall: a slow disk is not a lock.
         if status & 0xFF not in _BUSY_CODES or self.done < 0:
             self.done, self.moved = done, now
         elif now - self.moved > self.stall:

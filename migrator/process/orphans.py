@@ -99,9 +99,11 @@ def end_leftovers(before: set[int], *, marked: bool = True) -> None:
         for pid in ours:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+        # Also those that are not killed: they are children now, and would stay zombies.
         for pid in adopted:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
+        # Again, until none is left: a killed process's children are adopted only now.
         if not ours:
             return
         time.sleep(0.001)

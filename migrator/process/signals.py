@@ -65,6 +65,7 @@ class Signals:
         for number in (self.wakeup, self._wakeup_end):
             os.set_blocking(number, False)
         before = signal.getsignal(signal.SIGCHLD)
+        # A handler, even an empty one, makes Python write to the wakeup descriptor.
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         old = signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
         self._deferring += 1
@@ -122,6 +123,7 @@ class Signals:
         self._came = True
         first = self.received is None
         self.received = self.received or number
+        # Once only: a second signal must not interrupt what the first has caused.
         if first:
             self._interrupt(number)
 

@@ -64,6 +64,7 @@ class ProcessStates:
         if not self._worker:
             yield
             return
+        # Taken anew each time: what the engine itself has changed meanwhile must stay.
         outside = Surroundings()
         if key in self._rooms:
             self._rooms[key].put_back()

@@ -140,13 +140,16 @@ def supervise(
     """
     report, report_end = _pipe()
     output, output_end = _pipe()
+    # Before the fork, so that older children are never taken for the worker's.
     before, marked = orphans.children(), orphans.can_mark()
     orphans.subreaper(on=True)
     mark = reports.new_mark()
+    # Or the child would inherit unwritten text, and print it once more.
     flush()
     parent = os.getpid()
     mine = [report, output, report_end, output_end]
     try:
+        # From before the fork on: an exception between fork and watch would leave the worker alone.
         with signals.deferred():
             pid = os.fork()
             if pid == 0:
@@ -154,11 +157,13 @@ def supervise(
                 become_worker(task, prepare, parent, report_end, output_end, theirs, private, mark)
             watch = _Watch(pid, emit, Ending(), mark)
             try:
+                # The worker's ends: while this process has them open, it never sees the pipes' end.
                 while len(mine) > 2:
                     os.close(mine.pop())
                 _wait(watch, signals, report, output)
             finally:
                 _end(watch, before, marked=marked)
+            # After `_end`, so that no leftover child writes any more.
             _drain(watch, report, output)
             watch.ending.signum = signals.received
             watch.ending.seconds = round(time.monotonic() - watch.started_at, 3)
@@ -209,6 +214,7 @@ def _ended(watch: _Watch) -> bool:
 def _pause(watch: _Watch) -> float:
     """Return the timeout for `select`, in seconds."""
     now = time.monotonic()
+    # At least once a second: the worker's end is then noticed even without a SIGCHLD.
     until = [now + 1.0]
     if watch.kill_at is not None and not watch.killed:
         until.append(watch.kill_at)
@@ -222,6 +228,7 @@ def _pass_on(watch: _Watch, signals: Signals) -> None:
     if signals.received is None or watch.killed:
         return
     now = time.monotonic()
+    # SIGTERM first: a migration may have a handler that ends what it has started.
     if watch.kill_at is None:
         watch.kill_at = now + GRACE
         _kill(watch.pid, signal.SIGTERM)

@@ -61,6 +61,8 @@ def become_worker(
             os.close(number)
         orphans.mark()
         _detach(output)
+        # A signal ends the worker at once: the parent reports it, and SQLite's journal
+        # undoes what was not committed.
         signal.set_wakeup_fd(-1)
         for number in (*Signals.HANDLED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
@@ -72,11 +74,13 @@ def become_worker(
         with contextlib.suppress(BaseException):
             sys.stdout.flush()
             sys.stderr.flush()
+        # No finalizers and no `atexit`: what a migration registered there must not run.
         os._exit(code)
 
 
 def _attempt(task: Task, emit: Emit, prepare: Callable[[], None], parent: int) -> dict[str, Any]:
     try:
+        # First of all, so that nothing below is done as root.
         prepare()
         _die_with(parent)
         return {"result": task(emit)}

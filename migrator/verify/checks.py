@@ -61,6 +61,7 @@ def foreign_keys(conn: sqlite3.Connection) -> References:
     """
     found: Orphans = Counter()
     unchecked: dict[str, str] = {}
+    # Table by table: one that cannot be checked would end the check of them all.
     for table in tables(conn, ("table",)):
         try:
             rows = conn.execute(f"PRAGMA foreign_key_check({quoted(table)})")
@@ -80,6 +81,8 @@ def without_parent(conn: sqlite3.Connection) -> set[tuple[str, str]]:
     """Return table and parent of each foreign key whose parent does not exist."""
     there = tables(conn, ("table",))
     known = {fold(name) for name in there}
+    # SQLite lists references to a table that does not exist too: `foreign_key_check` calls
+    # them violations only once a row refers to it.
     parents = (
         (table, str(row[2]))
         for table in there
@@ -101,6 +104,7 @@ def new_orphans(
         after: What it counted afterwards.
         renames: Old and new names of tables that the run has renamed, in order.
     """
+    # Under their new names: a renamed table must not turn its old orphans into new ones.
     known: Counter[tuple[str, str]] = Counter()
     moves = list(renames)
     for (table, parent), count in before.items():

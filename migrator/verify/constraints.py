@@ -51,6 +51,7 @@ def structure(
         return
     old = _old(ctx, backup)
     _refuse_rows(ctx, conn, found, old, renames)
+    # Damage that the old state has too is not the run's doing: it is a warning, below.
     damage = [line for line in found.problems if line not in old.problems]
     if damage:
         text = "; ".join(damage)[:500]

@@ -100,6 +100,7 @@ def _foreign_keys(
     for table, why in found.unchecked.items():
         message = f"SQLite cannot check the foreign keys of {table!r} here: {why}."
         ctx.emit("verify.finished", message, level="warning", check="foreign_key_check", error=why)
+    # Only what is new: an application that lives with old orphans must be able to upgrade.
     new = checks.new_orphans(known.orphans, found.orphans, renames)
     if not new:
         return

@@ -106,6 +106,7 @@ class RowGuard:
         """
         if self._mode == "off":
             return {}
+        # Written by hand, `sqlite_schema` may hold other tables than SQLite told of.
         self._all |= record.schema_written
         written, defined = _written(record), _defined(record)
         keys = self._names.keys() if self._all else written | defined
@@ -131,6 +132,7 @@ class RowGuard:
         last = found.last_name(key)
         there = not found.is_dropped(key) and last in self._names
         now = next((each for each in (last if there else key, last) if each in self._names), None)
+        # It has no count: SQLite cannot count it, or it shows another table's rows.
         if now is not None and now not in self._counts:
             return None
         after = 0 if now is None else self._counts[now]
@@ -176,6 +178,7 @@ class RowGuard:
                 name, kind = str(row[1]), row[2]
                 if kind in {"table", "virtual"} and not fold(name).startswith("sqlite_"):
                     found[fold(name)] = name, kind == "virtual"
+        # The run writes its own rows there, and the verification compares them.
         found.pop(self._history, None)
         return found
 
