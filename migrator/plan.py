@@ -38,7 +38,10 @@ def compare(entries: Sequence[Entry], history: Collection[Applied], fmt: Format)
     """
     done = {row.key for row in history}
     pending = tuple(entry for entry in entries if entry.key not in done)
-    problems = _unknown(entries, history, fmt) + _out_of_order(pending, fmt.highest(history))
+    late = fmt.out_of_order(pending, history)
+    problems = _unknown(entries, history, fmt) + [
+        _out_of_order(entry, late[entry.key]) for entry in pending if entry.key in late
+    ]
     return Plan(pending, tuple(sorted(problems, key=lambda p: _ORDER.index(p.kind))))
 
 
@@ -178,16 +181,9 @@ def _unknown(entries: Sequence[Entry], history: Collection[Applied], fmt: Format
     ]
 
 
-def _out_of_order(pending: Sequence[Entry], highest: Applied | None) -> list[Conflict]:
-    return [
-        Conflict(
-            "out-of-order",
-            entry.version,
-            f"{entry.file} is pending, and lower than {highest.version}, which has been applied.",
-        )
-        for entry in pending
-        if highest is not None and entry.key < highest.key
-    ]
+def _out_of_order(entry: Entry, row: Applied) -> Conflict:
+    message = f"{entry.file} is pending, and lower than {row.version}, which has been applied."
+    return Conflict("out-of-order", entry.version, message)
 
 
 def _newer(row: Applied, entries: Sequence[Entry]) -> Conflict:

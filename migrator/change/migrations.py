@@ -109,7 +109,7 @@ def run_batch(ctx: Context, batch: Batch, session: Session) -> tuple[Step, ...]:
             its own check failed.
         DiskError: SQLite could not write.
     """
-    guard = RowGuard(session.conn, ctx.settings.row_guard, ctx.settings.history_table)
+    guard = RowGuard(session.conn, ctx.settings.row_guard, ctx.history.table)
     with session.engine():
         ctx.history.prepare(session.conn)
         seconds = guard.count_all()
@@ -303,7 +303,7 @@ def _note(ctx: Context, batch: Batch, session: Session, script: Script, seconds:
     except sqlite3.Error as error:
         if primary_code(error) not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT):
             raise
-        table = ctx.settings.history_table
+        table = ctx.history.table
         message = (
             f"Migration {script.entry.label} has changed the history's table {table!r},"
             f" so that its own row cannot be noted there: {error}."

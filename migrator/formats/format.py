@@ -67,8 +67,10 @@ class Format(Protocol):
     def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
         """Return the keys of the applied migrations that come after all those given."""
 
-    def highest(self, history: Collection[Applied]) -> Applied | None:
-        """Return the applied migration below which none may be pending, None if any may."""
+    def out_of_order(
+        self, pending: Sequence[Entry], history: Collection[Applied]
+    ) -> dict[Any, Applied]:
+        """Return the keys of what is pending too late, with what has been applied before it."""
 
     def history(self, table: str) -> History:
         """Return the history in the table of that name."""

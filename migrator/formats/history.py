@@ -72,17 +72,21 @@ class ByVersion(OwnFormat):
 
     def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
         """Return the lowest version first, and last what is no version."""
-        return tuple(sorted(rows, key=_rank))
+        return tuple(sorted(rows, key=lambda row: (row.key[0] == "", row.key, row.version)))
 
     def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
         """Return the versions above the highest one given."""
         highest = max((entry.key for entry in entries), default=())
-        return {row.key for row in history if _is_number(row.key) and row.key > highest}
+        return {row.key for row in _numbered(history) if row.key > highest}
 
-    def highest(self, history: Collection[Applied]) -> Applied | None:
-        """Return the highest version that is applied."""
-        numbered = (row for row in history if _is_number(row.key))
-        return max(numbered, key=lambda row: row.key, default=None)
+    def out_of_order(
+        self, pending: Sequence[Entry], history: Collection[Applied]
+    ) -> dict[Any, Applied]:
+        """Return the versions below the highest one that is applied."""
+        highest = max(_numbered(history), key=lambda row: row.key, default=None)
+        if highest is None:
+            return {}
+        return {entry.key: highest for entry in pending if entry.key < highest.key}
 
 
 class ByName(OwnFormat):
@@ -122,10 +126,12 @@ class ByName(OwnFormat):
             newer = set() if row.key in known else newer | {row.key}
         return newer
 
-    def highest(self, history: Collection[Applied]) -> Applied | None:
-        """Return None: a migration that is registered before an applied one runs all the same."""
-        del history
-        return None
+    def out_of_order(
+        self, pending: Sequence[Entry], history: Collection[Applied]
+    ) -> dict[Any, Applied]:
+        """Return nothing: what is registered before an applied one runs all the same."""
+        del pending, history
+        return {}
 
 
 BY_VERSION, BY_NAME = ByVersion(), ByName()
@@ -292,13 +298,9 @@ def _fits(columns: list[tuple[str, str, int, object, int]], shape: dict[str, str
     return all(not notnull or default is not None for _, _, notnull, default, _ in columns[3:])
 
 
-def _rank(row: Applied) -> tuple[bool, tuple[int, ...], str]:
-    numbers = version_key(row.version or "")
-    return (numbers is None, numbers or (), row.version or "")
-
-
-def _is_number(key: object) -> bool:
-    return isinstance(key, tuple) and all(isinstance(part, int) for part in key)
+def _numbered(history: Collection[Applied]) -> list[Applied]:
+    """Return the rows whose version is one."""
+    return [row for row in history if row.key[0] != ""]
 
 
 def _text(value: object) -> str | None:
