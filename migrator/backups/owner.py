@@ -48,10 +48,13 @@ def _ids(layout: Layout, backups: Collection[Backup]) -> set[str]:
         return {own}
     found = [each for each in backups if has_path(layout, each)]
     ids = {each.id for each in found if each.id is not None}
+    # No other database uses this directory, so the ids are all this one's, old and new.
     if is_beside(layout):
         return ids
+    # It exists and has no id: the backups with an id are another database's.
     if os.path.lexists(layout.database):
         return set()
+    # It is missing, with its id: leave out only what was certainly on another volume.
     here = volume.place_of(layout.database.parent)
     return {
         each.id for each in found if each.id is not None and not volume.are_two(here, each.volume)
@@ -157,6 +160,7 @@ def take(layout: Layout, ownership: Ownership, backups: Collection[Backup]) -> s
     own = database_id.read(layout)
     if own is not None:
         return own
+    # Several ids may be this database's: none of them is better than a new one.
     ids = _ids(layout, backups)
     return database_id.write(layout, ownership, ids.pop() if len(ids) == 1 else None)
 

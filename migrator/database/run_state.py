@@ -108,6 +108,8 @@ def read(path: Path, database: Path | None = None) -> RunState | None:
     except OSError as error:
         raise refusal(error, path, "reading") from error
     try:
+        # Looked at through the descriptor, so that nobody can swap the file in between; a pipe does
+        # not block the open above (O_NONBLOCK).
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise unsafe_entry(path, kind_of(path))
         data = os.read(descriptor, _LARGEST + 1)
@@ -129,6 +131,7 @@ def _parse(path: Path, data: bytes) -> RunState:
         raise _unreadable(path)
     if fields["format"] > FORMAT:
         raise _newer(path, fields["format"])
+    # Unknown fields are ignored: a later version may add some without a new format.
     known = {name: fields[name] for name in RunState.__dataclass_fields__ if name in fields}
     if not _fits(known):
         raise _unreadable(path)

@@ -97,6 +97,7 @@ class SqliteLocks:
         self._pid = os.getpid()
         self._ask = ask
         self._query = _query(ask)
+        # Some kernels and sandboxes do not answer F_OFD_GETLK: then a child asks, or nobody can.
         self._forking = forking and not self._is_visible()
         self._blind = not self._forking and not self._is_visible()
         self._shared = ask[0] != database.descriptor and _has_shared(database.identity)
@@ -130,6 +131,7 @@ class SqliteLocks:
         database = _find(path, ignore)
         if database is None:
             return None
+        # In WAL mode beside others the lock that counts is the writer's, in the `-shm`.
         wal = _find(path.with_name(f"{path.name}-wal"))
         journal = None if wal else _find(path.with_name(f"{path.name}-journal"))
         shm = _find(path.with_name(f"{path.name}-shm")) if wal and not alone else None
@@ -186,6 +188,7 @@ class SqliteLocks:
 
     def _look(self, *, decisive: bool) -> Loss | None:
         path = self._database.path
+        # In this order: without the descriptor, or the locks, anything else may be another's doing.
         if not self._database.is_open() or not self._is_locked(decisive=decisive):
             return Loss("lock", path)
         if not self._database.is_in_place():
@@ -267,6 +270,8 @@ class SqliteLocks:
             # A reader has played it back and removed it: it must not be played back again.
             os.ftruncate(self._sidecar.descriptor, 0)
             return True
+        # The nonce is new in each journal (https://sqlite.org/fileformat2.html, 3): by it another
+        # process's journal under the same name is recognised.
         header = self._header()
         ours = header[12:16] == self._nonce or not any(header[:8])
         return self._sidecar.is_in_place() and ours
@@ -304,6 +309,7 @@ def _descriptors(identity: tuple[int, int]) -> Iterator[int]:
     try:
         numbers = sorted(map(int, os.listdir("/proc/self/fd")))
     except OSError:
+        # Without /proc, ask each number.
         numbers = list(range(_MOST_DESCRIPTORS))
     for number in numbers:
         with contextlib.suppress(OSError):

@@ -97,6 +97,7 @@ class Layout:
 def _is_within(directory: Path, home: Path) -> bool:
     """Tell whether a directory, which need not exist, would lie inside another."""
     above = (directory, *directory.parents)
+    # By name first: `home` need not exist yet.
     if realpath(home) in above:
         return True
     with suppress(OSError):

@@ -218,6 +218,7 @@ def _one_version(doubles: list[list[Entry]]) -> str:
     """Say what to do about files of one version; an undo script does not get a later one."""
     from migrator.parsing.unread_files import undoes
 
+    # Renumbering one of a pair would run its undo script as an upgrade.
     pairs = [entry for same in doubles for entry in same if undoes(str(entry.file))]
     if pairs:
         return (

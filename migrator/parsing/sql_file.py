@@ -78,6 +78,7 @@ def parse(entry: Entry, text: str) -> SqlFile:
     for comment in sql.line_comments(text):
         found.read(comment)
     sections = _sections(entry, text, found.marks)
+    # Only without sections: with them the file itself says which part is which.
     mark = None if found.marks else marks.lower_mark(text, sections["up"].statements)
     return SqlFile(sections["up"], sections.get("down"), frozenset(found.losses), mark)
 
@@ -96,6 +97,7 @@ class _Directives:
             self._directive(comment, match[1].lower(), match[2])
 
     def _directive(self, comment: sql.Comment, word: str, rest: str) -> None:
+        # Refused, not ignored: an overlooked directive would run both sections.
         if not comment.alone:
             message = f"{comment.text!r} stands behind other text, where it would be overlooked."
             raise _bad(self.entry, comment.line, message, "Put the directive on a line of its own.")

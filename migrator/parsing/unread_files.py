@@ -107,6 +107,7 @@ class _Look:
     def trouble(self, item: os.DirEntry[str]) -> str | None:
         """Tell what is wrong with a name, None if it is clearly not a migration's."""
         name = item.name
+        # From the harmless to the specific: the first kind that fits decides.
         if name in _PASSED_OVER or _DOCUMENT.fullmatch(name):
             return None
         if _is_directory(item):
@@ -122,6 +123,7 @@ class _Look:
     # --- files --------------------------------------------------------------
 
     def _sql(self, name: str) -> str | None:
+        # Beside migrations a dump is a by-product; alone it may be all that there is to run.
         if self.read and name.lower() in _DUMPS:
             return None
         flyway = _FLYWAY.fullmatch(name)
@@ -146,6 +148,7 @@ class _Look:
             return f"is not named NUMBER_NAME.py or NUMBER_NAME.sql; {self._advice(name)}"
         if _LETTERED.fullmatch(name.rpartition(".")[0]):
             return f"is not named NUMBER_NAME.py; {_place_in_order(name)}"
+        # Beside migrations, other modules are their helpers.
         if self.read or _HELPERS.fullmatch(name):
             return None
         return (

@@ -61,6 +61,7 @@ class RecordingCursor(sqlite3.Cursor):
         """Execute one statement, as `sqlite3.Cursor.execute` does."""
         connection = self.connection
         record = connection.record
+        # A function that SQL calls may execute a statement within this one.
         outer, before = record.asked, 0
         try:
             before = _total_changes(connection)
@@ -289,6 +290,7 @@ class RecordingConnection(RegisteringConnection):
     def _keep(self, found: Sequence[Change], reason: object = None) -> None:
         """Record changes, and store their number in SQLite."""
         ledger = self.record.ledger
+        # What was rolled back must go first, or the new number would confirm it.
         if ledger.doubtful or self.record.unheard:
             self._settle()
         number = ledger.add(found, reason)
@@ -320,6 +322,7 @@ class RecordingConnection(RegisteringConnection):
 
     def _read_names(self, statement: str) -> dict[int, str]:
         """Return the tables' names by rowid in the schema; empty for any other statement."""
+        # Reading all names costs time, and most statements rename nothing.
         if "RENAME" not in statement.upper():
             return {}
         with suppress(sqlite3.Error):

@@ -91,6 +91,7 @@ class EmulatingConnection(RecordingConnection):
         self._check_alive()
         if self._control is not True:
             self._leave()
+        # With `autocommit=False` a transaction is always open (PEP 249), so begin the next one.
         if self._control is False:
             self._enter()
 
@@ -136,6 +137,7 @@ class EmulatingConnection(RecordingConnection):
             return
         if undo:
             self._execute(f"ROLLBACK TO {TX}")
+            # Whatever was recorded since then may be undone: look before the next change.
             self.record.ledger.doubtful = True
         self._execute(f"RELEASE {TX}")
         self._open = self._by_savepoint = False
@@ -173,6 +175,7 @@ class EmulatingConnection(RecordingConnection):
 
     def _before_begin(self) -> None:
         self._check_alive()
+        # SQLite's own message, since migrations may look at it.
         if self._open:
             msg = "cannot start a transaction within a transaction"
             raise sqlite3.OperationalError(msg)
