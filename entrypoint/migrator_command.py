@@ -15,9 +15,9 @@ from entrypoint import options, privileges, reachable_python, termination_log
 from entrypoint.identities import Identities, owner_of
 from entrypoint.volume.users import point_out
 from migrator import cli
+from migrator.commands.table import parse
 from migrator.errors import MigratorError, UsageError
 from migrator.files import realpath
-from migrator.options import commands
 from migrator.options.model import Parsed
 from migrator.options.table import ENGINE_OPTIONS, option_value
 
@@ -69,7 +69,7 @@ def _become_user(parsed: Parsed, words: Sequence[str], environ: Mapping[str, str
 def _only_prints(words: Sequence[str]) -> bool:
     """Tell whether `migrator` prints its help or version, or what is wrong in its words."""
     try:
-        read = commands.parse(words)
+        read = parse(words)
     except UsageError:
         return True
     return read.help or read.version or read.command is None
@@ -78,7 +78,7 @@ def _only_prints(words: Sequence[str]) -> bool:
 def _database(words: Sequence[str], environ: Mapping[str, str]) -> Path | None:
     """Return the resolved path of the given database; None if none or no path was given."""
     try:
-        given: Path | None = option_value(_DATABASE, commands.parse(words).values, environ)
+        given: Path | None = option_value(_DATABASE, parse(words).values, environ)
     except UsageError:
         return None
     return realpath(given) if given is not None else None

@@ -222,11 +222,11 @@ def help_text() -> str:
         "verifies the result, puts the old database back if anything fails, and then becomes "
         "COMMAND. Without COMMAND it exits 0 when the database is ready (an initContainer).",
         OPTIONS,
-        (
+        examples=(
             "entrypoint --database /data/app.db --migrations /migrations -- ./server --port 80",
             "entrypoint --database a.db -- entrypoint --database b.db --migrations b -- app",
             "entrypoint migrator restore latest",
         ),
-        "A flag beats its variable, and an empty variable counts as not set. "
+        end="A flag beats its variable, and an empty variable counts as not set. "
         "`migrator --help` shows the commands for status, backups and restore.",
     )

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from entrypoint.options import OPTIONS, PROGRAM, help_text
+from migrator.commands.table import all_help
 from migrator.options.model import Option
-from migrator.options.usage import all_help
 
 # What the image's ENV lines set; a copied tree has the plain defaults.
 _IMAGE = {

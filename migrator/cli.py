@@ -8,22 +8,25 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
+from migrator.commands.kinds import Look, Make, Run
+from migrator.commands.table import BY_NAME, PROGRAM, help_text, parse
 from migrator.database.workspace import Layout
 from migrator.deadline import Deadline
 from migrator.errors import DiskError, InterruptedRunError, MigratorError
 from migrator.log.hints import spelled_out
 from migrator.log.lines import Log
-from migrator.log.outcome import Result, as_bug, new_run_id, say_failed, say_finished
+from migrator.log.outcome import as_bug, new_run_id, say_failed, say_finished
 from migrator.model import Settings
-from migrator.options import commands, table
-from migrator.options.model import Parsed
+from migrator.options import table
+from migrator.options.model import Arguments, Parsed
 from migrator.process.descriptors import open_missing_standard_streams
 from migrator.process.signals import Signals
 from migrator.terminal import printable
 
-_RUNS = ("up", "down", "restore", "baseline")
+if TYPE_CHECKING:
+    from migrator.engine.parent import Parent
 
 
 def main(
@@ -59,16 +62,21 @@ def _attempt(
     try:
         signals = Signals.install()
         log.give_up_when(signals.came)
-        parsed = commands.parse(words)
+        parsed = parse(words)
         if parsed.help or parsed.version or parsed.command is None:
             return _inform(parsed)
         for each in table.check_variables(environ):
             log("settings.ignored", each.message, level="warning", variable=each.variable)
-        if parsed.command.name == "new":
-            return _new(table.migrations_source(parsed.values, environ), parsed.arguments)
+        command, given = BY_NAME[parsed.command.name], parsed.arguments
+        if isinstance(command, Make):
+            write_out(command.make(table.migrations_source(parsed.values, environ), given))
+            return 0
         settings = table.engine_settings(parsed.values, environ)
         with spelled_out(settings):
-            return _dispatch(parsed, settings, log, signals, started)
+            parent = _parent(settings, log, signals, quiet=isinstance(command, Look))
+            if isinstance(command, Look):
+                return _look(parent, command, given)
+            return _run(parent, command, given, started)
     except Exception as error:  # noqa: BLE001 - a bug is one line and exit code 70
         failure = error if isinstance(error, MigratorError) else as_bug(error)
         return _fail(log, failure, started, on_failure)
@@ -87,129 +95,57 @@ def _fail(
     return failure.exit_code
 
 
-def _dispatch(
-    parsed: Parsed, settings: Settings, log: Log, signals: Signals, started: float
-) -> int:
+def _parent(settings: Settings, log: Log, signals: Signals, *, quiet: bool) -> Parent:
     from migrator.engine.parent import Parent
 
-    name = parsed.command.name if parsed.command is not None else ""
     layout = Layout.of(settings)
     log.database = str(layout.database)
-    if name not in _RUNS:
+    if quiet:
         log = _quiet(log, settings)
         log.give_up_when(signals.came)
-    deadline = Deadline(settings.wait_timeout)
-    parent = Parent(
+
+    return Parent(
         settings,
         layout,
         log,
         log.run_id or "",
         signals,
-        deadline,
+        Deadline(settings.wait_timeout),
         log_thoroughly=log.expect_run,
     )
-    if name not in _RUNS:
-        from migrator.results import LOOKS
-
-        text, code = LOOKS[name](parent, dict(parsed.arguments))
-        write_out(text)
-        # From here on the process ends as has been said.
-        signals.hold()
-        return code
-    log("run.started", f"`migrator {name}` begins.", command=name)
-    result = _run(parent, name, parsed)
-    signals.note_only()
-    signals.check()
-    with Signals.last_words():
-        say_finished(log, result, time.monotonic() - started)
-    with contextlib.suppress(DiskError):
-        # The run is over and its end is said: a sentence more or less changes nothing.
-        write_out(_sentence(name, result, parsed.arguments))
-    return 0
 
 
-def _run(parent: Any, name: str, parsed: Parsed) -> Result:
-    from migrator import run
+def _look(parent: Parent, command: Look, given: Arguments) -> int:
+    text, code = command.answer(parent, given)
+    write_out(text)
+    # From here on the process ends as has been said.
+    parent.signals.hold()
+    return code
+
+
+def _run(parent: Parent, command: Run, given: Arguments, started: float) -> int:
     from migrator.inspect import location
 
-    given = parsed.arguments
+    parent.emit("run.started", f"`migrator {command.name}` begins.", command=command.name)
     location.wait_for(
-        parent.layout, parent.settings, parent.deadline, parent.emit, restoring=name == "restore"
+        parent.layout, parent.settings, parent.deadline, parent.emit, restoring=command.mends
     )
-    if name == "up":
-        return run.bring_up_to_date(parent)
-    settled = name in ("down", "baseline")
-    return run.in_worker(parent, _action(name, given), _plan(name, given), settled=settled)
-
-
-def _action(name: str, given: Any) -> Any:
-    """Return the work of a command, imported only in the worker."""
-
-    def down(ctx: Any) -> Any:
-        from migrator.down import down
-
-        return down(ctx, given["to"], given["steps"])
-
-    def restore(ctx: Any) -> Any:
-        from migrator.change.restore import restore
-
-        return restore(ctx, given["backup"], given["before"], abandon=given["abandon"])
-
-    def baseline(ctx: Any) -> Any:
-        from migrator.baseline import baseline
-
-        return baseline(ctx, given["version"])
-
-    return {"down": down, "restore": restore, "baseline": baseline}[name]
-
-
-def _plan(name: str, given: Any) -> Any:
-    """Return what says of a command, before its work, what the database is to hold after it."""
-    from migrator.engine import expectation
-
-    return {
-        "down": lambda parent: expectation.undone(parent, given["to"], given["steps"]),
-        "restore": lambda parent: (
-            expectation.Expectation(parent)
-            if given["abandon"]
-            else expectation.restored(parent, given["backup"], given["before"])
-        ),
-        "baseline": lambda parent: expectation.noted(parent, given["version"]),
-    }[name]
-
-
-def _sentence(name: str, result: Result, given: Mapping[str, Any]) -> str:
-    """Say what a run did, for stdout."""
-    if given.get("abandon"):
-        return "No restore is unfinished; the database is as it was."
-    if result.outcome == "no_database":
-        return "There is no database yet; it is left to the application."
-    if not result.changed:
-        return "Nothing was to be done."
-    what = {"up": "Applied", "down": "Undone", "restore": "Restored", "baseline": "Noted"}[name]
-    return printable(f"{what}: {', '.join(result.changed)}.")
-
-
-def _inform(parsed: Any) -> int:
-    from migrator._version import __version__
-    from migrator.options import usage
-
-    if parsed.version:
-        write_out(f"migrator {__version__}")
-    elif parsed.command is not None:
-        write_out(usage.command_help(parsed.command))
-    else:
-        write_out(usage.migrator_help())
+    result, sentence = command.work(parent, given)
+    parent.signals.note_only()
+    parent.signals.check()
+    with Signals.last_words():
+        say_finished(parent.emit, result, time.monotonic() - started)
+    with contextlib.suppress(DiskError):
+        # The run is over and its end is said: a sentence more or less changes nothing.
+        write_out(sentence)
     return 0
 
 
-def _new(source: str, arguments: Any) -> int:
-    from pathlib import Path
+def _inform(parsed: Parsed) -> int:
+    from migrator._version import __version__
 
-    from migrator.formats import template
-
-    made = template.create(Path(source), arguments["name"], arguments["sql"])
-    write_out(printable(str(made)))
+    text = f"{PROGRAM} {__version__}" if parsed.version else help_text(parsed.command)
+    write_out(text)
     return 0
 
 

@@ -19,7 +19,7 @@ import yaml
 
 from entrypoint.options import OPTIONS
 from entrypoint.reference import up_to_date
-from migrator.options.commands import COMMANDS
+from migrator.commands.table import COMMANDS
 from migrator.options.table import ENGINE_OPTIONS
 from tests.conftest import ROOT
 from tests.support import logs

@@ -83,6 +83,10 @@ class Option:
         return self.allowed or " or ".join([", ".join(self.choices[:-1]), self.choices[-1]])
 
 
+Arguments = Mapping[str, Any]
+"""What a command was given, by field: its options and its positional argument."""
+
+
 @dataclass(frozen=True, slots=True)
 class Argument:
     """The positional argument of a command."""
@@ -135,7 +139,7 @@ class Parsed:
     help: bool = False
     version: bool = False
     command: Command | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Arguments = field(default_factory=dict)
 
 
 def _short(text: str, limit: int = 200) -> str:

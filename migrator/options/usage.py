@@ -5,9 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from migrator.options.commands import COMMANDS, PROGRAM
 from migrator.options.model import Command, Option
-from migrator.options.table import ENGINE_OPTIONS
 
 _WIDTH = 88
 _COLUMN = 32
@@ -18,46 +16,32 @@ _STANDARD = (
 )
 
 
-def migrator_help() -> str:
-    """Return the text of `migrator --help`."""
-    return _text(
-        f"Usage: {PROGRAM} [OPTIONS] COMMAND [ARGUMENTS]",
-        "Brings a SQLite database up to date, or puts it back: backed up, in one transaction, "
-        "verified, and as before when anything fails.",
-        ("Commands", [(command.usage, command.summary) for command in COMMANDS]),
-        ("Options, before or after the command", [*option_rows(ENGINE_OPTIONS), *_STANDARD]),
-        examples=("migrator status --database app.db", "migrator up --database app.db"),
-        end=f"`{PROGRAM} COMMAND --help` shows an example of each command. A flag beats its "
-        "variable, and an empty variable counts as not set. Results go to stdout, logs to stderr.",
-    )
-
-
-def command_help(command: Command) -> str:
-    """Return the text of `migrator COMMAND --help`."""
+def command_help(command: Command, program: str) -> str:
+    """Return the `--help` text of a program's command."""
     rows = option_rows(command.options)
     if command.argument:
         rows = [(command.argument.metavar, command.argument.help), *rows]
     summary = command.summary[0].upper() + command.summary[1:] + "."
     return _text(
-        f"Usage: {PROGRAM} {command.usage} [OPTIONS]",
+        f"{program} {command.usage} [OPTIONS]",
         summary,
         ("Arguments", rows),
         examples=(command.example,),
-        end=f"`{PROGRAM} --help` lists the options that every command takes.",
+        end=f"`{program} --help` lists the options that every command takes.",
     )
 
 
-def all_help() -> list[tuple[str, str]]:
-    """Return each command line that prints help, with what it prints."""
-    texts = [(f"{PROGRAM} {each.name} --help", command_help(each)) for each in COMMANDS]
-    return [(f"{PROGRAM} --help", migrator_help()), *texts]
-
-
 def program_help(
-    usage: str, about: str, options: Sequence[Option], examples: Sequence[str], end: str
+    usage: str,
+    about: str,
+    options: Sequence[Option],
+    *,
+    examples: Sequence[str],
+    end: str,
+    commands: Sequence[Command] = (),
 ) -> str:
     """
-    Return the `--help` text of a program that has options and no commands.
+    Return the `--help` text of a program.
 
     Args:
         usage: The line after "Usage:".
@@ -65,9 +49,12 @@ def program_help(
         options: Its table of options.
         examples: Command lines to copy.
         end: What else there is to say.
+        commands: Its commands.
     """
+    listed = [(command.usage, command.summary) for command in commands]
+    where = "Options, before or after the command" if commands else "Options"
     rows = [*option_rows(options), *_STANDARD]
-    return _text(f"Usage: {usage}", about, ("Options", rows), examples=examples, end=end)
+    return _text(usage, about, ("Commands", listed), (where, rows), examples=examples, end=end)
 
 
 def option_rows(options: Iterable[Option]) -> list[tuple[str, str]]:
@@ -99,7 +86,7 @@ def _text(
     examples: Sequence[str],
     end: str,
 ) -> str:
-    parts = [usage, textwrap.fill(about, _WIDTH)]
+    parts = [f"Usage: {usage}", textwrap.fill(about, _WIDTH)]
     parts += [f"{title}:\n{_table(rows)}" for title, rows in sections if rows]
     title = "Example" if len(examples) == 1 else "Examples"
     parts.append(f"{title}:\n" + "\n".join(f"  {example}" for example in examples))

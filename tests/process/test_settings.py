@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from entrypoint.options import MIGRATE, MOUNT, RUN_AS
-from migrator.options.commands import COMMANDS
+from migrator.commands.table import COMMANDS
 from migrator.options.model import Option
 from migrator.options.table import ENGINE_OPTIONS
 from tests.support import others

@@ -223,7 +223,7 @@ BUGS = (
     ("a table", "migrator/columns.py", "tuple(map(printable, row))", "tuple(row)", "status"),
     (
         "a problem",
-        "migrator/results.py",
+        "migrator/commands/status.py",
         "printable(f\"Problem: {each['message']}\")",
         "f\"Problem: {each['message']}\"",
         "status",

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from migrator.commands import table as commands
 from migrator.errors import UsageError
 from migrator.model import Settings
-from migrator.options import commands, suggest, table, usage
+from migrator.options import suggest, table
 from migrator.options.command_line import readable_values, split_command
 from migrator.options.model import Command, Option
 from migrator.options.table import ENGINE_OPTIONS, engine_settings
@@ -473,19 +474,19 @@ def test_each_command_has_an_example_that_parses(command: Command) -> None:
     program, *words = command.example.split()
     assert program == "migrator"
     assert commands.parse(words).command == command
-    assert f"  {command.example}\n" in usage.command_help(command)
-    assert f"Usage: migrator {command.usage}" in usage.command_help(command)
+    assert f"  {command.example}\n" in commands.help_text(command)
+    assert f"Usage: migrator {command.usage}" in commands.help_text(command)
 
 
 def test_help_lists_every_option_and_command_within_100_columns() -> None:
     """The help comes from the tables, aligned and narrow enough to read."""
-    text = usage.migrator_help()
+    text = commands.help_text()
     for option in ENGINE_OPTIONS:
         assert f"  {option.flag} {option.value_name}" in text
         assert str(option.variable) in text
     for command in commands.COMMANDS:
         assert f"  {command.usage}" in text
-    for _, each in usage.all_help():
+    for _, each in commands.all_help():
         assert max(len(line) for line in each.splitlines()) <= 100
         assert each.isascii()
 
@@ -617,7 +618,7 @@ def test_importing_the_options_imports_nothing_heavy() -> None:
     code = (
         "import sys; import migrator.options.table, migrator.log.lines, entrypoint.options;"
         "print([m for m in ('structlog', 'asyncio', 'argparse', 'textwrap', 'json', 'sqlite3',"
-        " 'migrator.options.commands', 'migrator.options.usage') if m in sys.modules])"
+        " 'migrator.commands', 'migrator.options.usage') if m in sys.modules])"
     )
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(

@@ -9,7 +9,7 @@ import pytest
 from entrypoint import reference
 from entrypoint.options import OPTIONS
 from migrator import errors
-from migrator.options.commands import COMMANDS
+from migrator.commands.table import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = "Before.\n\n<!-- settings:begin -->\nold\n<!-- settings:end -->\n\nAfter.\n"

@@ -26,7 +26,7 @@ FLOORS = (
     {"run"},
     {"down"},
     {"baseline"},
-    {"results", "api"},
+    {"api", "commands"},
     {"cli"},
 )
 """Of `migrator`, from the ground up: a room imports from the floors below it, and from itself."""

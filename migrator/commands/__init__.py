@@ -1,0 +1,1 @@
+"""The commands of `migrator`, one file each; `table` joins them."""

@@ -1,0 +1,71 @@
+"""The kinds of commands, and what several of them say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from migrator.options.model import Arguments, Command, Option
+from migrator.terminal import printable
+
+if TYPE_CHECKING:
+    from migrator.engine.parent import Parent
+    from migrator.log.outcome import Result
+
+Answer = tuple[str, int]
+"""A text for stdout and an exit code."""
+
+Done = tuple["Result", str]
+"""What came of a run, and the sentence for stdout."""
+
+JSON = Option("--json", "json", "print JSON instead of a table", switch=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look(Command):
+    """A command that only looks at the database."""
+
+    answer: Callable[[Parent, Arguments], Answer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Command):
+    """
+    A command that changes the database.
+
+    Args:
+        work: Does it.
+        mends: Whether the database may be missing before it.
+    """
+
+    work: Callable[[Parent, Arguments], Done]
+    mends: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Make(Command):
+    """
+    A command that needs no database.
+
+    Args:
+        make: Gets where the migrations are, and returns a text for stdout.
+    """
+
+    make: Callable[[str, Arguments], str]
+
+
+def done(verb: str, result: Result) -> Done:
+    """Return a run's result with the sentence for it: `Applied: 001, 002.`."""
+    if result.outcome == "no_database":
+        return result, "There is no database yet; it is left to the application."
+    if not result.changed:
+        return result, "Nothing was to be done."
+    return result, printable(f"{verb}: {', '.join(result.changed)}.")
+
+
+def as_json(facts: object) -> str:
+    """Return facts as the text of `--json`."""
+    import json
+
+    return json.dumps(facts, indent=2)

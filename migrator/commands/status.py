@@ -1,0 +1,179 @@
+"""`migrator status`: what is applied and what is pending; problems are reported, not raised."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from migrator.columns import aligned
+from migrator.commands.kinds import JSON, Answer, Look, as_json
+from migrator.errors import InterruptedRunError, MigratorError, MisfitError
+from migrator.model import Applied, Conflict, Entry
+from migrator.options.model import Arguments
+from migrator.terminal import printable
+
+if TYPE_CHECKING:
+    from migrator.engine.parent import Parent
+    from migrator.inspect.status import DatabaseStatus
+
+
+def _status(parent: Parent, given: Arguments) -> Answer:
+    found: DatabaseStatus | None
+    try:
+        found = survey = parent.survey()
+        problems = _problems(parent, survey)
+        up_to_date = survey.up_to_date and survey.sight.exists and not _refused(parent, survey)
+    except InterruptedRunError:
+        raise
+    except MigratorError as error:
+        found, up_to_date = _database_alone(parent), False
+        problems = [Conflict(error.reason, "", error.message)]
+    facts = _facts(parent, found, problems, up_to_date=up_to_date)
+    return (as_json(facts) if given["json"] else _text(facts)), 0
+
+
+COMMAND = Look(
+    "status",
+    "status [--json]",
+    "show what is applied and what is pending",
+    "migrator status --json",
+    options=(JSON,),
+    answer=_status,
+)
+
+
+# --- what is found ----------------------------------------------------------
+
+
+def _database_alone(parent: Parent) -> DatabaseStatus | None:
+    """Look at the database where the migrations cannot be read; None where it cannot be either."""
+    from migrator.inspect.database import inspect_database
+    from migrator.inspect.status import DatabaseStatus
+
+    with contextlib.suppress(MigratorError):
+        history = parent.source.format.history(parent.settings.history_table)
+        return DatabaseStatus(inspect_database(parent.layout, history), (), (), ())
+    return None
+
+
+def _problems(parent: Parent, found: DatabaseStatus) -> list[Conflict]:
+    from migrator.database.run_state import RESTORING
+    from migrator.plan import told_foreign
+
+    problems = [*found.problems, *_in_texts(parent, found)]
+    if found.sight.foreign is not None and found.pending:
+        other = found.sight.foreign
+        problems.append(Conflict("foreign", other.version or "", told_foreign(other)))
+    if found.sight.needs_recovery and not found.sight.running:
+        message = f"The database needs a recovery: {found.sight.needs_recovery}."
+        problems.append(Conflict("needs_recovery", "", message))
+    if found.sight.unfinished and not found.sight.running:
+        message = "A run was interrupted; the next start settles it."
+        if found.sight.unfinished.phase in RESTORING:
+            message = (
+                "A restore was interrupted; the next start finishes it, if nobody has written to"
+                " the database since, and is refused otherwise."
+            )
+        problems.append(Conflict("interrupted", "", message))
+    return problems
+
+
+def _in_texts(parent: Parent, found: DatabaseStatus) -> tuple[Conflict, ...]:
+    """Return what is wrong with the files' texts: the first that cannot be read, or the changed."""
+    from migrator.inspect.status import changed
+    from migrator.inspect.texts import refuse_unfit
+
+    try:
+        if not parent.source.is_code:
+            refuse_unfit(parent.layout, found, parent.source.scripts())
+        return changed(found)
+    except MisfitError as error:
+        return (Conflict(error.reason, str(error.data.get("version", "")), error.message),)
+
+
+def _refused(parent: Parent, found: DatabaseStatus) -> bool:
+    """Tell whether a start with nothing pending is refused: the database is newer."""
+    kinds = {problem.kind for problem in found.problems}
+    return "newer" in kinds - set(parent.settings.accept)
+
+
+def _known(parent: Parent, found: DatabaseStatus) -> tuple[Applied, ...]:
+    """Return the history; while a run has the database to itself, as its backup has it."""
+    if found.sight.history is not None or found.sight.unfinished is None:
+        return found.applied
+    from migrator.backups.find import find_backup
+
+    with contextlib.suppress(MigratorError):
+        return find_backup(parent.layout, found.sight.unfinished.backup or "").applied
+    return ()
+
+
+def still_pending(parent: Parent, found: DatabaseStatus) -> tuple[Entry, ...]:
+    """Return what is pending, also while a run has the database to itself."""
+    done = {row.identity for row in _known(parent, found)}
+    return tuple(entry for entry in found.pending if entry.identity not in done)
+
+
+# --- what is said of it -----------------------------------------------------
+
+
+def _facts(
+    parent: Parent, found: DatabaseStatus | None, problems: list[Conflict], *, up_to_date: bool
+) -> dict[str, Any]:
+    from migrator.inspect.first_run import beside_missing, take_over
+
+    database = parent.layout.database
+    return {
+        "database": str(database),
+        "exists": os.path.exists(database) if found is None else found.sight.exists,
+        "up_to_date": up_to_date,
+        "running": _running(found),
+        "applied": [] if found is None else [_row(row) for row in _known(parent, found)],
+        "pending": [] if found is None else pending_facts(still_pending(parent, found)),
+        "problems": [
+            {"kind": each.kind, "version": each.version, "message": each.message}
+            for each in problems
+        ],
+        "beside": list(beside_missing(parent.layout, found)),
+        "hint": take_over(parent.settings, found),
+    }
+
+
+def _running(found: DatabaseStatus | None) -> dict[str, str] | None:
+    if found is None or not found.sight.running:
+        return None
+    noted = found.sight.unfinished
+    if noted is None:
+        return {"run_id": "", "phase": "prepare", "since": ""}
+    return {"run_id": noted.run_id, "phase": noted.phase, "since": noted.since}
+
+
+def _row(row: Applied) -> dict[str, str | None]:
+    return {"version": row.version, "name": row.name, "applied_at": row.applied_at}
+
+
+def pending_facts(entries: Sequence[Entry]) -> list[dict[str, str | None]]:
+    """Return pending migrations as JSON has them."""
+    return [{"version": each.version, "name": each.name, "file": each.file} for each in entries]
+
+
+def _text(facts: dict[str, Any]) -> str:
+    from migrator.inspect.first_run import advice
+
+    exists = "" if facts["exists"] else " (does not exist)"
+    lines = [f"Database: {printable(facts['database'])}{exists}"]
+    if facts["running"] is not None:
+        running = facts["running"]
+        lines.append(printable(f"A run is under way: {running['run_id']}, {running['phase']}."))
+    rows = [
+        (row["version"] or "", row["name"], row["applied_at"] or "") for row in facts["applied"]
+    ]
+    rows += [(row["version"], row["name"], "pending") for row in facts["pending"]]
+    if rows:
+        lines += ["", aligned(("VERSION", "NAME", "APPLIED"), rows)]
+    lines += ["", f"{len(facts['applied'])} applied, {len(facts['pending'])} pending."]
+    lines += advice(facts["beside"], facts["hint"])
+    lines += [printable(f"Problem: {each['message']}") for each in facts["problems"]]
+    return "\n".join(lines)

@@ -1,0 +1,20 @@
+"""`migrator up`: run what is pending."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrator.commands.kinds import Done, Run, done
+from migrator.options.model import Arguments
+
+if TYPE_CHECKING:
+    from migrator.engine.parent import Parent
+
+
+def _up(parent: Parent, _given: Arguments) -> Done:
+    from migrator.run import bring_up_to_date
+
+    return done("Applied", bring_up_to_date(parent))
+
+
+COMMAND = Run("up", "up", "run what is pending", "migrator up --database app.db", work=_up)
