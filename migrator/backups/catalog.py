@@ -312,7 +312,7 @@ def _journal_mode(value: Any) -> str | None:
 # -- checking -------------------------------------------------------------------------
 
 
-def verify_backup(backup: Backup, level: str = "quick") -> str | None:
+def verify_backup(backup: Backup) -> str | None:
     """
     Compare a backup with its checksum, then check its structure.
 
@@ -329,7 +329,7 @@ def verify_backup(backup: Backup, level: str = "quick") -> str | None:
     except OSError as error:
         return f"The backup {path!r} cannot be read: {error.strerror}."
     try:
-        damage = check_structure(backup.path, level)
+        damage = check_structure(backup.path)
     except UncheckableError:
         return None
     except sqlite3.Error as error:

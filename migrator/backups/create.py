@@ -38,7 +38,8 @@ from migrator.database.volume import place_of
 from migrator.database.workspace import like_database, make_backup_dir
 from migrator.errors import BackupError, DamagedError, MigratorError
 from migrator.files import open_regular, write_atomic
-from migrator.log.translate import of_sqlite, of_system, primary_code
+from migrator.log.translate import of_sqlite, of_system
+from migrator.sqlite import primary_code
 
 if TYPE_CHECKING:
     from collections.abc import Collection

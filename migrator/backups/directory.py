@@ -90,10 +90,10 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def is_regular(path: Path, directory: int | None = None) -> bool:
+def is_regular(path: Path) -> bool:
     """Tell whether a regular file is at a path, not a link, a pipe or a device."""
     try:
-        found = os.stat(path, dir_fd=directory, follow_symlinks=False)
+        found = os.lstat(path)
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from migrator.backups.catalog import highest_counter
 from migrator.backups.directory import facts_path, partial_path
 from migrator.backups.names import backup_path, reservation
-from migrator.backups.retention import try_lock
+from migrator.backups.retention import lock_if_free
 from migrator.errors import BackupError, MigratorError
 from migrator.files import FULL, create_file, fsync_directory, remove, rename, write_all
 
@@ -67,7 +67,7 @@ class PendingBackup:
 
     def is_ours(self) -> bool:
         """Lock the reservation; false if another database removed it as leftover, or was first."""
-        locked = try_lock(self.descriptor)
+        locked = lock_if_free(self.descriptor)
         taken = os.path.lexists(self.path) or os.path.lexists(facts_path(self.path))
         return locked and not taken and os.fstat(self.descriptor).st_nlink > 0
 

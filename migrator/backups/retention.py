@@ -6,8 +6,6 @@ Housekeeping fails no run: what cannot be removed stays, and the next run tries 
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -25,6 +23,7 @@ from migrator.backups.directory import facts_path, names, partial_path
 from migrator.backups.owner import belongs, by_trust
 from migrator.errors import MigratorError
 from migrator.files import fsync_directory, remove, rename
+from migrator.process.descriptors import try_flock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -58,7 +57,7 @@ def prune_backups(
     backups = removable_backups(layout)
     if keep == 0:
         for backup in [each for each in backups if each.name == own and own not in protect]:
-            _prune_one(layout, backup, "keep", emit)
+            prune_one(layout, backup, "keep", emit)
         backups = [each for each in backups if each.name != own]
     surplus = _surplus(backups, max(keep, 1))
     # Reading a whole backup takes time: do that only if something is about to be removed.
@@ -67,7 +66,7 @@ def prune_backups(
     latest = next(runs, None)
     for backup in surplus:
         if backup.name not in protect and backup not in (last, latest):
-            _prune_one(layout, backup, "keep", emit)
+            prune_one(layout, backup, "keep", emit)
 
 
 def _surplus(backups: list[Backup], keep: int) -> list[Backup]:
@@ -91,46 +90,21 @@ def _last_good(backups: list[Backup], own: str | None = None) -> Backup | None:
     return None
 
 
-def make_space(layout: Layout, needed: int, protect: Collection[str], emit: Emit) -> bool:
-    """
-    Remove the oldest backups, down to the last good one, until `needed` bytes are free.
-
-    Remove nothing if that would not be enough.
-
-    Returns:
-        Whether there is enough space now.
-    """
-    backups = removable_backups(layout)
-    removable = _removable(backups, protect)
-    if _free(layout) + sum(backup.bytes for backup in removable) < needed:
-        return False
-    for backup in removable:
-        if _free(layout) >= needed:
-            break
-        _prune_one(layout, backup, "space", emit)
-    return _free(layout) >= needed
-
-
 def drop_oldest(layout: Layout, protect: Collection[str], emit: Emit) -> bool:
     """Remove the oldest backup but the last good one, for a quota; return whether it did."""
-    removable = _removable(removable_backups(layout), protect)
-    return bool(removable) and _prune_one(layout, removable[0], "space", emit)
+    spare = spare_backups(layout, protect)
+    return bool(spare) and prune_one(layout, spare[0], "space", emit)
 
 
-def _removable(backups: list[Backup], protect: Collection[str]) -> list[Backup]:
+def spare_backups(layout: Layout, protect: Collection[str]) -> list[Backup]:
+    """List what may go to make space, the oldest first: all but the last good one."""
+    backups = removable_backups(layout)
     last = _last_good(backups) if backups else None
     return [each for each in reversed(backups) if each != last and each.name not in protect]
 
 
-def _free(layout: Layout) -> int:
-    try:
-        found = os.statvfs(layout.backup_dir)
-    except OSError:
-        return 0
-    return found.f_frsize * found.f_bavail
-
-
-def _prune_one(layout: Layout, backup: Backup, reason: str, emit: Emit) -> bool:
+def prune_one(layout: Layout, backup: Backup, reason: str, emit: Emit) -> bool:
+    """Remove a backup and say why, if it could be removed."""
     if not remove_backup(layout, backup):
         return False
     message = {
@@ -244,15 +218,14 @@ def _claimed(facts: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        yield try_lock(descriptor)
+        yield lock_if_free(descriptor)
     finally:
         os.close(descriptor)
 
 
-def try_lock(descriptor: int) -> bool:
-    """Lock a file without waiting, and say whether nobody else has it."""
+def lock_if_free(descriptor: int) -> bool:
+    """Lock a file, and say whether nobody else has it; where there are no locks, nobody has."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-    return True
+        return try_flock(descriptor)
+    except OSError:
+        return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from migrator.backups.retention import make_space
+from migrator.backups.retention import prune_one, spare_backups
 from migrator.errors import BackupError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _COPYING = (0x9123683E, 0x2FC12FC1, 0xCA451A4E)
 """`f_type` of btrfs, ZFS and bcachefs."""
 
 
-def space_needed(layout: Layout, database_bytes: int, way: str, *, backed_up: bool = False) -> int:
+def space_needed(layout: Layout, database_bytes: int, way: str) -> int:
     """
     Return how many bytes a run needs in all, on any volume.
 
@@ -33,11 +33,8 @@ def space_needed(layout: Layout, database_bytes: int, way: str, *, backed_up: bo
         layout: The database's paths.
         database_bytes: Its size, including the `-wal`.
         way: `in-place` or `copy`.
-        backed_up: Whether a backup of this state exists already.
     """
-    return sum(_parts(layout, database_bytes, way, backed_up=backed_up)) + _slack(
-        layout.database.parent
-    )
+    return sum(_parts(layout, database_bytes, way)) + _slack(layout.database.parent)
 
 
 def _parts(
@@ -134,6 +131,25 @@ def _demand(layout: Layout, store: Path, needed: int, emit: Emit, protect: Colle
     if free(store) >= needed or make_space(layout, needed, protect, emit):
         return
     raise _no_space(store, needed, free(store))
+
+
+def make_space(layout: Layout, needed: int, protect: Collection[str], emit: Emit) -> bool:
+    """
+    Remove the oldest backups, down to the last good one, until `needed` bytes are free.
+
+    Remove nothing if that would not be enough.
+
+    Returns:
+        Whether there is enough space now.
+    """
+    spare = spare_backups(layout, protect)
+    if free(layout.backup_dir) + sum(backup.bytes for backup in spare) < needed:
+        return False
+    for backup in spare:
+        if free(layout.backup_dir) >= needed:
+            break
+        prune_one(layout, backup, "space", emit)
+    return free(layout.backup_dir) >= needed
 
 
 def _no_space(directory: Path, needed: int, there: int) -> BackupError:

@@ -36,7 +36,6 @@ from migrator.log.translate import (
     is_disk_failure,
     is_out_of_room,
     is_unopened,
-    primary_code,
     registered_elsewhere,
 )
 from migrator.model import Script, Section
@@ -44,6 +43,7 @@ from migrator.recovery.lost_locks import raise_loss, require_locks
 from migrator.session.authorizer import RefusedError
 from migrator.session.record import FailedStatement, Record
 from migrator.session.recording import RecordingConnection
+from migrator.sqlite import primary_code
 from migrator.verify.checks import read_schema
 from migrator.verify.row_loss import RowGuard
 

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from migrator.sqlite import primary_code, quoted
+
 PROBLEMS = 10
 """At most so many structural problems are listed."""
 
@@ -93,7 +95,7 @@ class _Found:
         except UnicodeDecodeError:
             lines = [_NO_TEXT]
         except sqlite3.DatabaseError as error:
-            code = error.sqlite_errorcode & 0xFF
+            code = primary_code(error)
             if code == sqlite3.SQLITE_ERROR:
                 self.incomplete = self.incomplete or str(error)
                 return False
@@ -121,7 +123,7 @@ class _Found:
         except UnicodeDecodeError:
             self.problems.append(_NO_TEXT)
             return []
-        return ['"' + name.replace('"', '""') + '"' for name in ("sqlite_schema", *names)]
+        return [quoted(name) for name in ("sqlite_schema", *names)]
 
 
 def findings(rows: Iterable[Any]) -> list[str]:

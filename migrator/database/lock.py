@@ -23,7 +23,6 @@ from migrator.errors import (
     InterruptedRunError,
     LockedError,
     MigratorError,
-    NotReadyError,
 )
 from migrator.files import (
     create_file,
@@ -33,7 +32,7 @@ from migrator.files import (
     unsafe_entry,
 )
 from migrator.process import orphans
-from migrator.process.descriptors import close, open_for_itself
+from migrator.process.descriptors import close, open_for_itself, try_flock
 from migrator.wait import repeat
 
 if TYPE_CHECKING:
@@ -208,24 +207,20 @@ def _create(layout: Layout) -> int:
 
 def _lock(descriptor: int, layout: Layout) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = try_flock(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise _no_locks(error, layout.lock) from error
+        raise _unlockable(error, layout.lock) from error
+    if not locked:
         _refuse_own_run(descriptor, layout)
-        raise _HeldError from None
+        raise _HeldError
 
 
-def _no_locks(error: OSError, path: Path) -> MigratorError:
-    if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
-        return refusal(error, path, "locking")
-    said = os.strerror(error.errno or 0)
-    return NotReadyError(
-        f"Locks do not work on the file system of {str(path)!r}: {said}.",
-        hint="Put the database on a local disk, or mount the share with locking.",
-        reason="volume.no_locks",
-        retryable=False,
-    )
+def _unlockable(error: OSError, path: Path) -> MigratorError:
+    if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+        from migrator.database.lock_selftest import no_locks
+
+        return no_locks(path, os.strerror(error.errno))
+    return refusal(error, path, "locking")
 
 
 _held_here: dict[int, tuple[int, tuple[int, int]]] = {}

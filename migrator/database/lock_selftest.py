@@ -9,6 +9,7 @@ from pathlib import Path
 
 from migrator.errors import NotReadyError
 from migrator.files import refusal
+from migrator.process.descriptors import try_flock
 
 _PENDING_BYTE = 0x40000000
 """Where SQLite takes its locks; a lock may lie beyond the end of the empty file."""
@@ -60,23 +61,13 @@ def no_locks(database: Path, why: str) -> NotReadyError:
 
 def _flock_works(first: int, second: int) -> bool:
     """Tell whether two descriptors of one file exclude each other."""
-    if not _flock(first):
+    if not try_flock(first):
         # This program holds it already, so the lock has just excluded this attempt.
         return True
     try:
-        return not _flock(second)
+        return not try_flock(second)
     finally:
         fcntl.flock(first, fcntl.LOCK_UN)
-
-
-def _flock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _HELD:
-            return False
-        raise
-    return True
 
 
 def _fcntl_works(descriptor: int) -> bool:

@@ -14,10 +14,10 @@ import sqlite3
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from migrator.database.freelist import free_leaves, without_pages
 from migrator.database.integrity_check import examine
+from migrator.database.uri import database_uri
 from migrator.errors import NotReadyError
 from migrator.files import create_file, open_regular, remove_database
 
@@ -140,10 +140,15 @@ def write_pages(
         NotReadyError: Source or target stayed locked.
         sqlite3.Error: Reading or writing failed; the target is as before.
     """
-    page_size: int = source.execute("PRAGMA page_size").fetchone()[0]
-    watch = _Watch(page_size, progress, stall)
+    size = page_size(source)
+    watch = _Watch(size, progress, stall)
     # In steps: the backup API holds the source's lock during one, and signals wait for its end.
-    source.backup(target, pages=max(1, _CHUNK // page_size), progress=watch.step, sleep=0.05)
+    source.backup(target, pages=max(1, _CHUNK // size), progress=watch.step, sleep=0.05)
+
+
+def page_size(conn: sqlite3.Connection) -> int:
+    """Return the size of a database's pages in bytes."""
+    return int(conn.execute("PRAGMA page_size").fetchone()[0])
 
 
 @dataclass(slots=True)
@@ -335,11 +340,6 @@ def _digest(descriptor: int) -> str:
     return digest.hexdigest()
 
 
-def uri(path: Path, query: str) -> str:
-    """Return a path as a URI for SQLite, whatever characters and bytes it has."""
-    return f"file:{quote(os.fsencode(path))}?{query}"
-
-
 # -- structure ------------------------------------------------------------------------
 
 
@@ -366,7 +366,7 @@ def check_structure(path: Path, level: str = "quick") -> list[str]:
         UncheckableError: SQLite cannot check everything, and the rest is sound.
         sqlite3.Error: The file cannot be read.
     """
-    connection = sqlite3.connect(uri(path, "mode=ro&immutable=1"), uri=True)
+    connection = sqlite3.connect(database_uri(path, "ro&immutable=1"), uri=True)
     try:
         found = examine(connection, level)
     finally:

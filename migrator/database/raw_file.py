@@ -22,8 +22,7 @@ from migrator.database.pages import content_size, same_pages
 from migrator.files import open_regular, sidecars
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-    from types import TracebackType
+    from collections.abc import Iterator
     from typing import Self
 
 
@@ -54,12 +53,7 @@ class LiveFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -120,23 +114,19 @@ def _without_sigio() -> Iterator[None]:
         signal.signal(signal.SIGIO, before if before is not None else signal.SIG_DFL)
 
 
-def who_has_open(path: Path, ignore: Collection[int] = ()) -> list[tuple[int, str]]:
+def who_has_open(path: Path) -> list[tuple[int, str]]:
     """
     List the visible processes that have the database or a sidecar open.
 
     Those of other users, and those outside the container, are not visible.
 
-    Args:
-        path: The database.
-        ignore: Process ids to leave out, beside our own.
-
     Returns:
         Process id and name of the program, in order of the ids.
     """
     wanted = {found for name in (path, *sidecars(path)) if (found := _identity(name))}
-    skipped = {os.getpid(), *ignore}
+    own = os.getpid()
     pids = sorted(int(name) for name in _names(Path("/proc")) if name.isdigit())
-    return [(pid, _name(pid)) for pid in pids if pid not in skipped and _has_open(pid, wanted)]
+    return [(pid, _name(pid)) for pid in pids if pid != own and _has_open(pid, wanted)]
 
 
 def _has_open(pid: int, wanted: set[tuple[int, int]]) -> bool:

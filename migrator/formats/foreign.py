@@ -14,7 +14,8 @@ import re
 import sqlite3
 from dataclasses import dataclass
 
-from migrator.formats.history import own_format, quoted
+from migrator.formats.history import own_format
+from migrator.sqlite import quoted
 
 _TOOLS: dict[str, tuple[str, str | None]] = {
     "schema_migrations": ("dbmate, golang-migrate, Rails or Ecto", "max(version)"),

@@ -18,11 +18,7 @@ from migrator.errors import MisfitError
 from migrator.formats.format import Format, History
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.directory import version_key
-
-
-def quoted(name: str) -> str:
-    """Return `name` as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
+from migrator.sqlite import quoted
 
 
 class OwnFormat(Format, Protocol):

@@ -29,12 +29,11 @@ from migrator.inspect.location import (
     refuse_odd_sidecars,
     translated_errors_at_once,
 )
-from migrator.log.translate import of_sqlite, primary_code
+from migrator.log.translate import is_busy, is_unopened, of_sqlite
 from migrator.model import Applied
+from migrator.sqlite import primary_code
 
 _BUSY_TIMEOUT = 0.25
-_READONLY, _CANTOPEN = 8, 14
-_BUSY = (5, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def inspect_database(layout: Layout, history: History) -> DatabaseView:
         return replace(sight, needs_recovery=str(error))
     except (sqlite3.Error, UnicodeDecodeError) as error:
         # A run may have begun since its lock was looked at.
-        if primary_code(error) in _BUSY and (running or lock.probe(layout.lock)):
+        if is_busy(error) and (running or lock.probe(layout.lock)):
             return replace(sight, running=True, needs_recovery="our own run has it")
         doing = "while its history was read"
         raise of_sqlite(error, layout.database, doing, writing=False) from error
@@ -113,7 +112,7 @@ def _read_steadily(database: Path, history: History, sight: DatabaseView) -> Dat
             with reading(database) as conn:
                 found = _read(conn, history, sight)
         except sqlite3.DatabaseError as error:
-            if last or primary_code(error) in _BUSY or _stamp(database) == before:
+            if last or is_busy(error) or _stamp(database) == before:
                 raise
             continue
         if last or _stamp(database) == before:
@@ -183,9 +182,9 @@ def _is_wal(database: Path) -> bool:
         _open(database, "ro&nolock=1").close()
     except NeedsRecoveryError as error:
         # Beside a journal that is not hot it is the missing shared memory all the same.
-        return error.__cause__ is not None and primary_code(error.__cause__) == _CANTOPEN
+        return error.__cause__ is not None and is_unopened(error.__cause__)
     except sqlite3.Error as error:
-        return primary_code(error) == _CANTOPEN
+        return is_unopened(error)
     return False
 
 
@@ -196,8 +195,8 @@ def _open(database: Path, mode: str) -> sqlite3.Connection:
         conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
         conn.close()
-        if primary_code(error) in (_READONLY, _CANTOPEN) and _sidecar(database) is not None:
-            name = _sidecar(database)
+        code, name = primary_code(error), _sidecar(database)
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and name is not None:
             message = f"{name} was left by a process that was killed"
             raise NeedsRecoveryError(message) from error
         raise

@@ -7,7 +7,7 @@ Every start asks this first, and `status`, `plan` and `check` answer with it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -137,6 +137,11 @@ def refuse_or_warn(settings: Settings, layout: Layout, found: DatabaseStatus, em
             plan.refuse_foreign(foreign, found.entries, partial(command, settings, "baseline"))
         told = plan.told_foreign(foreign)
         problems = (*problems, Conflict("foreign", foreign.version or "", told))
+    warn_of(problems, emit)
+
+
+def warn_of(problems: Iterable[Conflict], emit: Emit) -> None:
+    """Log what does not fit and is accepted all the same."""
     for problem in problems:
         emit(
             "history.misfit",

@@ -10,7 +10,7 @@ from migrator import plan
 from migrator.database.workspace import Layout
 from migrator.errors import NotReadyError
 from migrator.inspect.database import NeedsRecoveryError, reading
-from migrator.inspect.status import DatabaseStatus, way_back
+from migrator.inspect.status import DatabaseStatus, warn_of, way_back
 from migrator.log.translate import of_sqlite
 from migrator.model import Emit, Script, Settings
 from migrator.parsing import header_pragmas
@@ -34,14 +34,7 @@ def refuse_changed(
         something_pending=True,
         newer_hint=lambda: way_back(settings, layout, found.entries),
     )
-    for problem in problems:
-        emit(
-            "history.misfit",
-            problem.message,
-            level="warning",
-            kind=problem.kind,
-            version=problem.version,
-        )
+    warn_of(problems, emit)
 
 
 def refuse_unfit(layout: Layout, found: DatabaseStatus, scripts: Sequence[Script]) -> list[Script]:

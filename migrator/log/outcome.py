@@ -86,13 +86,13 @@ def outcome_of(error: MigratorError) -> str:
     return "refused"
 
 
-def say_finished(emit: Emit, result: Result, seconds: float, *, exit_code: int = 0) -> None:
+def say_finished(emit: Emit, result: Result, seconds: float) -> None:
     """Send `run.finished` for a run that did what it was told."""
     emit(
         "run.finished",
         _SENTENCES[result.outcome],
         outcome=result.outcome,
-        exit_code=exit_code,
+        exit_code=0,
         applied=result.applied,
         seconds=round(seconds, 3),
     )

@@ -17,10 +17,8 @@ from migrator.errors import (
     NotReadyError,
 )
 from migrator.files import A_LITTLE, has_room, kind_of, unsafe_entry
+from migrator.sqlite import primary_code
 
-_BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL = 5, 6, 8, 10, 11, 13
-_INTERRUPT = 9
-_PERM, _CANTOPEN, _AUTH, _NOTADB = 3, 14, 23, 26
 _DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DENIED = (errno.EACCES, errno.EPERM)
 _IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
@@ -36,36 +34,30 @@ LEFT_BEHIND = "A thread that a migration has left behind interrupts the connecti
 END_IT = "End what a migration starts before it returns, and start again."
 
 
-def primary_code(error: BaseException) -> int | None:
-    """Return SQLite's primary result code of an exception, None for one that has none."""
-    code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
-    return code & 0xFF if isinstance(code, int) else None
-
-
 def is_busy(error: BaseException) -> bool:
     """Tell whether somebody else's lock stood in the way."""
-    return primary_code(error) in (_BUSY, _LOCKED)
+    return primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def is_damage(error: BaseException) -> bool:
     """Tell whether SQLite found the database damaged, as far as its message is a text at all."""
     told = isinstance(error, UnicodeDecodeError) or any(each in str(error) for each in _DAMAGE)
-    return primary_code(error) in (_CORRUPT, _NOTADB) or told
+    return primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or told
 
 
 def is_disk_failure(error: BaseException) -> bool:
     """Tell whether SQLite says "disk I/O error" or "database or disk is full"."""
-    return primary_code(error) in (_IOERR, _FULL)
+    return primary_code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
 def is_interrupted(error: BaseException) -> bool:
     """Tell whether somebody ended a statement, as only a migration's own thread can."""
-    return primary_code(error) == _INTERRUPT
+    return primary_code(error) == sqlite3.SQLITE_INTERRUPT
 
 
 def is_unopened(error: BaseException) -> bool:
     """Tell whether SQLite says "unable to open database file", a journal's among them."""
-    return primary_code(error) == _CANTOPEN
+    return primary_code(error) == sqlite3.SQLITE_CANTOPEN
 
 
 def is_out_of_room(error: BaseException, directory: Path) -> bool:
@@ -78,9 +70,11 @@ def is_out_of_room(error: BaseException, directory: Path) -> bool:
     has given back what of a `-wal`, a `-shm` or a journal it could still make.
     """
     code = primary_code(error)
-    if code in (_CANTOPEN, _READONLY):
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         return not has_room(directory, _GIVEN_BACK + A_LITTLE)
-    return code == _FULL or (code == _IOERR and not has_room(directory, A_LITTLE))
+    return code == sqlite3.SQLITE_FULL or (
+        code == sqlite3.SQLITE_IOERR and not has_room(directory, A_LITTLE)
+    )
 
 
 def registered_elsewhere(error: BaseException) -> str | None:
@@ -129,15 +123,20 @@ def of_sqlite(
             " with `migrator restore latest`."
         )
         return DamagedError(text, hint=hint)
-    if code in (_BUSY, _LOCKED):
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return NotReadyError(
             text, hint="Stop whatever uses the database.", reason="database.in_use"
         )
-    if code == _FULL or (writing and is_out_of_room(error, database.parent)):
+    if code == sqlite3.SQLITE_FULL or (writing and is_out_of_room(error, database.parent)):
         return DiskError(text, hint="Make space on the volume.", reason="disk.full")
-    if code == _IOERR:
+    if code == sqlite3.SQLITE_IOERR:
         return DiskError(text, hint="Check the volume and its disk.", reason="disk.failed")
-    if code in (_PERM, _CANTOPEN, _READONLY, _AUTH):
+    if code in (
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_AUTH,
+    ):
         hint = "Check the owner and the mode of the database, its directory and its sidecars."
         if is_unopened(error):
             hint += " Where they are right, the volume failed for a moment: start again."

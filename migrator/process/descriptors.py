@@ -9,6 +9,7 @@ program's files, or in the database.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sys
@@ -81,6 +82,22 @@ def close(descriptor: int) -> None:
     with _forking:
         _private.discard(descriptor)
         os.close(descriptor)
+
+
+def try_flock(descriptor: int) -> bool:
+    """
+    Lock a file without waiting, and say whether nobody else has it.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
 
 
 def _forget() -> None:

@@ -15,8 +15,6 @@ from typing import Any
 from migrator import errors
 from migrator.errors import InterruptedRunError, MigratorError
 
-ENDS = ("result", "error", "crash")
-"""The keys of a line that reports the end of a worker's task."""
 LONGEST = 16 << 20
 """Bytes kept of a line; no report is longer."""
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from migrator.backups.catalog import Backup, verify_backup
 from migrator.context import Context
 from migrator.database import run_state
-from migrator.database.pages import digest_file, uri, write_pages
+from migrator.database.pages import digest_file, page_size, write_pages
 from migrator.database.run_state import RunState
+from migrator.database.uri import database_uri
 from migrator.database.workspace import like_database
 from migrator.errors import (
     DamagedError,
@@ -117,17 +118,13 @@ def _incomplete(
 
 
 def _pump_back(live: ExclusiveDatabase, chosen: Backup) -> None:
-    source = sqlite3.connect(uri(chosen.path, "mode=ro&immutable=1"), uri=True)
+    source = sqlite3.connect(database_uri(chosen.path, "ro&immutable=1"), uri=True)
     with contextlib.closing(source):
-        if _page_size(source) != _page_size(live.conn):
+        if page_size(source) != page_size(live.conn):
             # A WAL database takes no other page size. Otherwise it stays in WAL: the mode
             # is not part of the transaction, and a crash would show the old rows without it.
             live.conn.execute("PRAGMA journal_mode = DELETE").fetchall()
         write_pages(source, live.conn)
-
-
-def _page_size(conn: sqlite3.Connection) -> int:
-    return int(conn.execute("PRAGMA page_size").fetchone()[0])
 
 
 @contextlib.contextmanager

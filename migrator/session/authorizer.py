@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlite3
 
 from migrator.parsing.header_pragmas import Setting, way_out
-from migrator.session.changes import fold
 from migrator.session.transactions import RESERVED
+from migrator.sqlite import fold
 
 OUTSIDE = (
     "Say `transactional = False` in the migration's .py file, or"

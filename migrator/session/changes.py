@@ -25,6 +25,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from migrator.sqlite import fold
+
 PLACE = "PRAGMA temp.application_id"
 """Where SQLite stores the number of the last change."""
 
@@ -185,11 +187,3 @@ def renames(before: dict[int, str], after: dict[int, str]) -> Iterator[Renamed]:
         new = after.get(rowid, name)
         if new != name:
             yield Renamed(name, new)
-
-
-def fold(name: str) -> str:
-    """Return a table's name as SQLite compares it: ASCII letters in lower case."""
-    return name.translate(_FOLD)
-
-
-_FOLD = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}

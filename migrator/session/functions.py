@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from migrator.session.changes import fold
+from migrator.sqlite import fold
 
 BUILTIN_COLLATIONS = frozenset(("binary", "nocase", "rtrim"))
 _DETERMINISTIC = 0x800

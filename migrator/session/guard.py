@@ -215,8 +215,6 @@ def open_guard(
     *,
     exclusive: bool = True,
     temporary: str | os.PathLike[str] | None = None,
-    busy_timeout: float = 0.1,
-    mode: str = "rw",
     header: Mapping[str, str] | None = None,
 ) -> Guard:
     """
@@ -227,8 +225,6 @@ def open_guard(
         exclusive: Whether to keep everybody else out of the database from now on.
         temporary: Where SQLite puts its temporary files, in this whole
             process; None for its own choice.
-        busy_timeout: Seconds for which SQLite itself waits for a lock.
-        mode: `rw`, or `rwc` to create the file.
         header: Pragmas that SQLite accepts before a database has a page; they write nothing yet.
 
     Raises:
@@ -236,9 +232,9 @@ def open_guard(
             `sqlite_errorcode` SQLITE_BUSY) somebody else uses it.
     """
     connection = sqlite3.connect(
-        database_uri(path, mode),
+        database_uri(path),
         uri=True,
-        timeout=busy_timeout,
+        timeout=0.1,
         isolation_level=None,
         cached_statements=0,
         factory=GuardedConnection,

@@ -18,11 +18,11 @@ from migrator.database.sqlite_locks import SqliteLocks
 from migrator.parsing.header_pragmas import setting
 from migrator.session import authorizer
 from migrator.session.authorizer import RefusedError
-from migrator.session.changes import fold
 from migrator.session.record import FailedStatement
 from migrator.session.recording import real_in_transaction
 from migrator.session.reset import ConnectionSettings, close_cursors, drop_temporary
 from migrator.session.transactions import TX, EmulatingConnection
+from migrator.sqlite import fold
 
 _ENABLE_FKEY, _RESET_DATABASE = 1002, 1009
 _OURS = (
@@ -132,8 +132,8 @@ class GuardedConnection(EmulatingConnection):
         self.refused = self.refused or error
         return error
 
-    def _refuse_method(self, name: str, hint: str = _OURS) -> NoReturn:
-        error = self._refusal(f"A migration may not call {name}() on the run's connection.", hint)
+    def _refuse_method(self, name: str) -> NoReturn:
+        error = self._refusal(f"A migration may not call {name}() on the run's connection.", _OURS)
         self.record.failures.append(FailedStatement("", error))
         raise error
 

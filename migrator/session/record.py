@@ -8,20 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from migrator.parsing import sql
-from migrator.session.changes import DROPS, Dropped, Ledger, Question, Renamed, fold
+from migrator.session.changes import DROPS, Dropped, Ledger, Question, Renamed
+from migrator.sqlite import fold
 
 _REMEMBERED = 32
-_SQLITE_IOERR, _SQLITE_FULL = 10, 13
-
 _WRITES = frozenset((sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE))
 _CREATES = frozenset((sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_VTABLE))
 _ENDS = frozenset((sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT))
 _EXPLAINED: tuple[Question, ...] = ()
-
-
-def quoted(name: str) -> str:
-    """Quote a name for a statement."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +171,3 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         hidden = None if error.__suppress_context__ else error.__context__
         error = error.__cause__ or hidden
-
-
-def is_disk_error(error: BaseException) -> bool:
-    """Tell whether SQLite says "disk I/O error" or "database or disk is full"."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(code, int) and code & 0xFF in (_SQLITE_IOERR, _SQLITE_FULL)

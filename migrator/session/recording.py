@@ -22,9 +22,10 @@ from migrator.model import Statement
 from migrator.parsing import sql
 from migrator.parsing.header_pragmas import Setting, setting
 from migrator.session import changes
-from migrator.session.changes import Change, fold
+from migrator.session.changes import Change
 from migrator.session.functions import RegisteringConnection
 from migrator.session.record import Record
+from migrator.sqlite import fold
 
 _NEEDS_AFTER = frozenset(("ALTER", "SAVEPOINT", "RELEASE", "ROLLBACK"))
 _DELETE = sqlite3.SQLITE_DELETE

@@ -8,7 +8,7 @@ import weakref
 from contextlib import suppress
 from typing import Any, TypeGuard
 
-from migrator.session.record import quoted
+from migrator.sqlite import quoted
 
 # Settings of a connection that work inside a transaction.
 _PRAGMAS = (

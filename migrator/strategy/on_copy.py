@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from migrator.backups.catalog import Backup
 from migrator.context import Batch, Context
-from migrator.database.pages import write_pages
+from migrator.database.pages import page_size, write_pages
 from migrator.database.uri import database_uri
 from migrator.database.workspace import like_database
 from migrator.errors import NotReadyError, VerificationError
@@ -122,13 +122,9 @@ def _publish(ctx: Context, live: ExclusiveDatabase, wanted: str) -> None:
     """
     uri = database_uri(ctx.layout.work)
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as work, live.guard.engine():
-        if wanted != "wal" or _page_size(work) != _page_size(live.conn):
+        if wanted != "wal" or page_size(work) != page_size(live.conn):
             live.set_journal_mode("delete")
         write_pages(work, live.conn)
-
-
-def _page_size(conn: sqlite3.Connection) -> int:
-    return int(conn.execute("PRAGMA page_size").fetchone()[0])
 
 
 class CopySession:

@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from migrator.session.changes import fold
-from migrator.session.record import quoted
+from migrator.sqlite import fold, primary_code, quoted
 
 # SQLite gives this error, which a migration causes, the same code as an uncheckable table.
 _MISMATCH = re.compile(r'foreign key mismatch - ".*" referencing "(.*)"', re.DOTALL)
@@ -67,7 +66,7 @@ def foreign_keys(conn: sqlite3.Connection) -> References:
             rows = conn.execute(f"PRAGMA foreign_key_check({quoted(table)})")
             found.update((table, str(row[2])) for row in rows)
         except sqlite3.DatabaseError as error:
-            if _primary_code(error) != sqlite3.SQLITE_ERROR:
+            if primary_code(error) != sqlite3.SQLITE_ERROR:
                 raise
             mismatch = _MISMATCH.fullmatch(str(error))
             if mismatch is not None:
@@ -137,8 +136,3 @@ def _current(name: str, renames: list[tuple[str, str]]) -> str:
         if now == fold(old):
             now = fold(new)
     return now
-
-
-def _primary_code(error: sqlite3.Error) -> int | None:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code & 0xFF if isinstance(code, int) else None

@@ -19,7 +19,7 @@ from migrator.context import Context
 from migrator.database.integrity_check import Structural, examine
 from migrator.database.uri import database_uri
 from migrator.errors import VerificationError
-from migrator.session.changes import fold
+from migrator.sqlite import fold
 from migrator.verify import checks
 
 _ROW = re.compile(r"(.+?) in (.*)", re.DOTALL)

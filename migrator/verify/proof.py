@@ -10,8 +10,8 @@ from pathlib import Path
 
 from migrator.context import Batch, Context
 from migrator.errors import MisfitError
-from migrator.session.changes import fold
 from migrator.session.recording import RecordingConnection
+from migrator.sqlite import fold
 from migrator.verify import checks, constraints
 from migrator.verify.constraints import failed
 

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterable
 
 from migrator.parsing import sql
-from migrator.session.changes import Change, Deleted, Dropped, Followed, Renamed, fold
+from migrator.session.changes import Change, Deleted, Dropped, Followed, Renamed
+from migrator.sqlite import fold
 
 _FTS = ("FTS3", "FTS4", "FTS5")
 _SHOWING = ("FTS5VOCAB", "FTS4AUX", "FTS3TOKENIZE")

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 
 from migrator.errors import VerificationError
 from migrator.model import Entry
-from migrator.session.changes import fold
-from migrator.session.record import Record, quoted
+from migrator.session.record import Record
+from migrator.sqlite import fold, primary_code, quoted
 from migrator.verify.renamed_tables import Whereabouts, shows_another
 
-_SQLITE_ERROR = 1
 _SQL_OF = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ? AND sql NOT NULL"
 
 
@@ -188,7 +187,7 @@ class RowGuard:
         try:
             row = self._conn.execute(f"SELECT count(*) FROM main.{quoted(name)}").fetchone()  # noqa: S608 - quoted
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF != _SQLITE_ERROR:
+            if primary_code(error) != sqlite3.SQLITE_ERROR:
                 raise
             self.uncounted[name] = str(error)
             return None

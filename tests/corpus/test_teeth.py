@@ -53,8 +53,8 @@ BUGS = (
         _bug(
             "damage is an unexpected error",
             "migrator/log/translate.py",
-            "    return primary_code(error) in (_CORRUPT, _NOTADB) or told\n",
-            "    return primary_code(error) == _CORRUPT\n",
+            "    return primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or told\n",
+            "    return primary_code(error) == sqlite3.SQLITE_CORRUPT\n",
         ),
         databases.stranger_cases,
         "text",

@@ -209,8 +209,8 @@ BUGS = (
     Bug(
         "a full disk is called a database that is read-only",
         "migrator/log/translate.py",
-        "    if code in (_CANTOPEN, _READONLY):\n",
-        "    if code == _CANTOPEN:\n",
+        "    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):\n",
+        "    if code == sqlite3.SQLITE_CANTOPEN:\n",
         "up copy mode wal clean",
         ("error-on:ENOSPC",),
         ("pwrite app.db.migrator/work.db",),

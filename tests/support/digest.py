@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-from migrator.session.record import quoted
+from migrator.sqlite import quoted
 
 _HEADER = ("journal_mode", "encoding", "user_version", "application_id", "page_size", "auto_vacuum")
 

@@ -18,7 +18,6 @@ import pytest
 
 from migrator.session.authorizer import RefusedError
 from migrator.session.guard import Guard, open_guard
-from migrator.session.record import is_disk_error
 from migrator.session.recording import RecordingConnection
 from tests.support.digest import logical_digest
 
@@ -146,7 +145,7 @@ def test_a_database_in_use_is_busy(path: Path) -> None:
     reading.fetchone()
 
     with pytest.raises(sqlite3.OperationalError) as caught:
-        open_guard(path, busy_timeout=0)
+        open_guard(path)
     other.close()
 
     assert sqlite3.SQLITE_BUSY == caught.value.sqlite_errorcode
@@ -875,19 +874,6 @@ def test_a_failing_rollback_does_not_hide_the_first_error(guard: Guard, statemen
     assert failure is not None
     assert "UNIQUE constraint failed: t.a" == str(failure.error)
     assert "INSERT INTO t VALUES (1)" == failure.text
-
-
-def test_full_and_io_errors_are_the_disks(conn: sqlite3.Connection) -> None:
-    """SQLITE_FULL and each kind of SQLITE_IOERR are told from errors of the statement."""
-    with pytest.raises(sqlite3.OperationalError) as caught:
-        _full(conn)
-    io_error = sqlite3.OperationalError("disk I/O error")
-    io_error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
-
-    assert is_disk_error(caught.value)
-    assert is_disk_error(io_error)
-    assert not is_disk_error(sqlite3.OperationalError("x"))
-    assert not is_disk_error(OSError(28, "No space left on device"))
 
 
 # --- between two migrations -----------------------------------------------------

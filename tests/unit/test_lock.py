@@ -274,7 +274,7 @@ def test_a_file_system_without_locks_is_refused(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     before = descriptors()
-    with pytest.raises(NotReadyError, match="Locks do not work") as caught:
+    with pytest.raises(NotReadyError, match="File locks do not work") as caught:
         RunLock.acquire(layout, 60, Recorder())
     assert (caught.value.reason, caught.value.retryable) == ("volume.no_locks", False)
     assert descriptors() == before
