@@ -1,8 +1,8 @@
 """
 The lines on stderr, and the forwarding of events to an application's own log.
 
-structlog filters, and renders what people read. Importing it takes longer than
-everything else that a start imports, so a run does that, and only here.
+A run logs through structlog. Importing that takes longer than everything else
+that a start imports, so it happens only where a run begins, and only here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from migrator.errors import InterruptedRunError
-from migrator.log.writer import FinalLine, Sink
+from migrator.log.writer import Sink
 from migrator.terminal import printable
 
 LOGGER = "sqlite-entrypoint"
@@ -84,7 +85,6 @@ class Log:
         self._bar = self._console and self._terminal
         self._colors = colors
         self._sink = Sink(fd)
-        self._loggers: dict[bool, Any] = {}
         self._once = _Once()
         self._thorough = False
 
@@ -111,9 +111,10 @@ class Log:
         if self._once.again(event, message):
             return
         level = level if level in LEVELS else "info"
+        if event not in _LAST_WORDS and LEVELS[level] < LEVELS[self.level]:
+            return
         if self._bar and event.endswith(".progress"):
-            if LEVELS[level] >= LEVELS[self.level]:
-                self._sink.draw(_progress(event, fields))
+            self._sink.draw(_progress(event, fields))
             return
         common = {
             "message": message,
@@ -124,11 +125,10 @@ class Log:
         line = {**common, **fields}
         head = {"level": level, "event": event}
         if not self._console and not self._thorough:
-            if event in _LAST_WORDS or LEVELS[level] >= LEVELS[self.level]:
-                self._write_plainly({**line, **head}, {**common, **head})
+            self._write_plainly({**line, **head}, {**common, **head})
             return
         try:
-            self._logger(always=event in _LAST_WORDS).log(LEVELS[level], event, **line)
+            self._structlog.log(LEVELS[level], event, **line)
         except InterruptedRunError:
             # A signal came in the middle of it: that ends the run, not the line.
             raise
@@ -136,30 +136,25 @@ class Log:
             trouble = {"log_error": _trouble(error)}
             self._write_plainly({**line, **head, **trouble}, {**common, **head, **trouble})
 
-    def _logger(self, *, always: bool) -> Any:
-        """Return the structlog logger, with or without the filter."""
-        if always not in self._loggers:
-            import structlog
-
-            least = 0 if always else LEVELS[self.level]
-            self._loggers[always] = structlog.wrap_logger(
-                FinalLine(self._sink) if always else self._sink,
-                processors=self._processors(),
-                wrapper_class=structlog.make_filtering_bound_logger(least),
-                context_class=dict,
-                cache_logger_on_first_use=True,
-            )
-        return self._loggers[always]
-
-    def _processors(self) -> list[Any]:
-        """Return the steps from an event to its line."""
+    @cached_property
+    def _structlog(self) -> Any:
+        """The structlog logger: the steps from an event to its line, whatever its level."""
+        import structlog
         from structlog import processors
 
-        return [
-            processors.add_log_level,
-            processors.MaybeTimeStamper(fmt=_TIME, utc=True),
-            _Console(colors=self._wants_colors()) if self._console else json_line,
-        ]
+        render = _Console(colors=self._wants_colors()) if self._console else json_line
+        return structlog.wrap_logger(
+            self._sink,
+            processors=[
+                processors.add_log_level,
+                processors.MaybeTimeStamper(fmt=_TIME, utc=True),
+                # What comes last is handed to the sink as its arguments.
+                lambda *event: ((render(*event),), {"last": event[2]["event"] in _LAST_WORDS}),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(0),
+            context_class=dict,
+            cache_logger_on_first_use=True,
+        )
 
     def _wants_colors(self) -> bool:
         if self._colors is not None:

@@ -88,16 +88,3 @@ class Sink:
             self._stuck = True
             return not last or waited >= _LAST
         return waited >= _PATIENCE and not os.get_blocking(self._fd)
-
-
-class FinalLine:
-    """The same descriptor for the run's last line, as structlog wants it."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-
-    def write(self, line: str) -> None:
-        """Write the line, with a little more patience."""
-        self._sink.write(line, last=True)
-
-    debug = info = warning = error = write
