@@ -30,8 +30,8 @@ AS_ROOT = (
     planted(
         "the image's own database says whose the run is",
         "entrypoint/migrator_command.py",
-        "option_value(_DATABASE, commands.parse(words).values, environ)",
-        "option_value(_DATABASE, commands.parse([*words, *words[:2]]).values, environ)",
+        "option_value(_DATABASE, parse(words).values, environ)",
+        "option_value(_DATABASE, parse([*words, *words[:2]]).values, environ)",
         "process/test_migrator_command.py",
         "users_own_database_decides",
     ),
