@@ -315,10 +315,9 @@ def test_what_cannot_be_counted_is_listed(tmp_path: Path) -> None:
     conn = sqlite3.connect(path)
 
     rows = RowGuard(conn, "on", "migrations")
-    seconds = rows.count_all()
+    rows.count_all()
     conn.close()
 
-    assert seconds >= 0
     assert {"far": "no such module: own_module"} == rows.uncounted
 
 
