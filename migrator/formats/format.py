@@ -1,8 +1,8 @@
 """
-What the engine asks of a format, whoever's it is.
+What the engine asks of a format, ours or another tool's.
 
-Three questions apart, since tools answer them differently: what identifies a migration, what
-order they have, and whether a changed text is a conflict. What a tool notes, its history holds.
+Three questions apart, since tools answer them differently: what identifies a migration, how
+migrations are ordered, and whether a changed text is a conflict.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Format(Protocol):
     """
     How migrations are identified, ordered and compared, and where it is noted that they ran.
 
-    A key is what `Entry.key` and `Applied.key` hold; its type is the format's own business.
+    A key is what `Entry.key` and `Applied.key` hold; only the format knows its type.
     """
 
     has_checksums: bool
@@ -62,7 +62,7 @@ class Format(Protocol):
         """Return the key of an applied migration."""
 
     def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
-        """Return the rows of a table, which come in the order of its first column, in order."""
+        """Return the rows of a table in the order in which they count as applied."""
 
     def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
         """Return the keys of the applied migrations that come after all those given."""

@@ -141,13 +141,7 @@ class OwnHistory:
     format: OwnFormat
 
     def exists(self, conn: sqlite3.Connection) -> bool:
-        """
-        Tell whether the table is there, and is ours.
-
-        Raises:
-            MisfitError: A table or view of that name belongs to somebody else,
-                or was written for the other kind of source.
-        """
+        """Tell whether the table is there, in the shape of this format, or raise."""
         kind = self._kind(conn)
         if kind is None:
             return False

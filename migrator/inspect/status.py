@@ -186,7 +186,7 @@ def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> 
         )
 
     known = {(entry.version, entry.name) for entry in entries}
-    names = {entry.key for entry in entries if isinstance(entry.key, str)}
+    names = {entry.name for entry in entries if entry.key == entry.name}
     backups: list[Backup] = []
     with contextlib.suppress(DiskError, NoPermissionError, NotReadyError):
         backups = by_trust(layout, list_backups(layout))
