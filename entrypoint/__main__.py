@@ -6,7 +6,7 @@ from migrator.process import blocked_signals
 
 
 def main() -> int:
-    """Run the command; a signal that stops it waits while it is imported."""
+    """Run the command; a signal that arrives during the imports waits for its handler."""
     blocked_signals.block_termination()
     from entrypoint.main import main as run
 

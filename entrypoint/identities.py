@@ -1,4 +1,4 @@
-"""Who the run is and who the application is, from what the container's settings ask for."""
+"""Who the run is, and who the application is."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class RunAs:
     """
     What `--run-as`, or `PUID` and `PGID`, ask for.
 
-    With `keep` the application stays root and `user` is for the run alone, None
-    for the owner of the database. Without it `user` is for both, and never None.
+    With `keep` the application is root and `user` is for the run alone, None
+    for the owner of the database. Without `keep`, `user` is for both.
     """
 
     user: User | None
@@ -36,13 +36,13 @@ class RunAs:
 @dataclass(frozen=True, slots=True)
 class Identities:
     """
-    Who the run is and who the application is; None stands for who this process is.
+    Who the run is and who the application is; None means the current user.
 
     Attributes:
-        run: The user that the run is done as.
-        app: The user that the application starts as.
+        run: The user of the run.
+        app: The user of the application.
         run_as_owner: The run is the database's owner, known once the volume is there.
-        denied: The user that was asked for, where this process may not become it.
+        denied: The user that was asked for and that only root could become.
     """
 
     run: User | None = None
@@ -52,7 +52,7 @@ class Identities:
 
     @classmethod
     def resolve(cls, asked: RunAs | None, *, root: bool) -> Identities:
-        """Resolve what was asked for; only root can become another user."""
+        """Decide who both are; only root can become another user."""
         if asked is None:
             return cls()
         if not root:
@@ -62,7 +62,7 @@ class Identities:
         return cls(run=asked.user, app=asked.user)
 
     def run_on(self, database: Path) -> User | None:
-        """Return the user of a run on this database."""
+        """Return the user of the run on this database."""
         return owner_of(database) if self.run_as_owner else self.run
 
 
@@ -87,7 +87,7 @@ def primary_group(uid: int) -> int:
 
 
 def other_groups(user: User) -> list[int]:
-    """Return the supplementary groups that the group database gives a user, often none."""
+    """Return a user's supplementary groups by the group database."""
     import pwd
 
     if user.uid == 0:

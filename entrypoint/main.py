@@ -134,7 +134,7 @@ def _say_started(start: Start) -> None:
 
 
 def _find_command(start: Start) -> str | None:
-    """Find the application before anything is written: it may not even exist."""
+    """Find the application before anything is written: it may not exist."""
     command = start.settings.command
     if not command:
         return None
@@ -145,7 +145,7 @@ def _skip(start: Start) -> Result:
     """Touch nothing but the privileges."""
     start.log(
         "run.skipped",
-        "Migrations are skipped, as `--migrate skip` says; the database may be older than the"
+        "Migrations are skipped (`--migrate skip`): the database may be older than the"
         " application.",
         level="warning",
     )
@@ -155,7 +155,7 @@ def _skip(start: Start) -> Result:
 
 
 def _wait_for_volume(start: Start, layout: Layout) -> User | None:
-    """Wait until the run's user can work where the database lies, and return that user."""
+    """Wait until the run's user can work on the volume, and return that user."""
     from entrypoint.volume.wait import wait_for_volume
 
     return wait_for_volume(
@@ -164,7 +164,7 @@ def _wait_for_volume(start: Start, layout: Layout) -> User | None:
 
 
 def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None]) -> Result:
-    """Look, and have a worker do what is pending; or wait until somebody else has done it."""
+    """Run what is pending, in a worker; with `wait`, wait until another run has done it."""
     from migrator.engine.parent import Parent
 
     parent = Parent(
@@ -187,7 +187,7 @@ def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None])
 
 
 def _exec_application(start: Start, path: str) -> int:
-    """Replace this process by the application; comes back only where that fails after all."""
+    """Replace this process by the application; return only if that fails after all."""
     command = start.settings.command
     environment = start.environment
     try:
@@ -203,14 +203,14 @@ def _exec_application(start: Start, path: str) -> int:
         start.signals.hold()
         replace_process(path, command, environment)
     except MigratorError as error:
-        # No signal is handled any more: a reader that has stopped would hold the end up for ever.
+        # Signals are blocked now: a full pipe without a reader must not block the last line.
         start.log.give_up_when(lambda: True)
         start.log("app.failed", error.message, level="error", command=path, error=error.message)
         return error.exit_code
 
 
 def _fail(log: Log, error: MigratorError, began: float) -> int:
-    """Say how the run ended, in the log and where Kubernetes looks, and return the exit code."""
+    """Log how the run ended, tell Kubernetes, and return the exit code."""
     with Signals.last_words():
         termination_log.leave_message(error)
         say_failed(log, error, time.monotonic() - began)

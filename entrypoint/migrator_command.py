@@ -1,8 +1,8 @@
 """
-The command `migrator`, given to the entrypoint: executed at once, with nothing prepared.
+The command `migrator`, given to the entrypoint: it runs at once, without a start.
 
-It works while a start is refused. What is the container's own is no matter to it, save
-whose files it makes: as root it becomes the user of the runs first.
+So it works while a start is refused. Of the container's options only the user
+matters: as root it becomes the run's user, so that its files belong to that user.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _DATABASE = next(each for each in ENGINE_OPTIONS if each.field == "database")
 
 def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
     """
-    Be `migrator` with the entrypoint's flags, then the user's own, which decide.
+    Run `migrator` with the entrypoint's flags and then the command's own, which win.
 
     Raises:
-        UsageError: Who is to run it is said in a wrong way, and this process is root.
-        NoPermissionError: Root may not become that user here, or that user not run Python.
+        UsageError: The user to run as is not a number, and this process is root.
+        NoPermissionError: Root may not become that user here, or that user cannot run Python.
     """
     words = [*options.engine_flags(parsed), *parsed.rest[1:]]
     if privileges.is_root():
         _become_user(parsed, words, environ)
 
     def on_failure(error: MigratorError) -> None:
-        # A wrong setting has been said already.
+        # A wrong setting is the error itself: it has been reported.
         with contextlib.suppress(MigratorError):
             database = _database(words, environ)
             if database is not None:
-                point_out(error, lambda: database, environ)
+                point_out(error, database, environ)
         termination_log.leave_message(error)
 
     return cli.main(words, on_failure=on_failure)
@@ -49,10 +49,10 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
 
 def _become_user(parsed: Parsed, words: Sequence[str], environ: Mapping[str, str]) -> None:
     """
-    Become the user that the runs are done as, unless the command only prints.
+    Become the run's user, unless the command only prints.
 
-    With `keep` that is the database's owner; where no database is given, as `new`
-    needs none, the command stays who started it.
+    With `keep` that is the database's owner; a command without a database, such
+    as `new`, stays root.
     """
     if _only_prints(words):
         return
@@ -67,7 +67,7 @@ def _become_user(parsed: Parsed, words: Sequence[str], environ: Mapping[str, str
 
 
 def _only_prints(words: Sequence[str]) -> bool:
-    """Tell whether `migrator` prints its help or version, or what is wrong in its words."""
+    """Tell whether `migrator` only prints: its help, its version, or a mistake in its words."""
     try:
         read = parse(words)
     except UsageError:
@@ -76,7 +76,7 @@ def _only_prints(words: Sequence[str]) -> bool:
 
 
 def _database(words: Sequence[str], environ: Mapping[str, str]) -> Path | None:
-    """Return the resolved path of the given database; None if none or no path was given."""
+    """Return the resolved path of the database; None without a valid one."""
     try:
         given: Path | None = option_value(_DATABASE, parse(words).values, environ)
     except UsageError:

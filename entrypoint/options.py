@@ -31,7 +31,7 @@ _GREATEST_ID = 2**32 - 2
 @dataclass(frozen=True, slots=True)
 class ContainerSettings:
     """
-    What the entrypoint is told, after flags, variables and defaults are joined.
+    The entrypoint's settings: flags, then variables, then defaults.
 
     `run_as` is None when nobody asked for another user. `command` is the
     application's command line, empty for an initContainer. `ignored` are
@@ -58,11 +58,11 @@ def _run_as(text: str) -> RunAs:
 def _number(text: str) -> int:
     """Read the number of a user or a group."""
     if not _NUMBER.fullmatch(text):
-        msg = "which is no number"
+        msg = "which is not a number"
         raise BadValueError(
             msg,
-            "Names are not looked up, since they mean other numbers in each image: "
-            "`id -u NAME` and `id -g NAME` say the numbers.",
+            "Names are not looked up, since each image gives them other numbers: "
+            "`id -u NAME` and `id -g NAME` print the numbers.",
         )
     if int(text) > _GREATEST_ID:
         msg = f"and {text} is greater than {_GREATEST_ID}"
@@ -120,15 +120,12 @@ _PGID = Option(
 )
 
 
-def _in_order() -> tuple[Option, ...]:
-    """Put the container's options where the contract's table has them."""
-    after = {"migrations": (MIGRATE,), "create": (MOUNT,), "verify": (RUN_AS,)}
-    return tuple(
-        each for option in ENGINE_OPTIONS for each in (option, *after.get(option.field, ()))
-    )
+_AFTER = {"migrations": (MIGRATE,), "create": (MOUNT,), "verify": (RUN_AS,)}
 
-
-OPTIONS: tuple[Option, ...] = _in_order()
+OPTIONS: tuple[Option, ...] = tuple(
+    each for option in ENGINE_OPTIONS for each in (option, *_AFTER.get(option.field, ()))
+)
+"""All options, in the order of the documented table."""
 
 
 def parse_arguments(argv: Sequence[str]) -> Parsed:
@@ -143,13 +140,13 @@ def parse_arguments(argv: Sequence[str]) -> Parsed:
 
 def read_run_as(texts: Mapping[str, str], environ: Mapping[str, str]) -> RunAs | None:
     """
-    Find who is to run things: `--run-as`, its variable, else `PUID` and `PGID`.
+    Read the user to run as: `--run-as`, its variable, else `PUID` and `PGID`.
 
-    `PUID` and `PGID` stand in many images for other purposes as well, so they
-    are read only where nothing of ours was said, or `keep`.
+    Many images set `PUID` and `PGID` for purposes of their own, so both count
+    only without `--run-as`, or with `keep`.
 
     Raises:
-        UsageError: What decides is no number, or `PGID` is set without `PUID`.
+        UsageError: The one that counts is not a number, or `PGID` is set without `PUID`.
     """
     asked: RunAs | None = option_value(RUN_AS, texts, environ)
     if asked is not None and not asked.keep:
@@ -165,8 +162,8 @@ def read_run_as(texts: Mapping[str, str], environ: Mapping[str, str]) -> RunAs |
 
 
 def _group_alone(text: str) -> UsageError:
-    msg = f"PGID is {text!r} and PUID is not set: a group alone does not say who is to run."
-    hint = "Set PUID as well, or neither of the two."
+    msg = f"PGID is {text!r} and PUID is not set: a group alone is not a user to run as."
+    hint = "Set PUID as well, or unset PGID."
     return UsageError(msg, hint=hint, data={"option": "PGID"})
 
 
@@ -177,9 +174,9 @@ def container_settings(
     Join flags, variables and defaults.
 
     Args:
-        parsed: The command line, read.
+        parsed: The parsed command line.
         environ: The environment.
-        terminal: Whether stderr is a terminal; None: look.
+        terminal: Whether stderr is a terminal; None to find out.
 
     Raises:
         UsageError: A bad value, no database, or a misspelled variable.
@@ -196,12 +193,12 @@ def container_settings(
 
 
 def engine_flags(parsed: Parsed) -> tuple[str, ...]:
-    """Return the flags that `migrator` takes as well, to hand them on to it."""
+    """Return the flags that `migrator` takes too, to pass them on."""
     return flags(parsed.values, ENGINE_OPTIONS)
 
 
 def log_settings(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
-    """Find format and level of the log for a message about a mistake in the settings."""
+    """Return format and level of the log, even if other settings are wrong."""
     return log_choice(readable_values(argv, OPTIONS, anywhere=False), environ)
 
 

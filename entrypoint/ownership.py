@@ -1,11 +1,10 @@
 """
-Giving the application's user its files, when the container was started as root.
+Give the run's user its files, when the container was started as root.
 
-The directory belongs to the user whose files these are, so that user decides
-what lies at a path; root must not be led to a file of somebody else. Every
-directory on the way is therefore opened without following a link, and an
-owner is changed only through a descriptor, of a directory or of a regular
-file with one name.
+That user may own the directory, and so decides what lies at a path: root must
+not be led to somebody else's file. So every directory on the way is opened
+without following a link, and an owner is changed only through a descriptor, of
+a directory or of a regular file with one name.
 """
 
 from __future__ import annotations
@@ -32,20 +31,19 @@ _DEPTH = 2
 
 def hand_over(database: Path, backup_dir: Path, user: User, *, given: Path | None = None) -> None:
     """
-    Give a user the database, its sidecars, what is ours, and its directory if root owns it.
+    Give a user the database, its sidecars, this program's files, and root's directories.
 
-    What is missing, is no regular file with one name, lies on a read-only
-    volume or belongs to the user already is left alone. Modes never change.
+    A file stays as it is if it is missing, is not a regular file with one name,
+    lies on a read-only volume or belongs to the user already. Modes never change.
 
     Args:
         database: The resolved path.
-        backup_dir: As configured, not resolved: who made the links on the way counts.
-        given: The database's path as configured, where it differs.
+        backup_dir: As configured, not resolved: the owner of each link counts.
+        given: The database's path as configured, if it differs.
 
     Raises:
-        NoPermissionError: Root may not change an owner here and the user could
-            not use the file otherwise; or the way leads through a symbolic link
-            that is not root's.
+        NoPermissionError: Root may not change an owner that the user needs
+            changed; or the path leads through a symbolic link that is not root's.
     """
     with _opened(given or database, database, user) as directory:
         if directory is not None:
@@ -57,29 +55,29 @@ def hand_over(database: Path, backup_dir: Path, user: User, *, given: Path | Non
 
 
 def _give_backups(database: Path, backup_dir: Path, user: User) -> None:
-    """Give what is ours in the backup directory; other databases' backups stay whose they are."""
+    """Give the backup directory and this database's backups; other databases' stay."""
     inside = backup_dir / "x"
     with _opened(inside, None, user) as directory:
         if directory is None:
             return
         resolved = realpath(backup_dir)
         _give_directory(directory, resolved, user)
-        strange = [
+        others = [
             each
             for each in named(database.name, os.listdir(directory))
-            if _owner(directory, each.name) not in (None, user.uid)
+            if (found := _lstat(directory, each.name)) and found.st_uid != user.uid
         ]
-        if strange:
-            for name in _ours(Layout(database, resolved), directory, strange):
+        if others:
+            for name in _backups_of(Layout(database, resolved), directory, others):
                 _give_file(directory, name, resolved, user)
 
 
-def _ours(layout: Layout, directory: int, found: Sequence[Entry]) -> list[str]:
+def _backups_of(layout: Layout, directory: int, found: Sequence[Entry]) -> list[str]:
     """
-    Return those of the names in a backup directory that are this database's.
+    Return the names in a backup directory that are this database's.
 
-    Of a finished backup its facts say so, of one that is being made its reservation;
-    nothing is given where nobody can tell, as where the database's own id is unreadable.
+    A finished backup is known by its facts, an unfinished one by its reservation.
+    If the database's own id cannot be read, nothing can be known.
     """
     from migrator.backups.catalog import read_facts
     from migrator.backups.catalog import read_id as read_noted
@@ -90,31 +88,31 @@ def _ours(layout: Layout, directory: int, found: Sequence[Entry]) -> list[str]:
     read = (read_facts(Path(f"{name}.json"), strict=False, directory=directory) for name in pairs)
     backups = [each for each in read if each is not None]
     try:
-        ours = {each.name for each in of_this(layout, backups)}
+        finished = {each.name for each in of_this(layout, backups)}
         own, beside = read_id(layout), is_beside(layout)
     except MigratorError:
         return []
 
-    def is_begun_by_us(entry: Entry) -> bool:
+    def is_reserved(entry: Entry) -> bool:
         noted = read_noted(Path(f".{entry.backup}.json.partial"), directory)
         return noted == own if noted is not None else beside
 
     return [
         each.name
         for each in found
-        if (each.backup in ours if each.finished else is_begun_by_us(each))
+        if (each.backup in finished if each.finished else is_reserved(each))
     ]
 
 
-def _owner(directory: int, name: str) -> int | None:
-    """Return a file's owner; None if the file is gone."""
+def _lstat(directory: int, name: str) -> os.stat_result | None:
+    """Look at an entry of a directory; None if it is gone."""
     with contextlib.suppress(OSError):
-        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_uid
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
     return None
 
 
 def _give_tree(parent: int, name: str, path: Path, user: User, depth: int) -> None:
-    """Give a directory of ours with all that lies in it, as deep as we make directories."""
+    """Give this program's directory with its contents, as deep as it makes directories."""
     try:
         directory = os.open(name, _DIRECTORY, dir_fd=parent)
     except OSError:
@@ -122,7 +120,8 @@ def _give_tree(parent: int, name: str, path: Path, user: User, depth: int) -> No
     try:
         _give(directory, path / name, user)
         for entry in sorted(os.listdir(directory)):
-            if depth and _is_directory(directory, entry):
+            found = _lstat(directory, entry) if depth else None
+            if found and stat.S_ISDIR(found.st_mode):
                 _give_tree(directory, entry, path / name, user, depth - 1)
             else:
                 _give_file(directory, entry, path / name, user)
@@ -130,28 +129,22 @@ def _give_tree(parent: int, name: str, path: Path, user: User, depth: int) -> No
         os.close(directory)
 
 
-def _is_directory(parent: int, name: str) -> bool:
-    with contextlib.suppress(OSError):
-        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        return stat.S_ISDIR(found.st_mode)
-    return False
-
-
 def _give_directory(directory: int, path: Path, user: User) -> None:
-    """Give a directory that root owns, but neither the root directory nor one like /tmp."""
+    """Give a directory that root owns, except `/` and one like /tmp."""
     found = os.fstat(directory)
-    everybodys = found.st_mode & stat.S_ISVTX and found.st_mode & stat.S_IWOTH
-    if found.st_uid == 0 and path != Path("/") and not everybodys:
+    like_tmp = found.st_mode & stat.S_ISVTX and found.st_mode & stat.S_IWOTH
+    if found.st_uid == 0 and path != Path("/") and not like_tmp:
         _give(directory, path, user)
 
 
 def _give_file(parent: int, name: str, path: Path, user: User) -> None:
-    """Give one file, if it is a regular one with one name."""
+    """Give a regular file with one name."""
+    # Before the open: opening a device or a pipe can have effects, and NFS can
+    # refuse root an open that is not needed.
+    found = _lstat(parent, name)
+    if found is None or found.st_uid == user.uid:
+        return
     try:
-        # Looked at first: opening a device or a pipe can have effects, and an
-        # open that is not needed can be refused (NFS without root).
-        if os.stat(name, dir_fd=parent, follow_symlinks=False).st_uid == user.uid:
-            return
         file = os.open(name, _FILE, dir_fd=parent)
     except OSError:
         return
@@ -176,7 +169,7 @@ def _give(descriptor: int, path: Path, user: User) -> None:
 
 
 def _reaches(found: os.stat_result, user: User) -> bool:
-    """Tell whether the mode lets somebody who is not the owner use it."""
+    """Tell whether the mode lets this user use it without owning it."""
     bits = found.st_mode >> 3 if found.st_gid == user.gid else found.st_mode
     needed = 0o7 if stat.S_ISDIR(found.st_mode) else 0o6
     return bits & needed == needed
@@ -187,7 +180,7 @@ def _refused(path: Path, found: os.stat_result, user: User, error: OSError) -> N
     msg = f"{str(path)!r} belongs to {owner} and could not be given to {user}: {error.strerror}."
     hint = (
         "Start the container with `docker run --cap-add CHOWN …` (compose: `cap_add: [CHOWN]`),"
-        f" or run `chown {user} {quote(str(path))}` where they lie, or start it as their owner:"
+        f" or run `chown {user} {quote(str(path))}` outside of it, or start it as that owner:"
         f" `docker run --user {owner} …`."
     )
     return NoPermissionError(msg, hint=hint)
@@ -196,17 +189,17 @@ def _refused(path: Path, found: os.stat_result, user: User, error: OSError) -> N
 @contextlib.contextmanager
 def _opened(given: Path, expected: Path | None, user: User) -> Iterator[int | None]:
     """
-    Open the directory that a path's last part lies in, None where there is none.
+    Open the directory of a path, None if there is no such directory.
 
     Args:
         given: The path as configured.
-        expected: Where it is known to lead, if it is.
+        expected: The path that it has to resolve to; None for any.
     """
     directory = None
     with contextlib.suppress(OSError):
-        resolved, strange = _follow(given)
-        if strange is not None:
-            _refuse_strange(resolved, strange, user)
+        resolved, foreign_link = _follow(given)
+        if foreign_link is not None:
+            _refuse_foreign_link(resolved, foreign_link, user)
         elif expected is None or resolved == expected:
             directory = _walk(resolved.parent)
     try:
@@ -217,13 +210,13 @@ def _opened(given: Path, expected: Path | None, user: User) -> Iterator[int | No
 
 
 def _walk(path: Path) -> int:
-    """Open a directory for reading, following no link on the way."""
+    """Open a directory without following a link."""
     with open_directory(path) as passage:
         return os.open(".", _DIRECTORY, dir_fd=passage)
 
 
-def _refuse_strange(resolved: Path, link: Path, user: User) -> None:
-    """Refuse to give away what a link that is not root's leads to, unless it is the user's."""
+def _refuse_foreign_link(resolved: Path, link: Path, user: User) -> None:
+    """Refuse to give a file behind a link that is not root's, unless it is the user's."""
     found = os.stat(resolved)
     if found.st_uid == user.uid:
         return
@@ -231,19 +224,19 @@ def _refuse_strange(resolved: Path, link: Path, user: User) -> None:
         f"{str(resolved)!r} belongs to {found.st_uid}:{found.st_gid} and is reached through the"
         f" symbolic link {str(link)!r}, which is not root's: its owner is not changed to {user}."
     )
-    hint = f"Name the file itself, or run `chown {user} {quote(str(resolved))}` where it lies."
+    hint = f"Give the path of the file itself, or run `chown {user} {quote(str(resolved))}`."
     raise NoPermissionError(msg, hint=hint)
 
 
 def _follow(given: Path) -> tuple[Path, Path | None]:
     """
-    Resolve a path by hand.
+    Resolve a path, link by link.
 
     Returns:
         The resolved path, and the first symbolic link on the way that is not root's.
     """
     todo = _parts(os.path.join(os.getcwd(), given))
-    here, strange, links = Path("/"), None, 0
+    here, foreign_link, links = Path("/"), None, 0
     while todo:
         step = here.parent if todo[-1] == ".." else here / todo[-1]
         todo.pop()
@@ -254,20 +247,20 @@ def _follow(given: Path) -> tuple[Path, Path | None]:
         links += 1
         if links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(given))
-        strange = strange or (step if owner != 0 else None)
+        foreign_link = foreign_link or (step if owner != 0 else None)
         target = os.readlink(step)
         here = Path("/") if target.startswith("/") else here
         todo += _parts(target)
-    return here, strange
+    return here, foreign_link
 
 
 def _parts(path: str) -> list[str]:
-    """Return the parts of a path, the first one last."""
+    """Return the parts of a path, last part first."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
 def _link_owner(path: Path) -> int | None:
-    """Return whose a symbolic link is, None for what is none or does not exist."""
+    """Return the owner of a symbolic link, None for anything else."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

@@ -1,9 +1,9 @@
 """
-Who we are, who the application is to be, and what is given to it on the way.
+Become another user: for a while, or for good.
 
-Dropping follows credentials(7) and capabilities(7): groups first, then the
-group, then the user, for each of the real, effective and saved ids, and then
-the proof that there is no way back.
+`drop` follows credentials(7) and capabilities(7): groups first, then the group,
+then the user, each real, effective and saved; then it proves that root cannot
+be regained.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def is_root() -> bool:
 
 
 def warn_unless_same(user: User, emit: Emit) -> None:
-    """Warn that another user was asked for and that only root can become another user."""
+    """Warn about a user that was asked for and that only root can become."""
     ours = User(os.geteuid(), os.getegid())
     if ours.uid == user.uid and (ours.gid == user.gid or user.gid in os.getgroups()):
         return
     emit(
         "privileges.not_root",
-        f"The application was to run as {user}, but this process was started as {ours} and only"
-        f" root can become another user; it stays {ours}. Start the container as that user"
+        f"The application was to run as {user}, but this process is {ours}, and only root can"
+        f" become another user: it stays {ours}. Start the container as that user"
         f' (compose: `user: "{user}"`, `docker run --user {user}`), or as root'
         ' (`user: "0:0"`) so that PUID and PGID work.',
         level="warning",
@@ -46,18 +46,18 @@ def warn_unless_same(user: User, emit: Emit) -> None:
 
 
 @contextlib.contextmanager
-def acting_as(user: User) -> Iterator[None]:
+def acting_as(user: User | None) -> Iterator[None]:
     """
-    Act as another user within, then be exactly who we were: ids and groups.
+    Act as another user within, if there is one; afterwards ids and groups are as before.
 
-    The effective ids decide on access to files and on `kill`; the real and the
-    saved user stay root, which is the way back.
+    The effective ids decide on access to files and on `kill`. The real and the
+    saved user stay root, so that there is a way back.
 
     Raises:
-        NoPermissionError: Root may not do that here (dropped capabilities).
+        NoPermissionError: The container dropped the capabilities that this takes.
     """
     before, groups = User(os.geteuid(), os.getegid()), os.getgroups()
-    if user == before or not is_root():
+    if user is None or user == before or not is_root():
         yield
         return
     try:
@@ -77,47 +77,46 @@ def become_run_user(
     user: User | None, *, root_again: bool, emit: Emit
 ) -> Iterator[Callable[[], None]]:
     """
-    Become the run's user: within, where this process is to be root again, else for good.
+    Become the run's user: within, if the application starts as root, else for good.
 
     Args:
-        user: None for the user that this process is.
-        root_again: Whether the application is to start as root.
+        user: None for the current user.
+        root_again: Whether the application starts as root.
         emit: Gets `privileges.dropped`.
 
     Yields:
-        What a worker calls first, to be that user for good.
+        A function for the worker to call first: it becomes that user for good.
     """
     if user is None:
-        yield _stay
+        yield lambda: None
     elif root_again:
         with acting_as(user):
-            yield lambda: drop_for_good(user)
+            yield lambda: drop(user)
     else:
         drop(user)
         emit(
             "privileges.dropped",
-            f"The run and the application are those of {user}.",
+            f"The run and the application run as {user}.",
             level="debug",
             uid=user.uid,
             gid=user.gid,
         )
-        yield _stay
-
-
-def _stay() -> None:
-    """Change nothing: the worker is the run's user already."""
+        yield lambda: None
 
 
 def drop(user: User) -> None:
     """
-    Become a user for good, and prove that there is no way back.
+    Become a user for good, and prove that root cannot be regained.
 
     Raises:
-        NoPermissionError: Root may not do that here (dropped capabilities).
-        MigratorError: Privileges could be regained afterwards.
+        NoPermissionError: The container dropped the capabilities that this takes.
+        MigratorError: Root could be regained.
     """
     if 0 not in os.getresuid():
         return
+    if os.getuid() == 0 and os.geteuid() != 0:
+        # Within `acting_as`: only root may change the groups.
+        os.seteuid(0)
     with _missing_capability(user):
         _set_groups(other_groups(user))
         if os.getresgid() != (user.gid,) * 3:
@@ -129,15 +128,8 @@ def drop(user: User) -> None:
         _prove(user)
 
 
-def drop_for_good(user: User) -> None:
-    """Do what `drop` does from within `acting_as`: be root again first."""
-    if os.getresuid()[0] == 0 and os.geteuid() != 0:
-        os.seteuid(0)
-    drop(user)
-
-
 def _set_groups(groups: list[int]) -> None:
-    """Set the supplementary groups, unless they are so already (it takes a capability)."""
+    """Set the supplementary groups if they differ: setting them takes a capability."""
     if sorted(os.getgroups()) != sorted(groups):
         os.setgroups(groups)
 
@@ -148,12 +140,12 @@ def _missing_capability(user: User) -> Iterator[None]:
         yield
     except PermissionError as error:
         msg = (
-            f"Root may not become {user} here ({error.strerror}):"
+            f"Root cannot become {user} here ({error.strerror}):"
             " the container runs without the capabilities SETUID and SETGID."
         )
         hint = (
             "Start it with `docker run --cap-add SETUID --cap-add SETGID --cap-add CHOWN …`"
-            " (compose: `cap_add: [SETUID, SETGID, CHOWN]`), or at once as that user:"
+            " (compose: `cap_add: [SETUID, SETGID, CHOWN]`), or as that user:"
             f" `docker run --user {user} …`."
         )
         raise NoPermissionError(msg, hint=hint, reason="privileges.denied") from error
@@ -163,9 +155,9 @@ def _clear_capabilities() -> None:
     """
     Empty the ambient, inheritable, permitted and effective sets.
 
-    Becoming another user empties most of them already, unless the securebits
-    say otherwise. The bounding set stays as `docker run --user` leaves it: a
-    program with file capabilities must be able to start.
+    Becoming another user empties most of them, unless the securebits forbid it.
+    The bounding set stays as `docker run --user` leaves it: a program with file
+    capabilities must be able to start.
     """
     if not _holds_capabilities():
         return
@@ -179,7 +171,7 @@ def _clear_capabilities() -> None:
 
 
 def _holds_capabilities(sets: tuple[str, ...] = ("CapInh", "CapPrm", "CapEff", "CapAmb")) -> bool:
-    """Tell whether one of these sets is not empty; unknown without /proc, so False."""
+    """Tell whether one of these sets is not empty; False without /proc."""
     try:
         with open("/proc/self/status", encoding="utf-8", errors="replace") as lines:
             values = dict(line.split(":", 1) for line in lines if line.startswith("Cap"))
@@ -189,7 +181,7 @@ def _holds_capabilities(sets: tuple[str, ...] = ("CapInh", "CapPrm", "CapEff", "
 
 
 def _prove(user: User) -> None:
-    """Raise unless every id is the user's and root cannot be had back."""
+    """Raise unless every id is the user's and root cannot be regained."""
     wrong = os.getresuid() != (user.uid,) * 3 or os.getresgid() != (user.gid,) * 3
     wrong = wrong or sorted(os.getgroups()) != other_groups(user)
     wrong = wrong or _holds_capabilities(("CapPrm", "CapEff", "CapAmb"))
@@ -198,5 +190,5 @@ def _prove(user: User) -> None:
             os.setuid(0)
         except OSError:
             return
-    msg = f"Root's privileges could be had back after becoming {user}; nothing was started."
-    raise MigratorError(msg, hint="Please report this with the container's security options.")
+    msg = f"Root's privileges could be regained after becoming {user}; nothing was started."
+    raise MigratorError(msg, hint="Please report this, with the container's security options.")

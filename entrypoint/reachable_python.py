@@ -1,8 +1,8 @@
 """
-Whether another user can reach the Python that this process runs on.
+Whether another user can read the Python that this process runs on.
 
-What a program imports late, it opens as the user that it is by then. In a home
-directory that only root may enter, nothing is found any more.
+A late import opens its file as the user that the process is by then: in a home
+directory that only root may enter, it would fail.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def require_python(user: User) -> None:
     Refuse a user that may not read what the run still has to import.
 
     Raises:
-        NoPermissionError: Python, or one of the packages, lies out of that user's
-            reach; or root may not become that user here.
+        NoPermissionError: That user cannot read Python or one of the packages; or
+            root may not become that user here.
     """
     files = list(_files())
     with privileges.acting_as(user):
@@ -39,7 +39,7 @@ def require_python(user: User) -> None:
 
 
 def _files() -> Iterator[Path]:
-    """Yield a file of each package that is needed; of what lies in an archive, the archive."""
+    """Yield one file of each package that a run needs; for one in an archive, the archive."""
     for name in _NEEDED:
         origin = getattr(sys.modules.get(name), "__file__", None)
         if origin is None:
@@ -54,7 +54,7 @@ def _files() -> Iterator[Path]:
 
 
 def _first_closed(path: Path) -> Path:
-    """Return what is in this user's way to a file: a directory, or the file itself."""
+    """Return what closes the path to this user: a directory, or the file itself."""
     for part in reversed(path.parents):
         if not os.access(part, os.X_OK, effective_ids=True):
             return part
@@ -64,18 +64,18 @@ def _first_closed(path: Path) -> Path:
 def _refused(way: Path, closed: list[Path], user: User) -> NoPermissionError:
     verb = "enter" if way.is_dir() else "read"
     message = (
-        f"{user} may not {verb} {str(way)!r}, and Python needs {str(closed[0])!r}: nothing can be"
-        " run as that user."
+        f"{user} may not {verb} {str(way)!r}, but Python needs {str(closed[0])!r}: nothing can run"
+        " as that user."
     )
     hint = (
         f"Install Python and its packages where everybody can read them, or run"
-        f" `{_opening(closed)}` in the image's build."
+        f" `{_opening(closed)}` when building the image."
     )
     return NoPermissionError(message, hint=hint, reason="privileges.python_unreachable")
 
 
 def _opening(closed: list[Path]) -> str:
-    """Return the commands after which everybody can read these files."""
+    """Return commands that let everybody read these files."""
     directories = {part for path in closed for part in path.parents if not _has(part, stat.S_IXOTH)}
     packages = {path.parent for path in closed if not _has(path, stat.S_IROTH)}
     commands = []

@@ -1,9 +1,9 @@
 """
-The tables of the documentation that come from the code.
+Write the documentation's tables from the code.
 
 ``python -m entrypoint.reference README.md docs/settings.md --check`` fails when
-a page is out of date, ``--write`` brings it up to date. A page has each part
-between two markers::
+a page is out of date, ``--write`` updates it. A page has each part between two
+markers::
 
     <!-- settings:begin -->
     <!-- settings:end -->
@@ -132,7 +132,7 @@ def _default(option: Option) -> str:
 
 
 def _cell(text: str) -> str:
-    """Escape what would end a cell of a table."""
+    """Escape the character that would end a cell."""
     return text.replace("|", "\\|")
 
 
@@ -148,10 +148,10 @@ def replace_between_markers(text: str, name: str, content: str) -> str:
     Args:
         text: The page.
         name: The part's name: `settings`, `exit-codes` or `commands`.
-        content: What shall stand there.
+        content: The new content.
 
     Raises:
-        ValueError: The page has not exactly one pair of markers of that name.
+        ValueError: The page does not have exactly one pair of these markers.
     """
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
@@ -163,7 +163,7 @@ def replace_between_markers(text: str, name: str, content: str) -> str:
 
 
 def up_to_date(text: str) -> str:
-    """Return a page with every part that it has brought up to date."""
+    """Return a page with each of its parts up to date."""
     for name in re.findall(r"<!-- ([a-z-]+):begin -->", text):
         if name in PARTS:
             text = replace_between_markers(text, name, PARTS[name]())
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refresh(path: Path, *, write: bool) -> bool:
-    """Tell whether a page is out of date, and write it when asked to."""
+    """Tell whether a page was out of date, and update it with `write`."""
     text = path.read_text(encoding="utf-8")
     fresh = up_to_date(text)
     if write and fresh != text:

@@ -1,4 +1,4 @@
-"""Kubernetes' termination message: what `kubectl describe pod` shows of a run that failed."""
+"""Kubernetes' termination message: `kubectl describe pod` shows it for a failed run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _LIMIT = 4096
 
 
 def leave_message(error: MigratorError, path: str = PATH) -> None:
-    """Write error and hint where Kubernetes looks for them, if it has made the file."""
-    # Of a long error the hint, which has the command that leads on, is kept.
+    """Write error and hint where Kubernetes reads them, if the file exists."""
+    # A long error is cut before its hint: the hint has the command to type next.
     hint = _cut(f"\n{printable(error.hint)}", _LIMIT // 2)
     text = (_cut(printable(error.message), _LIMIT - len(hint)) + hint).strip()
     how = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -31,5 +31,5 @@ def leave_message(error: MigratorError, path: str = PATH) -> None:
 
 
 def _cut(text: str, limit: int) -> bytes:
-    """Return the beginning of a text in at most so many bytes, whole characters of it."""
+    """Return a text cut to at most so many bytes, between two characters."""
     return text.encode(errors="backslashreplace")[:limit].decode(errors="ignore").encode()

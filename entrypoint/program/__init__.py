@@ -1,1 +1,1 @@
-"""The application's command: found, examined, and executed at the end."""
+"""The application's command: find it, examine it, become it."""

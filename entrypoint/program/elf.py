@@ -1,4 +1,4 @@
-"""What the first bytes of a program say: elf(5), and the formats that an operator registered."""
+"""Read the first bytes of a program: elf(5), and the formats registered with the kernel."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _MACHINES = {
     258: "LoongArch",
 }
 _FAMILIES = (frozenset({3, 62}), frozenset({40, 183}), frozenset({20, 21}))
-"""Machines of which a kernel often runs both; only the kernel knows, so they pass."""
+"""A kernel often runs both machines of a pair; only the kernel knows, so they pass."""
 
 _MISC = "/proc/sys/fs/binfmt_misc"
 
 
 def foreign_machine(head: bytes) -> str | None:
-    """Return the machine that a binary was built for where it is not ours, else None."""
+    """Return the machine that a binary was built for, None for this one."""
     theirs, ours = _machine(head), _our_machine()
     if theirs is None or ours is None or theirs == ours:
         return None
@@ -45,7 +45,7 @@ def foreign_machine(head: bytes) -> str | None:
 
 
 def interpreter(head: bytes, descriptor: int) -> str | None:
-    """Return the dynamic loader that a binary asks for, None for a static or a broken one."""
+    """Return a binary's dynamic loader, None for a static or a broken binary."""
     with contextlib.suppress(OSError, struct.error):
         order, wide = _order(head), head[4] == 2
         start, size, count = _program_headers(head, order, wide=wide)
@@ -60,10 +60,9 @@ def interpreter(head: bytes, descriptor: int) -> str | None:
 
 def misc_format(path: str, head: bytes, directory: str = _MISC) -> bool:
     """
-    Tell whether a registered format takes this file.
+    Tell whether a registered format takes this file: the kernel's binfmt-misc.rst.
 
-    See the kernel's binfmt-misc.rst. Where its directory is not mounted, as in
-    most containers, no format is seen.
+    In most containers its directory is not mounted, and no format is seen.
     """
     root = Path(directory)
     try:
@@ -97,7 +96,7 @@ def _takes(entry: Path, path: str, head: bytes) -> bool:
 
 @functools.cache
 def _our_machine() -> tuple[str, int] | None:
-    """Return what Python itself was built for; under an emulator that is what runs here."""
+    """Return the machine of Python itself: under an emulator, the emulated one."""
     for path in (sys.executable, "/proc/self/exe"):
         with contextlib.suppress(OSError, TypeError), open(path, "rb") as file:
             if machine := _machine(file.read(64)):
@@ -118,14 +117,13 @@ def _order(head: bytes) -> str:
 
 def _program_headers(head: bytes, order: str, *, wide: bool) -> tuple[int, int, int]:
     """Return offset, size and number of the program headers."""
-    start: int
-    start = struct.unpack_from(order + ("Q" if wide else "I"), head, 32 if wide else 28)[0]
+    start: int = struct.unpack_from(order + ("Q" if wide else "I"), head, 32 if wide else 28)[0]
     size, count = struct.unpack_from(order + "HH", head, 54 if wide else 42)
     return start, size, count
 
 
 def _extent(header: bytes, order: str, *, wide: bool) -> tuple[int, int]:
-    """Return where in the file a segment lies: offset and length."""
+    """Return offset and length of a segment in the file."""
     if wide:
         offset, length = (struct.unpack_from(order + "Q", header, at)[0] for at in (8, 32))
     else:

@@ -17,11 +17,11 @@ from migrator.process.signals import Signals
 
 def original_environment() -> list[bytes]:
     """
-    Return the environment's entries as this process received them, doubled ones and all.
+    Return the environment's entries exactly as this process received them.
 
-    Python adds LC_CTYPE to its own where no locale is set (PEP 538), merges doubled
-    entries, and drops those without `=`. To be called before another user is become,
-    since the kernel then hides it.
+    Python's own copy has LC_CTYPE added if no locale is set (PEP 538), merges
+    doubled entries, and drops those without `=`. Call it before becoming another
+    user: the kernel hides the original from then on.
     """
     try:
         with open("/proc/self/environ", "rb") as file:
@@ -31,14 +31,14 @@ def original_environment() -> list[bytes]:
 
 
 def _libc_environment() -> list[bytes]:
-    """Return the C library's entries, without the LC_CTYPE that Python has put among them."""
+    """Return the C library's entries, without the LC_CTYPE that Python added."""
     import ctypes
 
     pointers = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
     found: list[tuple[int, bytes]] = []
     while (address := pointers[len(found)]) is not None:
         found.append((address, ctypes.string_at(address)))
-    # The kernel puts what a process receives into one piece, entry after entry.
+    # The kernel puts the entries that a process receives one after the other, without a gap.
     places = [at for at, entry in found if not entry.startswith(b"LC_CTYPE=")]
     ends = [at + len(entry) + 1 for at, entry in found if not entry.startswith(b"LC_CTYPE=")]
 
@@ -51,7 +51,7 @@ def _libc_environment() -> list[bytes]:
 
 
 def with_home(environment: Sequence[bytes], home: bytes) -> list[bytes]:
-    """Return the entries with another `HOME`, everything else as it was."""
+    """Return the entries with another `HOME` and all else as it was."""
     others = [entry for entry in environment if not entry.startswith(b"HOME=")]
     return [*others, b"HOME=" + home]
 
@@ -60,24 +60,24 @@ def replace_process(path: str, argv: Sequence[str], env: Sequence[bytes]) -> NoR
     """
     Replace this process by the application.
 
-    Every signal is at its default and none is blocked, no timer runs; what is
-    inherited of descriptors stays, and ours close by themselves.
+    Signals are at their defaults and unblocked, and no timer runs. Inherited
+    descriptors stay open; this program's own close on exec.
 
     Args:
         path: What `resolve_command` returned.
-        argv: The command with its arguments, the first one as it was given.
+        argv: The command as given, with its arguments.
         env: The whole environment, entry by entry.
 
     Raises:
-        CommandNotFoundError: It has disappeared since.
-        NotExecutableError: The system refuses it.
-        InterruptedRunError: A stop is pending, which was blocked (`Signals.hold`).
+        CommandNotFoundError: The program has disappeared since.
+        NotExecutableError: The system refuses to execute it.
+        InterruptedRunError: A stop arrived while signals were blocked (`Signals.hold`).
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     _reset_signals()
-    _let_through()
+    _unblock_signals()
     try:
         _execute(path, list(argv), env)
     except FileNotFoundError as error:
@@ -93,11 +93,11 @@ def replace_process(path: str, argv: Sequence[str], env: Sequence[bytes]) -> NoR
 
 
 def _execute(path: str, argv: list[str], env: Sequence[bytes]) -> NoReturn:
-    """Execute with exactly these entries; Python itself passes on only distinct pairs."""
+    """Execute with exactly these entries; `os.execve` takes only distinct pairs."""
     pairs = dict(entry.split(b"=", 1) for entry in env if entry.find(b"=") > 0)
     if len(pairs) == len(env):
         os.execve(path, argv, pairs)  # noqa: S606 - the one place that executes
-    # Imported only here: a start with a plain environment does without.
+    # Imported only here: most environments are plain.
     import ctypes
 
     words = [os.fsencode(each) for each in argv]
@@ -112,29 +112,22 @@ def _execute(path: str, argv: list[str], env: Sequence[bytes]) -> NoReturn:
 
 
 def _reset_signals() -> None:
-    """
-    Put every signal back to its default and let it through.
-
-    Python ignores SIGPIPE and SIGXFSZ, and execve keeps what is ignored and
-    what is blocked.
-    """
+    """Stop timers, and set every signal to its default."""
     signal.set_wakeup_fd(-1)
     for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
         signal.setitimer(timer, 0)
+    # Python ignores SIGPIPE and SIGXFSZ, and execve keeps what is ignored.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)
 
 
-def _let_through() -> None:
-    """
-    Unblock every signal, unless a stop has come by now.
-
-    As PID 1 it would be lost: the kernel drops what nobody handles there.
-    """
+def _unblock_signals() -> None:
+    """Unblock every signal, unless a stop is pending."""
+    # As PID 1 it would be lost: the kernel drops a signal that PID 1 does not handle.
     stops = signal.sigpending() & set(Signals.HANDLED)
     if stops:
         name = signal.Signals(min(stops)).name
-        msg = f"{name} came before the application was started."
-        raise InterruptedRunError(min(stops), msg, hint="Start again: nothing is pending any more.")
+        msg = f"{name} arrived before the application was started."
+        raise InterruptedRunError(min(stops), msg, hint="Start again: nothing is pending.")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

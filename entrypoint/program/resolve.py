@@ -1,8 +1,8 @@
 """
 Find the application's command and examine it, before anything runs.
 
-What execve(2) would refuse shows in permissions and first bytes, so that a
-start that cannot end in the application does not migrate its database.
+Permissions and first bytes tell what execve(2) would refuse. So a start that
+cannot end in the application does not migrate its database.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from entrypoint.identities import User
 from entrypoint.program import elf
 from migrator.errors import CommandNotFoundError, MigratorError, NotExecutableError
 
-CHECK_COMMAND = "Check the command of the image: it has to name a file that can be executed."
+CHECK_COMMAND = "Check the command of the image: it must name an executable file."
 _FIRST_LINE = "Give it a first line such as `#!/bin/sh`, or name the interpreter: `sh SCRIPT`."
 _OPEN_THE_WAY = "Open the directories above it in the image: `chmod a+x DIRECTORY`."
 
 _HEAD = 256
-"""What the kernel reads of a program to find out what it is (BINPRM_BUF_SIZE)."""
+"""Bytes that the kernel reads of a program to find out its format (BINPRM_BUF_SIZE)."""
 
 _MOST_INTERPRETERS = 5
 
@@ -35,33 +35,27 @@ def resolve_command(command: str, environ: Mapping[str, str], *, user: User | No
 
     Args:
         command: A path with a slash, or a name to look for in PATH.
-        environ: The environment whose PATH counts.
-        user: Who will execute it, the current user if None.
+        environ: The environment with that PATH.
+        user: The user that will execute it; None for the current one.
 
     Returns:
         The path to execute.
 
     Raises:
-        CommandNotFoundError: There is no such program, or no interpreter for it.
+        CommandNotFoundError: The program or its interpreter does not exist.
         NotExecutableError: It may not, or cannot, be executed.
     """
-    if user is None:
-        return _resolve(command, environ, 0)
-    with privileges.acting_as(user):
-        return _resolve(command, environ, 0)
-
-
-def _resolve(command: str, environ: Mapping[str, str], depth: int) -> str:
     if not command:
-        raise not_found(command, "an empty name was given as the command")
-    if "/" in command:
-        _examine(command, environ, depth)
+        raise not_found(command, "the command is an empty name")
+    with privileges.acting_as(user):
+        if "/" not in command:
+            return _search(command, environ, 0)
+        _examine(command, environ, 0)
         return command
-    return _search(command, environ, depth)
 
 
 def _search(command: str, environ: Mapping[str, str], depth: int) -> str:
-    """Return the first program of that name in PATH that can be executed."""
+    """Return the first executable program of that name in PATH."""
     path = environ.get("PATH", os.defpath)
     failed: MigratorError | None = None
     for directory in path.split(":"):
@@ -79,18 +73,18 @@ def _search(command: str, environ: Mapping[str, str], depth: int) -> str:
 
 
 def _examine(path: str, environ: Mapping[str, str], depth: int) -> None:
-    """Raise what would go wrong in executing a file."""
+    """Raise what executing a file would fail with."""
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         raise not_found(path, f"{path!r} does not exist") from None
     except OSError as error:
         hint = _OPEN_THE_WAY if error.errno == errno.EACCES else CHECK_COMMAND
-        raise _refuse(path, f"it cannot be looked at ({error.strerror})", hint) from error
+        raise _refuse(path, f"it cannot be examined ({error.strerror})", hint) from error
     if stat.S_ISDIR(found.st_mode):
         raise _refuse(path, "it is a directory")
     if not stat.S_ISREG(found.st_mode):
-        raise _refuse(path, "it is no regular file")
+        raise _refuse(path, "it is not a regular file")
     if not os.access(path, os.X_OK, effective_ids=True):
         raise _forbidden(path, found)
     try:
@@ -98,7 +92,7 @@ def _examine(path: str, environ: Mapping[str, str], depth: int) -> None:
             head = file.read(_HEAD) or b""
             _examine_content(path, head, file.fileno(), environ, depth)
     except PermissionError:
-        # It may be executed and not read: only the kernel can tell.
+        # Executable but not readable: only the kernel can tell.
         return
 
 
@@ -117,7 +111,7 @@ def _examine_content(
 
 
 def _examine_binary(path: str, head: bytes, descriptor: int) -> None:
-    """Raise for a binary of another machine, or one whose loader is missing."""
+    """Raise for a binary of another machine, or without its loader."""
     foreign = elf.foreign_machine(head)
     if foreign:
         hint = "Build or pull the image for this machine: `docker build --platform …`."
@@ -131,17 +125,19 @@ def _examine_binary(path: str, head: bytes, descriptor: int) -> None:
         raise not_found(path, why, "Build it for this image's libc, or statically.")
     if not os.access(loader, os.X_OK, effective_ids=True):
         hint = f"Make it executable in the image: `chmod a+x {quote(loader)}`."
-        raise _refuse(path, f"its loader {loader!r} may not be executed", hint)
+        raise _refuse(path, f"its loader {loader!r} is not executable", hint)
 
 
 def _examine_script(path: str, head: bytes, environ: Mapping[str, str], depth: int) -> None:
-    """Raise for a script whose interpreter cannot run it; interpreters may be scripts too."""
+    """Raise for a script whose interpreter, perhaps a script too, cannot be executed."""
     line = head[2:].split(b"\n", 1)[0]
     words = [os.fsdecode(word) for word in line.strip(b" \t\0").split(None, 1)]
     if not words:
-        raise _refuse(path, "exec format error: no interpreter stands after its `#!`", _FIRST_LINE)
+        raise _refuse(path, "exec format error: its `#!` names no interpreter", _FIRST_LINE)
     if depth >= _MOST_INTERPRETERS:
-        raise _refuse(path, "its interpreters are scripts that lead nowhere", _FIRST_LINE)
+        raise _refuse(
+            path, f"more than {_MOST_INTERPRETERS} of its interpreters are scripts", _FIRST_LINE
+        )
     if line.endswith(b"\r") and not os.path.exists(os.fsdecode(line.strip(b" \t"))):
         why = f"the first line of {path!r} ends in CRLF, so its interpreter is not found"
         raise not_found(path, why, f"Save it with LF line ends: `sed -i 's/\\r$//' {quote(path)}`.")
@@ -153,22 +149,22 @@ def _examine_script(path: str, head: bytes, environ: Mapping[str, str], depth: i
         why = f"the interpreter of {path!r} is missing: {error.message[:-1]}"
         raise not_found(path, why, "Install it, or correct the script's first line.") from error
     except NotExecutableError as error:
-        why = f"its interpreter cannot be: {error.message[:-1]}"
+        why = f"its interpreter {error.message[:-1]}"
         hint = _FIRST_LINE if error.hint == CHECK_COMMAND else error.hint
         raise _refuse(path, why, hint) from error
 
 
 def _examine_env(words: str, environ: Mapping[str, str], depth: int) -> None:
-    """Look for what `env` would look for, in `#!/usr/bin/env python3`."""
+    """Search for what `env` would search for, as in `#!/usr/bin/env python3`."""
     name = words.strip()
     if "=" not in name and "/" not in name:
         _search(name, environ, depth + 1)
 
 
 def _forbidden(path: str, found: os.stat_result) -> NotExecutableError:
-    mode, us = stat.S_IMODE(found.st_mode), f"{os.geteuid()}:{os.getegid()}"
-    owner = f"{found.st_uid}:{found.st_gid}"
-    why = f"{us} has no permission to (mode {mode:04o}, owner {owner})"
+    mode = stat.S_IMODE(found.st_mode)
+    user, owner = User(os.geteuid(), os.getegid()), User(found.st_uid, found.st_gid)
+    why = f"{user} has no permission (mode {mode:04o}, owner {owner})"
     hint = f"Make it executable in the image: `chmod a+x {quote(path)}`."
     with contextlib.suppress(OSError):
         if mode & 0o111 and os.statvfs(path).f_flag & os.ST_NOEXEC:

@@ -1,1 +1,1 @@
-"""The volume below the database: its mounts, the checks on it, and who shares it."""
+"""The database's volume: its mounts, the checks on it, the wait for it, and who shares it."""

@@ -1,9 +1,8 @@
 """
-The checks on the place where the database lies, before anything is read or written there.
+The checks on the database's volume, before anything is read or written there.
 
-What cannot pass ends at once with its own error; what can still pass is a
-`NotYetError`, for `wait_until_ready` to repeat. Looking creates and
-writes nothing: a place that is looked at stays as it was.
+A problem that may still pass is a `NotYetError`, which `wait_until_ready`
+repeats; any other ends the start at once. The checks create and write nothing.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ _NOT_MOUNTED = "volume.not_mounted"
 _VOLUME_HINT = (
     "Mount a named volume: `docker run -v NAME:{directory} …`; in a compose file"
     ' `services: {{app: {{volumes: ["NAME:{directory}"]}}}}` and `volumes: {{NAME: {{}}}}`.'
-    " `--mount ignore` (MIGRATOR_MOUNT=ignore) starts all the same, and the data is lost with"
+    " `--mount ignore` (MIGRATOR_MOUNT=ignore) starts anyway, and the data is lost with"
     " the container."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the checks found: where the database lies, and whether there is one yet."""
+    """What the checks found: the database's volume, and whether the database exists."""
 
     database: Path
     volume: Volume
@@ -61,33 +60,33 @@ def inspect(
     admit: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Place:
     """
-    Look once at the place of a database, and at the database as a file.
+    Check the volume of a database once, and the database as a file.
 
-    Whether it may be written is another question, asked only when something has
-    to be written: `access.require_writable`.
+    Whether it is writable is checked only before something is written:
+    `access.require_writable`.
 
     Args:
         database: The resolved path.
-        backup_dir: Where the finished backups lie.
-        create: `auto`, or `never` for a database that has to come from elsewhere.
+        backup_dir: The directory of the finished backups.
+        create: `auto`, or `never` for a database that somebody else creates.
         mount_policy: `require`, `warn` or `ignore`.
-        container: Whether this is one; on a host nothing is said about mounts.
-        emit: Gets the warnings, once everything else is right.
-        unfinished: Whether an interrupted run is to be settled first: it may
-            have left anything but a place that is lost.
-        admit: Entered around the looks at files, to do them as another user.
+        container: Whether this is a container; mounts matter only there.
+        emit: Gets the warnings, once all checks have passed.
+        unfinished: Whether an interrupted run is to be recovered first: the
+            database may be missing until then.
+        admit: Entered around the checks of files, to do them as another user.
 
     Raises:
-        NotYetError: What is wrong may still pass.
+        NotYetError: The problem may still pass.
         NotReadyError: It cannot: no volume, a single file, no locks, more links.
-        DamagedError: Something else stands in the database's place.
+        DamagedError: The database's path is not a regular file.
         NoPermissionError: The database may not be read.
     """
     volume = mounts.classify(database, mounts.read())
     policy = mount_policy if container else "ignore"
     with translated_errors(database.parent):
         check_locks(database, volume)
-        # First: whoever mounts the file alone has mounted something, only not enough.
+        # Before the mount: the hint for a single file is the more helpful one.
         check_single_file(database, volume)
         check_mount(database, volume, policy, emit)
         with admit():
@@ -104,7 +103,7 @@ def inspect(
 
 
 def check_locks(database: Path, volume: Volume) -> None:
-    """Refuse a file system whose mount says that locks do not reach other machines, or at all."""
+    """Refuse a mount on which locks do not work, or not between machines."""
     mount = volume.mount
     options = _LOCKLESS_OPTIONS.intersection((*mount.options, *mount.super_options))
     if mount.fstype in _LOCKLESS:
@@ -115,12 +114,12 @@ def check_locks(database: Path, volume: Volume) -> None:
 
 def check_mount(database: Path, volume: Volume, policy: str, emit: Emit) -> None:
     """
-    Refuse, with `require`, a place whose data goes with the container.
+    Refuse, with `require`, a volume that is lost with the container.
 
     Raises:
-        NotYetError: The place lies below a mount that receives others from
-            outside, so that the volume may still arrive.
-        NotReadyError: No volume can arrive there any more.
+        NotYetError: The directory receives mounts from outside, so that the
+            volume may still arrive.
+        NotReadyError: No volume can arrive there.
     """
     if policy != "require" or not _refused(database, volume):
         return
@@ -141,7 +140,7 @@ def check_mount(database: Path, volume: Volume, policy: str, emit: Emit) -> None
 
 
 def check_single_file(database: Path, volume: Volume) -> None:
-    """Refuse a database that is mounted alone: its journal would lie in another place."""
+    """Refuse a database that is mounted as a single file: its journal would be lost."""
     if not volume.single_file:
         return
     hint = (
@@ -150,19 +149,19 @@ def check_single_file(database: Path, volume: Volume) -> None:
     )
     if os.path.isdir(database):
         msg = (
-            f"{str(database)!r} is a mount point and a directory: Docker makes one where the file"
-            " that is to be mounted does not exist."
+            f"{str(database)!r} is a mount point and a directory: Docker makes one when the file"
+            " to be mounted does not exist."
         )
     else:
         msg = (
             f"{str(database)!r} is mounted as a single file: its `-wal` and `-journal` would lie"
-            " outside of that mount, and recent changes would be lost with the container."
+            " outside of the mount, and recent changes would be lost with the container."
         )
     raise NotReadyError(msg, hint=hint, reason="volume.single_file", retryable=False)
 
 
 def warn(place: Place, policy: str, emit: Emit) -> None:
-    """Say what is no reason to refuse: data that does not last, locks that may not be reliable."""
+    """Warn about data that does not last, and about locks that may not be reliable."""
     volume, database = place.volume, place.database
     fields = {"kind": volume.kind, "fstype": volume.fstype}
     if policy != "ignore" and volume.kind == "empty-dir":
@@ -181,7 +180,7 @@ def warn(place: Place, policy: str, emit: Emit) -> None:
 
 def _refused(database: Path, volume: Volume) -> bool:
     if volume.kind == "anonymous":
-        # A later start finds its data there; only a warning then.
+        # Restarts of this container find their data there, so they are only warned.
         return not os.path.lexists(database)
     return volume.kind in ("container-layer", "tmpfs")
 
@@ -194,7 +193,7 @@ def _volume_hint(database: Path) -> str:
 
 
 def _may_arrive(database: Path, volume: Volume) -> bool:
-    """Tell whether a volume can still be mounted on the directory from outside."""
+    """Tell whether a volume can still be mounted there from outside."""
     point = volume.mount.mount_point
     below = point not in ("/", str(database.parent))
     return volume.kind != "anonymous" and below and volume.mount.receives
@@ -203,12 +202,12 @@ def _may_arrive(database: Path, volume: Volume) -> bool:
 def _description(database: Path, volume: Volume) -> str:
     directory = str(database.parent)
     what = {
-        "container-layer": "in the container's own layer and goes with the container",
-        "tmpfs": f"in memory ({volume.fstype}) and goes with the container",
+        "container-layer": "in the container's own layer and is lost with the container",
+        "tmpfs": f"in memory ({volume.fstype}) and is lost with the container",
         "anonymous": (
             f"on the anonymous volume {(volume.name or '')[:12]}…: the next container gets"
             " another, empty one"
         ),
-        "empty-dir": "in an emptyDir, which goes with its Pod",
+        "empty-dir": "in an emptyDir, which is lost with its Pod",
     }[volume.kind]
     return f"{directory!r}, the directory of the database, lies {what}."

@@ -1,8 +1,8 @@
 """
-What the kernel says of mounts: whether this is a container, and what kind of volume a path is on.
+Read the kernel's mounts: whether this is a container, and the kind of volume of a path.
 
-The fields are those of proc_pid_mountinfo(5). What the root field says about
-Docker's, Podman's and Kubernetes' volumes is their layout on the host's disk.
+The fields are those of proc_pid_mountinfo(5). The root field shows the layout
+of Docker's, Podman's and Kubernetes' volumes on the host's disk.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Mount:
     """
     One line of /proc/self/mountinfo.
 
-    `root` is the directory of the file system that is mounted, `propagation`
-    the optional fields (`shared:1`, `master:2`).
+    `root` is the mounted directory of the file system, `propagation` the
+    optional fields (`shared:1`, `master:2`).
     """
 
     mount_id: int
@@ -51,20 +51,20 @@ class Mount:
 
     @property
     def receives(self) -> bool:
-        """Whether a mount made outside, on the host, can still arrive below this one."""
+        """Whether a mount made on the host can still arrive below this one."""
         return any(tag.startswith(("master:", "shared:")) for tag in self.propagation)
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
     """
-    Where a database lies.
+    The volume of a database.
 
     `kind` is one of `container-layer`, `tmpfs`, `anonymous`, `named`, `bind`,
     `empty-dir` and `other`; `lasting` tells whether it outlives the container
-    and its Pod; `name` is that of a named or an anonymous volume.
-    `single_file` tells that the path itself is a mount point; the rest is then
-    said of the directory around it.
+    and its Pod; `name` is the name of a named or an anonymous volume. With
+    `single_file` the database itself is a mount point, and the rest is about
+    its directory.
     """
 
     kind: str
@@ -77,11 +77,11 @@ class Volume:
 
 
 _NO_MOUNT = Mount(0, 0, "/", "/", (), (), "unknown", "none", ())
-"""Stands for the root where the kernel shows none: in a chroot, or without /proc."""
+"""The root, if the kernel does not show it: in a chroot, or without /proc."""
 
 
 def read(path: str = "/proc/self/mountinfo") -> tuple[Mount, ...]:
-    """Return the mounts that this process sees, none where the kernel does not tell."""
+    """Return the mounts that this process sees; without /proc, nothing."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as lines:
             return parse(lines.read())
@@ -90,17 +90,17 @@ def read(path: str = "/proc/self/mountinfo") -> tuple[Mount, ...]:
 
 
 def parse(text: str) -> tuple[Mount, ...]:
-    """Parse the text of a mountinfo file; lines in another form are left out."""
+    """Parse the text of a mountinfo file, and skip lines in another form."""
     mounts = (_parse_line(line) for line in text.split("\n"))
     return tuple(mount for mount in mounts if mount is not None)
 
 
 def covering(path: str | Path, mounts: Sequence[Mount]) -> Mount:
     """
-    Return the mount that a path lies on, whether the path exists or not.
+    Return the mount that a path is on, whether the path exists or not.
 
-    The way goes from mount to mount as the kernel goes: a longer mount point
-    that a later mount hides is not found.
+    It walks from mount to mount as the kernel does, so that it does not find a
+    mount point that a later mount hides.
 
     Args:
         path: An absolute path without symbolic links.
@@ -124,20 +124,21 @@ def in_container(
     """
     Tell whether this process runs in a container.
 
-    A virtual machine made from an image still has that image's `/.dockerenv`:
-    the file alone says nothing where the root is the whole of a disk.
+    A virtual machine made from an image still has that image's `/.dockerenv`,
+    so that file does not count if the root is a whole disk.
     """
     if environ.get("KUBERNETES_SERVICE_HOST") or environ.get("container"):
         return True
     root = covering("/", mounts)
     if exists(_CONTAINER_FILE) or root.fstype in _LAYERED:
         return True
-    return exists(_DOCKER_FILE) and not _whole_disk(root)
+    whole_disk = root.root == "/" and _DISK.match(root.source)
+    return exists(_DOCKER_FILE) and not whole_disk
 
 
 def classify(path: str | Path, mounts: Sequence[Mount]) -> Volume:
     """
-    Tell what kind of place a database lies in.
+    Return the volume of a database.
 
     Args:
         path: The database's resolved path; it need not exist.
@@ -183,7 +184,7 @@ def _plain(field: str) -> str:
 
 
 def _first_on_the_way(path: str, mounts: Sequence[Mount]) -> Mount | None:
-    """Return the mount that the way to a path enters first, of several there the last one."""
+    """Return the mount nearest to the root on the way to a path; of several there, the last."""
     met = [mount for mount in mounts if _below(path, mount.mount_point)]
     if not met:
         return None
@@ -195,12 +196,8 @@ def _below(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
-def _whole_disk(root: Mount) -> bool:
-    return root.root == "/" and _DISK.match(root.source) is not None
-
-
 def _kind(mount: Mount) -> tuple[str, str | None]:
-    """Return the kind of volume that a mount is, and the volume's name."""
+    """Return the kind of a mount's volume, and the volume's name."""
     if mount.mount_point == "/":
         return "container-layer", None
     if mount.fstype in _IN_MEMORY:

@@ -1,4 +1,4 @@
-"""Wait for the volume, as the run's user will see it."""
+"""Wait until the volume is there and the run's user can work on it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def wait_for_volume(
     emit: Emit,
 ) -> User | None:
     """
-    Wait until the run's user can work where the database lies.
+    Wait until the run's user can work on the volume, and return that user.
 
     Returns:
-        The run's user; None for the user that this process is.
+        None for the current user.
 
     Raises:
-        MigratorError: What the checks found (`checks.inspect`), at once or when
-            the deadline has passed; or that user cannot run Python.
+        MigratorError: The problem that `checks.inspect` found, at once or at the
+            deadline; or that user cannot run Python.
     """
     if identities.run is not None:
         # Before any file is given to that user.
@@ -48,7 +48,7 @@ def wait_for_volume(
             container=container,
             emit=emit,
             unfinished=os.path.lexists(layout.state),
-            # Asked at each look: with `keep`, the owner of a volume that arrives late.
+            # Anew at each look: with `keep` the owner changes when the volume arrives.
             admit=lambda: admitted(identities.run_on(layout.database), settings.engine, layout),
         )
 
@@ -66,7 +66,7 @@ def admitted(user: User | None, settings: Settings, layout: Layout) -> Iterator[
     # Imported only here: most containers are not started as root.
     from entrypoint import ownership
 
-    # As configured, not resolved: whose links lead there counts.
+    # Not the resolved path: the owner of each link on it counts.
     backup_dir = settings.backup_dir or layout.database.parent / "backups"
     ownership.hand_over(layout.database, backup_dir, user, given=settings.database)
     with privileges.acting_as(user):

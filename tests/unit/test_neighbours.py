@@ -30,7 +30,7 @@ def in_use(**data: Any) -> NotReadyError:
 
 def hint_of(error: MigratorError, **environ: str) -> str:
     """Return an error's hint once the way to the others has been put before it."""
-    point_out(error, lambda: Path("/data/app.db"), environ)
+    point_out(error, Path("/data/app.db"), environ)
     return error.hint
 
 

@@ -355,7 +355,7 @@ def test_capabilities_that_were_kept_on_purpose_are_dropped_too(as_root: None) -
 
 @pytest.mark.root
 def test_a_way_back_is_a_bug(as_root: None) -> None:
-    """If privileges could be had back, nothing is started: 70."""
+    """If root could be regained, nothing is started: 70."""
     code = f"""
 privileges._clear_capabilities = lambda: None
 try:
@@ -366,7 +366,7 @@ except MigratorError as error:
     found = run(code, prefix=["setpriv", "--securebits", "+no_setuid_fixup"])
 
     assert found[0] == 70
-    assert "could be had back" in found[1]
+    assert "could be regained" in found[1]
 
 
 @pytest.mark.root
@@ -376,7 +376,7 @@ def test_dropping_from_within_acting_is_for_good(as_root: None) -> None:
 with privileges.acting_as({USER!r}):
     child = os.fork()
     if child == 0:
-        privileges.drop_for_good({USER!r})
+        privileges.drop({USER!r})
         ids = os.getresuid() == ({UID},) * 3 and os.getresgid() == ({GID},) * 3
         os._exit(0 if ids and not os.getgroups() else 1)
     result = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

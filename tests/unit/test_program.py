@@ -149,7 +149,7 @@ def test_a_pipe_is_126_and_is_not_opened(tmp_path: Path) -> None:
     """Opening a named pipe would wait for ever; it is refused by its kind."""
     os.mkfifo(tmp_path / "app", 0o777)
 
-    assert "no regular file" in refused(tmp_path / "app").message
+    assert "not a regular file" in refused(tmp_path / "app").message
 
 
 @pytest.mark.parametrize(
