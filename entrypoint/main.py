@@ -19,7 +19,7 @@ from entrypoint.options import ContainerSettings
 from entrypoint.privileges import become_run_user
 from entrypoint.program.replace import original_environment, replace_process, with_home
 from entrypoint.program.resolve import resolve_command
-from entrypoint.volume.users import pointed_out
+from entrypoint.volume.users import hint_at_users
 from migrator.database.workspace import Layout
 from migrator.deadline import Deadline
 from migrator.errors import InterruptedRunError, MigratorError
@@ -103,14 +103,16 @@ def _start(start: Start) -> int:
     if start.settings.migrate == "skip":
         result = _skip(start)
     else:
-        with pointed_out(layout.database, start.environ):
+        with hint_at_users(layout.database, start.environ):
             user = _wait_for_volume(start, layout)
             root_again = start.identities.app is None
             with become_run_user(user, root_again=root_again, emit=start.log) as prepare_worker:
                 result = _bring_up_to_date(start, layout, prepare_worker)
+    # From here on a signal is obeyed between two steps, not within one.
     start.signals.note_only()
     start.signals.check()
     if path is None:
+        # The process ends as the last line says, even if a signal arrives meanwhile.
         with Signals.last_words():
             say_finished(start.log, result, time.monotonic() - start.began)
         return 0
@@ -192,8 +194,7 @@ def _exec_application(start: Start, path: str) -> int:
     environment = start.environment
     try:
         if start.identities.app is not None:
-            home = os.fsencode(home_of(start.identities.app))
-            environment = with_home(environment, home)
+            environment = with_home(environment, os.fsencode(home_of(start.identities.app)))
         start.log(
             "app.exec",
             f"The application {path} takes over.",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from entrypoint import options, privileges, reachable_python, termination_log
 from entrypoint.identities import Identities, owner_of
-from entrypoint.volume.users import point_out
+from entrypoint.volume.users import add_users_hint
 from migrator import cli
 from migrator.commands.table import parse
 from migrator.errors import MigratorError, UsageError
@@ -41,7 +41,7 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
         with contextlib.suppress(MigratorError):
             database = _database(words, environ)
             if database is not None:
-                point_out(error, database, environ)
+                add_users_hint(error, database, environ)
         termination_log.leave_message(error)
 
     return cli.main(words, on_failure=on_failure)
@@ -51,8 +51,8 @@ def _become_user(parsed: Parsed, words: Sequence[str], environ: Mapping[str, str
     """
     Become the run's user, unless the command only prints.
 
-    With `keep` that is the database's owner; a command without a database, such
-    as `new`, stays root.
+    If that is the database's owner, a command without a database, such as `new`,
+    stays root.
     """
     if _only_prints(words):
         return

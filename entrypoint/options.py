@@ -24,7 +24,7 @@ from migrator.options.types import BadValueError
 PROGRAM = "entrypoint"
 
 _NUMBER = re.compile(r"[0-9]{1,10}")
-_GREATEST_ID = 2**32 - 2
+_MAX_ID = 2**32 - 2
 """The kernel's greatest user and group number: 2**32 - 1 means "leave it as it is"."""
 
 
@@ -64,8 +64,8 @@ def _number(text: str) -> int:
             "Names are not looked up, since each image gives them other numbers: "
             "`id -u NAME` and `id -g NAME` print the numbers.",
         )
-    if int(text) > _GREATEST_ID:
-        msg = f"and {text} is greater than {_GREATEST_ID}"
+    if int(text) > _MAX_ID:
+        msg = f"and {text} is greater than {_MAX_ID}"
         raise BadValueError(msg)
     return int(text)
 

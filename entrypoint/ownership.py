@@ -25,7 +25,7 @@ from migrator.files import open_directory, realpath, sidecars
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MOST_LINKS = 40
+_MAX_LINKS = 40
 _DEPTH = 2
 
 
@@ -245,7 +245,7 @@ def _follow(given: Path) -> tuple[Path, Path | None]:
             here = step
             continue
         links += 1
-        if links > _MOST_LINKS:
+        if links > _MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(given))
         foreign_link = foreign_link or (step if owner != 0 else None)
         target = os.readlink(step)

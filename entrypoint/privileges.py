@@ -125,7 +125,7 @@ def drop(user: User) -> None:
             os.setresuid(user.uid, user.uid, user.uid)
     if user.uid != 0:
         _clear_capabilities()
-        _prove(user)
+        _check_dropped(user)
 
 
 def _set_groups(groups: list[int]) -> None:
@@ -180,7 +180,7 @@ def _holds_capabilities(sets: tuple[str, ...] = ("CapInh", "CapPrm", "CapEff", "
     return any(int(values.get(name, "0"), 16) for name in sets)
 
 
-def _prove(user: User) -> None:
+def _check_dropped(user: User) -> None:
     """Raise unless every id is the user's and root cannot be regained."""
     wrong = os.getresuid() != (user.uid,) * 3 or os.getresgid() != (user.gid,) * 3
     wrong = wrong or sorted(os.getgroups()) != other_groups(user)

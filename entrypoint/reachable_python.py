@@ -33,9 +33,9 @@ def require_python(user: User) -> None:
     files = list(_files())
     with privileges.acting_as(user):
         closed = [path for path in files if not os.access(path, os.R_OK, effective_ids=True)]
-        way = _first_closed(closed[0]) if closed else None
-    if way is not None:
-        raise _refused(way, closed, user)
+        closed_at = _first_closed(closed[0]) if closed else None
+    if closed_at is not None:
+        raise _refused(closed_at, closed, user)
 
 
 def _files() -> Iterator[Path]:
@@ -61,20 +61,20 @@ def _first_closed(path: Path) -> Path:
     return path
 
 
-def _refused(way: Path, closed: list[Path], user: User) -> NoPermissionError:
-    verb = "enter" if way.is_dir() else "read"
+def _refused(closed_at: Path, closed: list[Path], user: User) -> NoPermissionError:
+    verb = "enter" if closed_at.is_dir() else "read"
     message = (
-        f"{user} may not {verb} {str(way)!r}, but Python needs {str(closed[0])!r}: nothing can run"
-        " as that user."
+        f"{user} may not {verb} {str(closed_at)!r}, but Python needs {str(closed[0])!r}: nothing"
+        " can run as that user."
     )
     hint = (
         f"Install Python and its packages where everybody can read them, or run"
-        f" `{_opening(closed)}` when building the image."
+        f" `{_chmod_commands(closed)}` when building the image."
     )
     return NoPermissionError(message, hint=hint, reason="privileges.python_unreachable")
 
 
-def _opening(closed: list[Path]) -> str:
+def _chmod_commands(closed: list[Path]) -> str:
     """Return commands that let everybody read these files."""
     directories = {part for path in closed for part in path.parents if not _has(part, stat.S_IXOTH)}
     packages = {path.parent for path in closed if not _has(path, stat.S_IROTH)}

@@ -12,8 +12,8 @@ from pathlib import Path
 MAGIC = b"\x7fELF"
 
 _PT_INTERP = 3
-_MOST_HEADERS = 128
-_LONGEST_PATH = 4096
+_MAX_HEADERS = 128
+_MAX_PATH = 4096
 _MACHINES = {
     3: "i386",
     8: "MIPS",
@@ -47,18 +47,18 @@ def foreign_machine(head: bytes) -> str | None:
 def interpreter(head: bytes, descriptor: int) -> str | None:
     """Return a binary's dynamic loader, None for a static or a broken binary."""
     with contextlib.suppress(OSError, struct.error):
-        order, wide = _order(head), head[4] == 2
+        order, wide = _byte_order(head), head[4] == 2
         start, size, count = _program_headers(head, order, wide=wide)
-        for index in range(min(count, _MOST_HEADERS)):
+        for index in range(min(count, _MAX_HEADERS)):
             header = os.pread(descriptor, size, start + index * size)
             offset, length = _extent(header, order, wide=wide)
             if struct.unpack_from(order + "I", header)[0] == _PT_INTERP:
-                path = os.pread(descriptor, min(length, _LONGEST_PATH), offset)
+                path = os.pread(descriptor, min(length, _MAX_PATH), offset)
                 return os.fsdecode(path.split(b"\0", 1)[0])
     return None
 
 
-def misc_format(path: str, head: bytes, directory: str = _MISC) -> bool:
+def has_registered_format(path: str, head: bytes, directory: str = _MISC) -> bool:
     """
     Tell whether a registered format takes this file: the kernel's binfmt-misc.rst.
 
@@ -71,10 +71,10 @@ def misc_format(path: str, head: bytes, directory: str = _MISC) -> bool:
         entries = [entry for entry in root.iterdir() if entry.name not in ("status", "register")]
     except OSError:
         return False
-    return any(_takes(entry, path, head) for entry in entries)
+    return any(_matches(entry, path, head) for entry in entries)
 
 
-def _takes(entry: Path, path: str, head: bytes) -> bool:
+def _matches(entry: Path, path: str, head: bytes) -> bool:
     try:
         lines = entry.read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -107,11 +107,11 @@ def _our_machine() -> tuple[str, int] | None:
 def _machine(head: bytes) -> tuple[str, int] | None:
     if len(head) < 20 or not head.startswith(MAGIC):
         return None
-    order = _order(head)
+    order = _byte_order(head)
     return order, struct.unpack_from(order + "H", head, 18)[0]
 
 
-def _order(head: bytes) -> str:
+def _byte_order(head: bytes) -> str:
     return ">" if head[5] == 2 else "<"
 
 

@@ -84,11 +84,8 @@ def replace_process(path: str, argv: Sequence[str], env: Sequence[bytes]) -> NoR
         raise not_found(path, f"{path!r} does not exist, or its interpreter does not") from error
     except OSError as error:
         msg = f"{path!r} could not be executed: {error.strerror}."
-        hint = (
-            "Shorten the arguments or the environment."
-            if error.errno == errno.E2BIG
-            else CHECK_COMMAND
-        )
+        too_long = error.errno == errno.E2BIG
+        hint = "Shorten the arguments or the environment." if too_long else CHECK_COMMAND
         raise NotExecutableError(msg, hint=hint) from error
 
 

@@ -21,12 +21,12 @@ from migrator.errors import CommandNotFoundError, MigratorError, NotExecutableEr
 
 CHECK_COMMAND = "Check the command of the image: it must name an executable file."
 _FIRST_LINE = "Give it a first line such as `#!/bin/sh`, or name the interpreter: `sh SCRIPT`."
-_OPEN_THE_WAY = "Open the directories above it in the image: `chmod a+x DIRECTORY`."
+_OPEN_DIRECTORIES = "Open the directories above it in the image: `chmod a+x DIRECTORY`."
 
 _HEAD = 256
 """Bytes that the kernel reads of a program to find out its format (BINPRM_BUF_SIZE)."""
 
-_MOST_INTERPRETERS = 5
+_MAX_INTERPRETERS = 5
 
 
 def resolve_command(command: str, environ: Mapping[str, str], *, user: User | None = None) -> str:
@@ -79,7 +79,7 @@ def _examine(path: str, environ: Mapping[str, str], depth: int) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise not_found(path, f"{path!r} does not exist") from None
     except OSError as error:
-        hint = _OPEN_THE_WAY if error.errno == errno.EACCES else CHECK_COMMAND
+        hint = _OPEN_DIRECTORIES if error.errno == errno.EACCES else CHECK_COMMAND
         raise _refuse(path, f"it cannot be examined ({error.strerror})", hint) from error
     if stat.S_ISDIR(found.st_mode):
         raise _refuse(path, "it is a directory")
@@ -101,7 +101,7 @@ def _examine_content(
 ) -> None:
     if head.startswith(b"#!"):
         _examine_script(path, head, environ, depth)
-    elif elf.misc_format(path, head):
+    elif elf.has_registered_format(path, head):
         return
     elif head.startswith(elf.MAGIC):
         _examine_binary(path, head, descriptor)
@@ -134,10 +134,9 @@ def _examine_script(path: str, head: bytes, environ: Mapping[str, str], depth: i
     words = [os.fsdecode(word) for word in line.strip(b" \t\0").split(None, 1)]
     if not words:
         raise _refuse(path, "exec format error: its `#!` names no interpreter", _FIRST_LINE)
-    if depth >= _MOST_INTERPRETERS:
-        raise _refuse(
-            path, f"more than {_MOST_INTERPRETERS} of its interpreters are scripts", _FIRST_LINE
-        )
+    if depth >= _MAX_INTERPRETERS:
+        why = f"more than {_MAX_INTERPRETERS} of its interpreters are scripts"
+        raise _refuse(path, why, _FIRST_LINE)
     if line.endswith(b"\r") and not os.path.exists(os.fsdecode(line.strip(b" \t"))):
         why = f"the first line of {path!r} ends in CRLF, so its interpreter is not found"
         raise not_found(path, why, f"Save it with LF line ends: `sed -i 's/\\r$//' {quote(path)}`.")

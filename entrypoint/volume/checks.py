@@ -57,7 +57,7 @@ def inspect(
     container: bool,
     emit: Emit,
     unfinished: bool = False,
-    admit: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    as_user: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Place:
     """
     Check the volume of a database once, and the database as a file.
@@ -74,7 +74,7 @@ def inspect(
         emit: Gets the warnings, once all checks have passed.
         unfinished: Whether an interrupted run is to be recovered first: the
             database may be missing until then.
-        admit: Entered around the checks of files, to do them as another user.
+        as_user: Entered around the checks of files, to do them as another user.
 
     Raises:
         NotYetError: The problem may still pass.
@@ -89,7 +89,7 @@ def inspect(
         # Before the mount: the hint for a single file is the more helpful one.
         check_single_file(database, volume)
         check_mount(database, volume, policy, emit)
-        with admit():
+        with as_user():
             check_directory(database.parent)
             exists = check_file(database)
             if exists:
@@ -107,7 +107,7 @@ def check_locks(database: Path, volume: Volume) -> None:
     mount = volume.mount
     options = _LOCKLESS_OPTIONS.intersection((*mount.options, *mount.super_options))
     if mount.fstype in _LOCKLESS:
-        raise no_locks(database, f"it lies on {mount.fstype}")
+        raise no_locks(database, f"it is on {mount.fstype}")
     if options:
         raise no_locks(database, f"{mount.mount_point!r} is mounted with {min(options)!r}")
 
@@ -154,7 +154,7 @@ def check_single_file(database: Path, volume: Volume) -> None:
         )
     else:
         msg = (
-            f"{str(database)!r} is mounted as a single file: its `-wal` and `-journal` would lie"
+            f"{str(database)!r} is mounted as a single file: its `-wal` and `-journal` would be"
             " outside of the mount, and recent changes would be lost with the container."
         )
     raise NotReadyError(msg, hint=hint, reason="volume.single_file", retryable=False)
@@ -172,7 +172,7 @@ def warn(place: Place, policy: str, emit: Emit) -> None:
         emit(_NOT_MOUNTED, text, level="warning", **fields)
     elif volume.fstype in _DOUBTFUL or volume.fstype.startswith("fuse"):
         text = (
-            f"{str(database)!r} lies on {volume.fstype}, where file locks and fsync are not always"
+            f"{str(database)!r} is on {volume.fstype}, where file locks and fsync are not always"
             " reliable: keep it on a local file system or a block volume."
         )
         emit("volume.warning", text, level="warning", reason="volume.file_system", **fields)
@@ -210,4 +210,4 @@ def _description(database: Path, volume: Volume) -> str:
         ),
         "empty-dir": "in an emptyDir, which is lost with its Pod",
     }[volume.kind]
-    return f"{directory!r}, the directory of the database, lies {what}."
+    return f"{directory!r}, the directory of the database, is {what}."

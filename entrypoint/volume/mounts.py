@@ -17,7 +17,7 @@ _CONTAINER_FILE = "/run/.containerenv"
 _DOCKER_FILE = "/.dockerenv"
 _LAYERED = frozenset({"overlay", "aufs", "fuse-overlayfs", "fuse.fuse-overlayfs"})
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
-_PASSING = frozenset({"container-layer", "tmpfs", "anonymous", "empty-dir"})
+_NOT_LASTING = frozenset({"container-layer", "tmpfs", "anonymous", "empty-dir"})
 _DISK = re.compile(r"/dev/(vd|sd|xvd|nvme|mmcblk|mapper/|dm-|md|root$)")
 _VOLUME = re.compile(r"/volumes/([^/]+)/_data(?:/|$)")
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
@@ -109,7 +109,7 @@ def covering(path: str | Path, mounts: Sequence[Mount]) -> Mount:
     known = {mount.mount_id for mount in mounts}
     here = [m for m in mounts if m.parent_id not in known or m.parent_id == m.mount_id]
     found, seen = _NO_MOUNT, set[int]()
-    while inward := _first_on_the_way(os.fspath(path), here):
+    while inward := _outermost(os.fspath(path), here):
         found = inward
         seen.add(found.mount_id)
         here = [m for m in mounts if m.parent_id == found.mount_id and m.mount_id not in seen]
@@ -149,7 +149,7 @@ def classify(path: str | Path, mounts: Sequence[Mount]) -> Volume:
     kind, name = _kind(mount)
     return Volume(
         kind=kind,
-        lasting=kind not in _PASSING,
+        lasting=kind not in _NOT_LASTING,
         fstype=mount.fstype,
         read_only=mount.read_only,
         single_file=covering(path, mounts).mount_point == str(path) != "/",
@@ -168,22 +168,22 @@ def _parse_line(line: str) -> Mount | None:
     return Mount(
         mount_id=int(fields[0]),
         parent_id=int(fields[1]),
-        root=_plain(fields[3]),
-        mount_point=_plain(fields[4]),
+        root=_unescape(fields[3]),
+        mount_point=_unescape(fields[4]),
         options=tuple(fields[5].split(",")),
         propagation=tuple(field for field in fields[6:] if field),
-        fstype=_plain(behind[0]),
-        source=_plain(behind[1]),
-        super_options=tuple(_plain(behind[2]).split(",")),
+        fstype=_unescape(behind[0]),
+        source=_unescape(behind[1]),
+        super_options=tuple(_unescape(behind[2]).split(",")),
     )
 
 
-def _plain(field: str) -> str:
+def _unescape(field: str) -> str:
     """Undo the kernel's octal escapes of space, tab, newline, `#` and backslash."""
     return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), field)
 
 
-def _first_on_the_way(path: str, mounts: Sequence[Mount]) -> Mount | None:
+def _outermost(path: str, mounts: Sequence[Mount]) -> Mount | None:
     """Return the mount nearest to the root on the way to a path; of several there, the last."""
     met = [mount for mount in mounts if _below(path, mount.mount_point)]
     if not met:

@@ -16,23 +16,23 @@ from shlex import quote
 from entrypoint.volume import mounts
 from migrator.errors import MigratorError
 
-_ABOUT_OTHERS = frozenset({"database.in_use", "lock.timeout"})
+_REASONS = frozenset({"database.in_use", "lock.timeout"})
 _UNSHARED = frozenset({"container-layer", "tmpfs"})
 """Volumes that no other container shares: the other process is in this one."""
 _PODMAN_FILE = "/run/.containerenv"
 
 
 @contextlib.contextmanager
-def pointed_out(database: Path, environ: Mapping[str, str]) -> Iterator[None]:
+def hint_at_users(database: Path, environ: Mapping[str, str]) -> Iterator[None]:
     """Add to an error raised within how to find the container that it is about."""
     try:
         yield
     except MigratorError as error:
-        point_out(error, database, environ)
+        add_users_hint(error, database, environ)
         raise
 
 
-def point_out(error: MigratorError, database: Path, environ: Mapping[str, str]) -> None:
+def add_users_hint(error: MigratorError, database: Path, environ: Mapping[str, str]) -> None:
     """
     Begin an error's hint with how to find the other containers, if it is about unseen ones.
 
@@ -41,7 +41,7 @@ def point_out(error: MigratorError, database: Path, environ: Mapping[str, str]) 
         database: The resolved path.
         environ: Tells the kind of container.
     """
-    if error.reason not in _ABOUT_OTHERS or error.data.get("users"):
+    if error.reason not in _REASONS or error.data.get("users"):
         return
     seen = mounts.read()
     if not mounts.in_container(environ, seen):

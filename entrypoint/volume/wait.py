@@ -48,8 +48,7 @@ def wait_for_volume(
             container=container,
             emit=emit,
             unfinished=os.path.lexists(layout.state),
-            # Anew at each look: with `keep` the owner changes when the volume arrives.
-            admit=lambda: admitted(identities.run_on(layout.database), settings.engine, layout),
+            as_user=lambda: as_run_user(identities, settings.engine, layout),
         )
 
     wait_until_ready(look, deadline, emit, level="info")
@@ -57,8 +56,10 @@ def wait_for_volume(
 
 
 @contextlib.contextmanager
-def admitted(user: User | None, settings: Settings, layout: Layout) -> Iterator[None]:
+def as_run_user(identities: Identities, settings: Settings, layout: Layout) -> Iterator[None]:
     """Give the run's user its files, and act as that user within."""
+    # Asked at each look: the owner is another one when the volume has been mounted.
+    user = identities.run_on(layout.database)
     if user is None:
         yield
         return

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from entrypoint.volume import mounts
-from entrypoint.volume.users import point_out, pointed_out
+from entrypoint.volume.users import add_users_hint, hint_at_users
 from migrator.errors import LockedError, MigratorError, NotReadyError
 
 HINT = "Stop it."
@@ -30,7 +30,7 @@ def in_use(**data: Any) -> NotReadyError:
 
 def hint_of(error: MigratorError, **environ: str) -> str:
     """Return an error's hint once the way to the others has been put before it."""
-    point_out(error, Path("/data/app.db"), environ)
+    add_users_hint(error, Path("/data/app.db"), environ)
     return error.hint
 
 
@@ -72,7 +72,7 @@ def test_raised_within() -> None:
     """What is raised within is completed on its way out."""
     with (
         pytest.raises(NotReadyError) as caught,
-        pointed_out(Path("/data/app.db"), {"container": "podman"}),
+        hint_at_users(Path("/data/app.db"), {"container": "podman"}),
     ):
         raise in_use()
     assert caught.value.hint.startswith("`podman ps ")

@@ -472,15 +472,16 @@ def test_acting_as_oneself_is_nothing() -> None:
 
 
 @pytest.mark.root
-def test_admitting_hands_over_and_acts(place: Path) -> None:
+def test_the_runs_user_gets_its_files_and_looks(place: Path) -> None:
     """What is looked at within is the user's already, and is seen as the user."""
     code = f"""
-from entrypoint.volume.wait import admitted
+from entrypoint.identities import Identities
+from entrypoint.volume.wait import as_run_user
 from migrator.database.workspace import Layout
 from migrator.model import Settings
 settings, place = Settings(Path(sys.argv[1]) / "app.db"), Path(sys.argv[1])
 os.chmod(place / "app.db", 0o600)
-with admitted({USER!r}, settings, Layout.of(settings)):
+with as_run_user(Identities(run={USER!r}), settings, Layout.of(settings)):
     result = [os.geteuid(), os.access(place / "app.db", os.W_OK, effective_ids=True)]
 """
     assert run(code, place) == [UID, True]

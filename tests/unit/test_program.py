@@ -404,7 +404,7 @@ def test_registered_formats_are_known(tmp_path: Path, lines: tuple[str, ...], ta
     """What an operator registered with the kernel is taken by magic, mask and extension."""
     _format(tmp_path / "misc", "entry", *lines)
 
-    taken = elf.misc_format("/app/x.jar", b"\xca\xfe\xba\xbe", str(tmp_path / "misc"))
+    taken = elf.has_registered_format("/app/x.jar", b"\xca\xfe\xba\xbe", str(tmp_path / "misc"))
 
     assert taken is takes
 
@@ -414,8 +414,8 @@ def test_formats_that_are_switched_off_take_nothing(tmp_path: Path) -> None:
     _format(tmp_path / "misc", "entry", "enabled", "extension .jar")
     (tmp_path / "misc" / "status").write_text("disabled\n")
 
-    assert elf.misc_format("/app/x.jar", b"", str(tmp_path / "misc")) is False
-    assert elf.misc_format("/app/x.jar", b"", str(tmp_path / "none")) is False
+    assert elf.has_registered_format("/app/x.jar", b"", str(tmp_path / "misc")) is False
+    assert elf.has_registered_format("/app/x.jar", b"", str(tmp_path / "none")) is False
 
 
 # --- As whom ---

@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from entrypoint.volume import checks as place
-from entrypoint.volume import mounts
+from entrypoint.volume import checks, mounts
 from migrator import access
 from migrator.database import lock_selftest
 from migrator.errors import (
@@ -65,10 +64,10 @@ def mounted(volume: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     return mount
 
 
-def look(database: Path, log: Log, policy: str = "require", **others: Any) -> place.Place:
+def look(database: Path, log: Log, policy: str = "require", **others: Any) -> checks.Place:
     """Look at a place as in a container."""
     settings: dict[str, Any] = {"create": "auto", "container": True, **others}
-    return place.inspect(
+    return checks.inspect(
         database, database.parent / "backups", mount_policy=policy, emit=log, **settings
     )
 
@@ -500,7 +499,7 @@ def test_what_the_system_says_is_told_apart(
     def fail(path: Path) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(place, "check_directory", fail)
+    monkeypatch.setattr(checks, "check_directory", fail)
 
     with pytest.raises(MigratorError) as caught:
         look(database, log, "ignore")
@@ -510,17 +509,17 @@ def test_what_the_system_says_is_told_apart(
     assert type(error) is kind
 
 
-def test_files_are_looked_at_as_the_user_who_is_admitted(database: Path, log: Log) -> None:
-    """The looks at files, and only they, happen inside `admit`."""
+def test_files_are_looked_at_as_the_runs_user(database: Path, log: Log) -> None:
+    """The looks at files, and only they, happen inside `as_user`."""
     steps: list[str] = []
 
     @contextlib.contextmanager
-    def admit() -> Iterator[None]:
+    def as_user() -> Iterator[None]:
         steps.append("in")
         yield
         steps.append("out")
 
-    look(database, log, "ignore", admit=admit)
+    look(database, log, "ignore", as_user=as_user)
 
     assert steps == ["in", "out"]
 
@@ -533,7 +532,7 @@ def as_user(code: str, *args: object, uid: int = 12345, groups: str = "[]") -> d
     script = f"""
 import json, os, pwd, sys
 from pathlib import Path
-from entrypoint.volume import checks as volume
+from entrypoint.volume import checks
 from migrator import access; from migrator import wait
 from migrator.errors import MigratorError
 database = Path(sys.argv[1])
@@ -641,7 +640,7 @@ def test_a_closed_directory_is_waited_for(owned: Path) -> None:
     os.chown(owned.parent, 4321, 4321)
     owned.parent.chmod(0o700)
     code = (
-        "volume.inspect(database, database.parent / 'backups', create='auto',"
+        "checks.inspect(database, database.parent / 'backups', create='auto',"
         " mount_policy='ignore', container=False, emit=lambda *a, **k: None)"
     )
 
@@ -693,12 +692,12 @@ def unshared(script: str) -> list[str]:
 LOOK = """
 "$PYTHON" - <<'END'
 from pathlib import Path
-from entrypoint.volume import checks as volume
+from entrypoint.volume import checks
 from migrator import access
 from migrator.errors import MigratorError
 database = Path("%s")
 try:
-    place = volume.inspect(
+    place = checks.inspect(
         database, database.parent / "backups", create="auto", mount_policy="require",
         container=True, emit=lambda event, message, **fields: print(event, fields["level"]),
     )
