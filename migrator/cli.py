@@ -43,7 +43,8 @@ def main(
     started = time.monotonic()
     open_missing_standard_streams()
     environ = table.read_environment()
-    log = _early_log(words, environ)
+    form, level = table.log_settings(words, environ)
+    log = Log(form, level, run_id=new_run_id())
     try:
         return _attempt(words, environ, log, started, on_failure)
     except InterruptedRunError as error:
@@ -96,12 +97,14 @@ def _fail(
 
 
 def _parent(settings: Settings, log: Log, signals: Signals, *, quiet: bool) -> Parent:
+    """Return the parent process of a command; a quiet one says nothing below a warning."""
     from migrator.engine.parent import Parent
 
     layout = Layout.of(settings)
     log.database = str(layout.database)
     if quiet:
-        log = _quiet(log, settings)
+        level = "warning" if settings.log_level in ("debug", "info") else settings.log_level
+        log = Log(log.format, level, database=log.database, run_id=log.run_id)
         log.give_up_when(signals.came)
 
     return Parent(
@@ -147,18 +150,6 @@ def _inform(parsed: Parsed) -> int:
     text = f"{PROGRAM} {__version__}" if parsed.version else help_text(parsed.command)
     write_out(text)
     return 0
-
-
-def _early_log(words: Sequence[str], environ: dict[str, str]) -> Log:
-    """Return the log for what goes wrong before the settings are known."""
-    form, level = table.log_settings(words, environ)
-    return Log(form, level, run_id=new_run_id())
-
-
-def _quiet(log: Log, settings: Settings) -> Log:
-    """Return the log of a command that only looks: it says nothing below a warning."""
-    level = "warning" if settings.log_level in ("debug", "info") else settings.log_level
-    return Log(log.format, level, database=log.database, run_id=log.run_id)
 
 
 def write_out(text: str) -> None:

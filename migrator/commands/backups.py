@@ -20,7 +20,6 @@ def _backups(parent: Parent, given: Arguments) -> Answer:
 
 
 COMMAND = Look(
-    "backups",
     "backups [--json]",
     "list the backups, newest first",
     "migrator backups",

@@ -45,7 +45,6 @@ def _check(parent: Parent, _given: Arguments) -> Answer:
 
 COMMAND = Look(
     "check",
-    "check",
     "exit 0 when up to date, 1 when migrations are pending (for health checks)",
     "migrator check",
     answer=_check,

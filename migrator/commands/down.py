@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from migrator.commands.kinds import Done, Run, done
 from migrator.options import types
 from migrator.options.model import Arguments, Option
 
 if TYPE_CHECKING:
-    from migrator.context import Context
     from migrator.engine.parent import Parent
 
 
 def _down(parent: Parent, given: Arguments) -> Done:
+    from migrator.down import down
     from migrator.engine.expectation import undone
     from migrator.run import in_worker
 
     to, steps = given["to"], given["steps"]
-
-    def work(ctx: Context) -> dict[str, Any]:
-        from migrator.down import down
-
-        return down(ctx, to, steps)
-
-    result = in_worker(parent, work, lambda parent: undone(parent, to, steps), settled=True)
-    return done("Undone", result)
+    work, plan = partial(down, to=to, steps=steps), partial(undone, to=to, steps=steps)
+    return done("Undone", in_worker(parent, work, plan, settled=True))
 
 
 COMMAND = Run(
-    "down",
     "down [--to VERSION | --steps N]",
     "undo the last migration, or several",
     "migrator down --to 004",

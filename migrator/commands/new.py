@@ -16,7 +16,6 @@ def _new(source: str, given: Arguments) -> str:
 
 
 COMMAND = Make(
-    "new",
     "new NAME [--sql]",
     "make the file of a new migration and print its path",
     "migrator new add_email --sql",

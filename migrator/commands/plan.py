@@ -41,7 +41,6 @@ def _plan(parent: Parent, given: Arguments) -> Answer:
 
 
 COMMAND = Look(
-    "plan",
     "plan [--json]",
     "show what `up` would do, and the space that it needs",
     "migrator plan",

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from migrator.commands.kinds import Done, Run, done
 from migrator.options import types
 from migrator.options.model import Argument, Arguments, Option
 
 if TYPE_CHECKING:
-    from migrator.context import Context
-    from migrator.engine.expectation import Expectation
     from migrator.engine.parent import Parent
 
 
 def _restore(parent: Parent, given: Arguments) -> Done:
-    from migrator.engine import expectation
+    from migrator.change.restore import restore
+    from migrator.engine.expectation import restored
     from migrator.run import in_worker
 
-    backup, before, abandon = given["backup"], given["before"], given["abandon"]
-
-    def work(ctx: Context) -> dict[str, Any]:
-        from migrator.change.restore import restore
-
-        return restore(ctx, backup, before, abandon=abandon)
-
-    def plan(parent: Parent) -> Expectation:
-        if abandon:
-            return expectation.Expectation(parent)
-        return expectation.restored(parent, backup, before)
-
-    result = in_worker(parent, work, plan)
-    if abandon:
+    backup, before = given["backup"], given["before"]
+    if given["abandon"]:
+        result = in_worker(parent, partial(restore, wanted=None, before=None, abandon=True))
         return result, "No restore is unfinished; the database is as it was."
-    return done("Restored", result)
+    work = partial(restore, wanted=backup, before=before)
+    plan = partial(restored, wanted=backup, before=before)
+    return done("Restored", in_worker(parent, work, plan))
 
 
 COMMAND = Run(
-    "restore",
     "restore BACKUP|latest|--before VERSION|--abandon",
     "put a backup back, after a backup of what it replaces",
     "migrator restore latest",

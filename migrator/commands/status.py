@@ -35,7 +35,6 @@ def _status(parent: Parent, given: Arguments) -> Answer:
 
 
 COMMAND = Look(
-    "status",
     "status [--json]",
     "show what is applied and what is pending",
     "migrator status --json",

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from migrator.commands import (
-    backups,
-    baseline,
-    check,
-    down,
-    new,
-    plan,
-    restore,
-    status,
-    up,
-    verify,
-)
+from migrator.commands import backups, baseline, check, down, new, plan, restore, status, up, verify
 from migrator.commands.kinds import Look, Make, Run
 from migrator.options import command_line
 from migrator.options.model import Command, Parsed
@@ -23,19 +12,10 @@ from migrator.options.table import ENGINE_OPTIONS
 
 PROGRAM = "migrator"
 
-COMMANDS: tuple[Look | Run | Make, ...] = (
-    up.COMMAND,
-    status.COMMAND,
-    plan.COMMAND,
-    check.COMMAND,
-    down.COMMAND,
-    new.COMMAND,
-    baseline.COMMAND,
-    backups.COMMAND,
-    restore.COMMAND,
-    verify.COMMAND,
+COMMANDS: tuple[Look | Run | Make, ...] = tuple(
+    each.COMMAND
+    for each in (up, status, plan, check, down, new, baseline, backups, restore, verify)
 )
-
 BY_NAME = {command.name: command for command in COMMANDS}
 
 

@@ -17,4 +17,4 @@ def _up(parent: Parent, _given: Arguments) -> Done:
     return done("Applied", bring_up_to_date(parent))
 
 
-COMMAND = Run("up", "up", "run what is pending", "migrator up --database app.db", work=_up)
+COMMAND = Run("up", "run what is pending", "migrator up --database app.db", work=_up)

@@ -43,7 +43,6 @@ def _verify(parent: Parent, _given: Arguments) -> Answer:
 
 COMMAND = Look(
     "verify",
-    "verify",
     "check structure, foreign keys, history and every backup",
     "migrator verify",
     answer=_verify,
@@ -63,17 +62,8 @@ def _require_readable(parent: Parent, found: DatabaseStatus) -> None:
 
 
 def _check_history(parent: Parent, found: DatabaseStatus) -> None:
-    from migrator.inspect.status import changed, way_back
-    from migrator.plan import refuse_conflicts
+    from migrator.inspect.status import changed, refuse_misfits, warn_of
 
     problems = [*found.problems, *changed(found)]
-    warned = refuse_conflicts(
-        [each for each in problems if each.kind != "out-of-order"],
-        parent.settings.accept,
-        something_pending=True,
-        newer_hint=lambda: way_back(parent.settings, parent.layout, found.entries),
-    )
-    for each in warned:
-        parent.emit(
-            "history.misfit", each.message, level="warning", kind=each.kind, version=each.version
-        )
+    problems = [each for each in problems if each.kind != "out-of-order"]
+    warn_of(refuse_misfits(parent.settings, parent.layout, found, problems), parent.emit)

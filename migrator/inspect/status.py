@@ -125,12 +125,8 @@ def refuse_or_warn(settings: Settings, layout: Layout, found: DatabaseStatus, em
         from migrator.backups.names import refuse_long_name
 
         refuse_long_name(layout)
-    problems = plan.refuse_conflicts(
-        _all_misfits(settings, found),
-        settings.accept,
-        something_pending=bool(found.pending),
-        newer_hint=lambda: way_back(settings, layout, found.entries),
-    )
+    misfits, pending = _all_misfits(settings, found), bool(found.pending)
+    problems = refuse_misfits(settings, layout, found, misfits, something_pending=pending)
     if found.pending and found.sight.foreign is not None:
         foreign = found.sight.foreign
         if "foreign" not in settings.accept:
@@ -140,16 +136,32 @@ def refuse_or_warn(settings: Settings, layout: Layout, found: DatabaseStatus, em
     warn_of(problems, emit)
 
 
+def refuse_misfits(
+    settings: Settings,
+    layout: Layout,
+    found: DatabaseStatus,
+    problems: Collection[Conflict],
+    *,
+    something_pending: bool = True,
+) -> tuple[Conflict, ...]:
+    """
+    Refuse misfits that are not accepted, and return those to warn about.
+
+    Raises:
+        MisfitError: One of them forbids a start.
+    """
+    return plan.refuse_conflicts(
+        problems,
+        settings.accept,
+        something_pending=something_pending,
+        newer_hint=lambda: way_back(settings, layout, found.entries),
+    )
+
+
 def warn_of(problems: Iterable[Conflict], emit: Emit) -> None:
     """Log what does not fit and is accepted all the same."""
-    for problem in problems:
-        emit(
-            "history.misfit",
-            problem.message,
-            level="warning",
-            kind=problem.kind,
-            version=problem.version,
-        )
+    for each in problems:
+        emit("history.misfit", each.message, level="warning", kind=each.kind, version=each.version)
 
 
 def refuse_missing(settings: Settings, layout: Layout) -> None:

@@ -10,7 +10,7 @@ from migrator import plan
 from migrator.database.workspace import Layout
 from migrator.errors import NotReadyError
 from migrator.inspect.database import NeedsRecoveryError, reading
-from migrator.inspect.status import DatabaseStatus, warn_of, way_back
+from migrator.inspect.status import DatabaseStatus, refuse_misfits, warn_of
 from migrator.log.translate import of_sqlite
 from migrator.model import Emit, Script, Settings
 from migrator.parsing import header_pragmas
@@ -28,12 +28,7 @@ def refuse_changed(
         MisfitError: One of them, or another misfit that is known.
     """
     problems = plan.changed(scripts, found.applied)
-    plan.refuse_conflicts(
-        (*found.problems, *problems),
-        settings.accept,
-        something_pending=True,
-        newer_hint=lambda: way_back(settings, layout, found.entries),
-    )
+    refuse_misfits(settings, layout, found, (*found.problems, *problems))
     warn_of(problems, emit)
 
 

@@ -103,8 +103,7 @@ class Command:
     One command of `migrator`.
 
     Args:
-        name: The word.
-        usage: The word with its arguments, as in the contract.
+        usage: Its name with its arguments, as in the contract.
         summary: What it does, in one line.
         example: A command line to copy.
         argument: Its positional argument.
@@ -113,7 +112,6 @@ class Command:
         one_needed: Whether one of them must be given.
     """
 
-    name: str
     usage: str
     summary: str
     example: str
@@ -121,6 +119,11 @@ class Command:
     options: tuple[Option, ...] = ()
     one_of: tuple[str, ...] = ()
     one_needed: bool = False
+
+    @property
+    def name(self) -> str:
+        """The word that is typed."""
+        return self.usage.partition(" ")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ def test_an_import_that_lies_is_found(tmp_path, lie):
 IDLE = {
     "up": ("migrator.run", "upgrade", "migrated"),
     "down": ("migrator.down", "down", "migrated"),
-    "baseline": ("migrator.baseline", "baseline", "migrated"),
+    "baseline": ("migrator.commands.baseline", "baseline", "migrated"),
     "restore": ("migrator.change.restore", "restore", "migrated"),
 }
 
@@ -221,7 +221,7 @@ def test_a_baseline_that_took_another_row_with_it_is_82(tmp_path):
     env = planted(
         tmp_path / "site",
         """
-        import migrator.baseline as module
+        import migrator.strategy.in_place as module
         real = module.commit
         def commit(ctx, guard):
             with guard.engine():

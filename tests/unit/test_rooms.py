@@ -25,7 +25,6 @@ FLOORS = (
     {"strategy", "engine"},
     {"run"},
     {"down"},
-    {"baseline"},
     {"api", "commands"},
     {"cli"},
 )
