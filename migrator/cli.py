@@ -106,7 +106,6 @@ def _parent(settings: Settings, log: Log, signals: Signals, *, quiet: bool) -> P
         level = "warning" if settings.log_level in ("debug", "info") else settings.log_level
         log = Log(log.format, level, database=log.database, run_id=log.run_id)
         log.give_up_when(signals.came)
-
     return Parent(
         settings,
         layout,
@@ -147,8 +146,7 @@ def _run(parent: Parent, command: Run, given: Arguments, started: float) -> int:
 def _inform(parsed: Parsed) -> int:
     from migrator._version import __version__
 
-    text = f"{PROGRAM} {__version__}" if parsed.version else help_text(parsed.command)
-    write_out(text)
+    write_out(f"{PROGRAM} {__version__}" if parsed.version else help_text(parsed.command))
     return 0
 
 

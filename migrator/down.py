@@ -13,9 +13,8 @@ from migrator.errors import (
     MigratorError,
     MissingDownError,
     MissingFileError,
-    NotReadyError,
 )
-from migrator.inspect.status import DatabaseStatus, inspect_status, say_plan
+from migrator.inspect.status import DatabaseStatus, inspect_status, missing, say_plan
 from migrator.inspect.texts import refuse_changed
 from migrator.log.hints import damaged
 from migrator.model import Applied, Entry, Script
@@ -94,9 +93,7 @@ def look_for_writing(ctx: Context) -> DatabaseStatus:
         open_to_recover(ctx).close()
         found = inspect_status(ctx.settings, ctx.layout, ctx.source)
     if not found.sight.exists:
-        message = f"There is no database at {str(ctx.layout.database)!r}."
-        hint = "Check `--database` (MIGRATOR_DATABASE) and whether its volume is mounted."
-        raise NotReadyError(message, hint=hint, reason="database.missing", retryable=False)
+        raise missing(ctx.layout)
     return found
 
 

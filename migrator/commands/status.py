@@ -24,7 +24,9 @@ def _status(parent: Parent, given: Arguments) -> Answer:
     try:
         found = survey = parent.survey()
         problems = _problems(parent, survey)
-        up_to_date = survey.up_to_date and survey.sight.exists and not _refused(parent, survey)
+        refused = {each.kind for each in survey.problems} - set(parent.settings.accept)
+        # With nothing pending, a start is refused only where the database is newer.
+        up_to_date = survey.up_to_date and survey.sight.exists and "newer" not in refused
     except InterruptedRunError:
         raise
     except MigratorError as error:
@@ -90,12 +92,6 @@ def _in_texts(parent: Parent, found: DatabaseStatus) -> tuple[Conflict, ...]:
         return changed(found)
     except MisfitError as error:
         return (Conflict(error.reason, str(error.data.get("version", "")), error.message),)
-
-
-def _refused(parent: Parent, found: DatabaseStatus) -> bool:
-    """Tell whether a start with nothing pending is refused: the database is newer."""
-    kinds = {problem.kind for problem in found.problems}
-    return "newer" in kinds - set(parent.settings.accept)
 
 
 def _known(parent: Parent, found: DatabaseStatus) -> tuple[Applied, ...]:

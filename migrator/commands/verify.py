@@ -50,10 +50,10 @@ COMMAND = Look(
 
 
 def _require_readable(parent: Parent, found: DatabaseStatus) -> None:
+    from migrator.inspect.status import missing
+
     if not found.sight.exists:
-        message = f"There is no database at {str(parent.layout.database)!r}."
-        hint = "Check `--database` (MIGRATOR_DATABASE) and whether its volume is mounted."
-        raise NotReadyError(message, hint=hint, reason="database.missing", retryable=False)
+        raise missing(parent.layout)
     if found.sight.needs_recovery is not None:
         if found.sight.running:
             raise under_way()

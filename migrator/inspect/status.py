@@ -181,6 +181,13 @@ def refuse_missing(settings: Settings, layout: Layout) -> None:
     raise NotReadyError(message, hint=hint, reason="database.missing")
 
 
+def missing(layout: Layout) -> NotReadyError:
+    """Return the error of a command that needs a database."""
+    message = f"There is no database at {str(layout.database)!r}."
+    hint = "Check `--database` (MIGRATOR_DATABASE) and whether its volume is mounted."
+    return NotReadyError(message, hint=hint, reason="database.missing", retryable=False)
+
+
 def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> str:
     """
     Name the newest backup that holds nothing but what is known here, as a command.
