@@ -21,7 +21,6 @@ from entrypoint.program.replace import original_environment, replace_process, wi
 from entrypoint.program.resolve import resolve_command
 from entrypoint.volume.users import hint_at_users
 from migrator.database.workspace import Layout
-from migrator.deadline import Deadline
 from migrator.errors import InterruptedRunError, MigratorError
 from migrator.log.hints import spelled_out
 from migrator.log.lines import Log
@@ -29,6 +28,7 @@ from migrator.log.outcome import Result, as_bug, new_run_id, say_failed, say_fin
 from migrator.options.table import read_environment
 from migrator.process.descriptors import open_missing_standard_streams
 from migrator.process.signals import Signals
+from migrator.wait import Deadline
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from migrator import access
 from migrator.context import Context
 from migrator.database.lock import RunLock
 from migrator.database.workspace import Layout
-from migrator.deadline import Deadline
 from migrator.errors import InterruptedRunError, MigratorError
 from migrator.formats import registry
 from migrator.formats.source import CodeSource, DirectorySource, Source
@@ -35,6 +34,7 @@ from migrator.model import Settings
 from migrator.options.table import read_given
 from migrator.process.own_sqlite import require_own_sqlite
 from migrator.terminal import printable
+from migrator.wait import Deadline
 
 InUse = Literal["wait", "allow"]
 

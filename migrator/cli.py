@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from migrator.commands.kinds import Look, Make, Run
 from migrator.commands.table import BY_NAME, PROGRAM, help_text, parse
 from migrator.database.workspace import Layout
-from migrator.deadline import Deadline
 from migrator.errors import DiskError, InterruptedRunError, MigratorError
 from migrator.log.hints import spelled_out
 from migrator.log.lines import Log
@@ -24,6 +23,7 @@ from migrator.options.model import Arguments, Parsed
 from migrator.process.descriptors import open_missing_standard_streams
 from migrator.process.signals import Signals
 from migrator.terminal import printable
+from migrator.wait import Deadline
 
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent

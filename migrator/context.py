@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from migrator.database.lock import RunLock
 from migrator.database.sqlite_locks import SqliteLocks
 from migrator.database.workspace import Layout
-from migrator.deadline import Deadline
 from migrator.formats.format import History
 from migrator.formats.source import Source
 from migrator.model import Applied, Emit, Script, Settings
 from migrator.parsing import header_pragmas
 from migrator.process.state import ProcessStates
+from migrator.wait import Deadline
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,7 +11,6 @@ from migrator.errors import MigratorError, NotReadyError
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-    from migrator.deadline import Deadline
     from migrator.model import Emit
 
 T = TypeVar("T")
@@ -19,6 +19,33 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _LAST_LOOK = 0.05
 """How long before the end of the budget the last look is taken, in seconds."""
+
+
+class Deadline:
+    """
+    The end of a budget of seconds, counted from now on the monotonic clock.
+
+    Args:
+        seconds: The budget; 0 has none left from the start.
+        clock: Where the time comes from, in seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._end = clock() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds that are left, never less than 0."""
+        return max(0.0, self._end - self._clock())
+
+    @property
+    def expired(self) -> bool:
+        """Whether nothing is left."""
+        return self.remaining() <= 0
+
+    def extend(self, seconds: float) -> None:
+        """Give back time that was spent on something with a budget of its own."""
+        self._end += seconds
 
 
 class NotYetError(NotReadyError):

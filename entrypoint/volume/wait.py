@@ -11,9 +11,8 @@ from entrypoint.identities import Identities, User
 from entrypoint.options import ContainerSettings
 from entrypoint.volume import checks, mounts
 from migrator.database.workspace import Layout
-from migrator.deadline import Deadline
 from migrator.model import Emit, Settings
-from migrator.wait import wait_until_ready
+from migrator.wait import Deadline, wait_until_ready
 
 
 def wait_for_volume(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-from migrator.deadline import Deadline
 from migrator.engine.parent import Parent
 from migrator.errors import NotReadyError
 from migrator.inspect.status import DatabaseStatus, refuse_or_warn
 from migrator.log.outcome import Result
-from migrator.wait import NotYetError, wait_until_ready
+from migrator.wait import Deadline, NotYetError, wait_until_ready
 
 
 def wait_for_others(parent: Parent) -> Result:

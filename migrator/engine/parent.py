@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from migrator.database.workspace import Layout
-from migrator.deadline import Deadline
 from migrator.errors import MisfitError, NotReadyError
 from migrator.formats.source import Source, open_source
 from migrator.inspect.status import DatabaseStatus, inspect_status
 from migrator.model import Emit, Entry, Settings
 from migrator.process.signals import Signals
+from migrator.wait import Deadline
 
 if TYPE_CHECKING:
     from migrator.context import Context

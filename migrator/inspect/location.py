@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING
 from migrator import access
 from migrator.errors import DamagedError, DiskError, MigratorError, NotReadyError, UsageError
 from migrator.files import kind_of, realpath, sidecars, unsafe_entry
-from migrator.wait import NotYetError, wait_until_ready
+from migrator.wait import Deadline, NotYetError, wait_until_ready
 
 if TYPE_CHECKING:
     from migrator.database.workspace import Layout
-    from migrator.deadline import Deadline
     from migrator.model import Emit, Settings
 
 _GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENODEV})

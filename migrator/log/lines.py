@@ -364,17 +364,13 @@ class _OnStderr:
             sys.stderr.flush()
 
 
-def to_structlog(logger: Any = None) -> Forward:
+def to_structlog() -> Forward:
     """
-    Return an `Emit` for the Python API.
+    Return an `Emit` for the Python API, to the logger of our name.
 
-    Args:
-        logger: By default that of our own name, as the application has
-            configured structlog; where it has not, stderr gets warnings and errors.
+    Where the application has not configured structlog, stderr gets warnings and errors.
     """
-    if logger is None:
-        # What nobody has imported yet nobody has configured.
-        structlog: Any = sys.modules.get("structlog")
-        configured = structlog is not None and structlog.is_configured()
-        logger = structlog.get_logger(LOGGER) if configured else _OnStderr()
-    return Forward(logger)
+    # What nobody has imported yet nobody has configured.
+    structlog: Any = sys.modules.get("structlog")
+    configured = structlog is not None and structlog.is_configured()
+    return Forward(structlog.get_logger(LOGGER) if configured else _OnStderr())

@@ -17,7 +17,6 @@ from migrator.context import Context
 from migrator.database import run_state
 from migrator.database.pages import read_header
 from migrator.database.run_state import RunState
-from migrator.deadline import Deadline
 from migrator.errors import DamagedError, MigratorError, RestoreError
 from migrator.exclusive import STOP_IT, ExclusiveDatabase, open_exclusive, open_to_recover
 from migrator.files import sidecars
@@ -32,6 +31,7 @@ from migrator.recovery.copy_back import (
 )
 from migrator.recovery.intent import fingerprint_of, noted
 from migrator.recovery.rollback import as_run_error, forget, may_give_way, restore_pages
+from migrator.wait import Deadline
 
 _AT_A_SIGNAL = 0.5
 """Seconds to wait for another user of the database after a signal."""

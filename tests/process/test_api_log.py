@@ -151,9 +151,9 @@ def test_what_is_printed_without_configuration_is_found(tmp_path: Path) -> None:
     bug = Bug(
         "the API prints its events",
         "migrator/log/lines.py",
-        '        structlog: Any = sys.modules.get("structlog")\n'
-        "        configured = structlog is not None and structlog.is_configured()\n",
-        "        import structlog\n\n        configured = True\n",
+        '    structlog: Any = sys.modules.get("structlog")\n'
+        "    configured = structlog is not None and structlog.is_configured()\n",
+        "    import structlog\n\n    configured = True\n",
         "",
         (),
         (),

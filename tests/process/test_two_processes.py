@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from migrator.deadline import Deadline
 from migrator.engine.parent import Parent
 from migrator.errors import BackupError
 from migrator.model import Settings
 from migrator.process.signals import Signals
 from migrator.run import in_worker
+from migrator.wait import Deadline
 from tests.support import others
 from tests.support.files import history, make_database, opened, rows, tables, write_migrations
 from tests.support.machine import tool

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from migrator.deadline import Deadline
 from migrator.errors import DamagedError, NoPermissionError, NotReadyError
-from migrator.wait import NotYetError, repeat, wait_until_ready
+from migrator.wait import Deadline, NotYetError, repeat, wait_until_ready
 from tests.support.processes import clean_environment
 
 
@@ -226,8 +225,7 @@ def test_a_signal_ends_the_pause() -> None:
 def test_a_start_that_waits_for_nothing_does_not_import_tenacity() -> None:
     """Tenacity is imported after the first look has failed, not before."""
     code = (
-        "import sys; from migrator.wait import wait_until_ready;"
-        "from migrator.deadline import Deadline;"
+        "import sys; from migrator.wait import Deadline, wait_until_ready;"
         "wait_until_ready(lambda: 1, Deadline(60), lambda *a, **k: None);"
         "print('tenacity' in sys.modules)"
     )
