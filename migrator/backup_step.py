@@ -16,7 +16,7 @@ from migrator.database.pages import read_header
 from migrator.database.uri import database_uri
 from migrator.errors import BackupError, MigratorError
 from migrator.exclusive import ExclusiveDatabase
-from migrator.files import ENOUGH, has_room
+from migrator.files import ENOUGH, has_space
 from migrator.model import Applied
 from migrator.recovery.phases import enter, note
 from migrator.recovery.rollback import cleared_on_failure, forget, may_give_way
@@ -45,11 +45,11 @@ def back_up(ctx: Context, batch: Batch, live: ExclusiveDatabase, reason: str) ->
             return create.reuse(ctx.layout, same, facts, ctx.emit)
         saved = make_backup(ctx, live, facts)
         if ctx.inline and ctx.settings.in_use == "allow" and facts.journal_mode == "wal":
-            _demand_room_for_shared_memory(ctx, saved)
+            _require_space_for_shared_memory(ctx, saved)
         return saved
 
 
-def _demand_room_for_shared_memory(ctx: Context, saved: Backup) -> None:
+def _require_space_for_shared_memory(ctx: Context, saved: Backup) -> None:
     """
     Refuse a run in its caller's process that would end it where the disk is full.
 
@@ -61,11 +61,11 @@ def _demand_room_for_shared_memory(ctx: Context, saved: Backup) -> None:
         BackupError: There is no such room; a backup that this run has made has gone again.
     """
     home = ctx.layout.home
-    if has_room(home, ENOUGH):
+    if has_space(home, ENOUGH):
         return
     if may_give_way(ctx, saved):
         remove_backup(ctx.layout, saved)
-    message = f"After the backup less than {ENOUGH >> 20} MiB of room is left in {str(home)!r}."
+    message = f"After the backup less than {ENOUGH >> 20} MiB of space are left in {str(home)!r}."
     hint = (
         "Enlarge the volume or its quota, delete what is not needed there,"
         " or put the backups on another one (`backup_dir`)."

@@ -45,11 +45,11 @@ class Context:
     lock: RunLock | None = None
     counter: int | None = None
     history: History = field(init=False)
-    rooms: ProcessStates = field(init=False)
+    process_states: ProcessStates = field(init=False)
 
     def __post_init__(self) -> None:
         """Name the history, and whose process this is."""
-        self.rooms = ProcessStates(worker=not self.inline)
+        self.process_states = ProcessStates(worker=not self.inline)
         self.history = self.source.format.history(self.settings.history_table)
 
     @property

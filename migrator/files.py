@@ -391,7 +391,7 @@ def remove_database(path: Path) -> None:
     remove(path)
 
 
-def has_room(directory: Path, size: int) -> bool:
+def has_space(directory: Path, size: int) -> bool:
     """
     Tell whether so many bytes can be written to a directory, by trying, since a quota is invisible.
 

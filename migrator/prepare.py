@@ -72,7 +72,7 @@ def load(ctx: Context, scripts: Sequence[Script]) -> tuple[Script, ...]:
     loaded: list[Script] = []
     for script in scripts:
         enter(ctx, f"import {script.entry.label}")
-        with ctx.rooms.isolated(script.entry.key):
+        with ctx.process_states.isolated(script.entry.key):
             loaded += ctx.source.load([script])
     enter(ctx, "prepare")
     return tuple(loaded)

@@ -109,7 +109,7 @@ def prune_one(layout: Layout, backup: Backup, reason: str, emit: Emit) -> bool:
         return False
     message = {
         "keep": f"The backup {backup.name} was removed: newer ones are kept.",
-        "space": f"The backup {backup.name} was removed to make room for a newer one.",
+        "space": f"The backup {backup.name} was removed to make space for a newer one.",
     }[reason]
     emit("backup.pruned", message, path=str(backup.path), reason=reason, bytes=backup.bytes)
     return True

@@ -34,7 +34,7 @@ from migrator.log.hints import perhaps_there
 from migrator.log.translate import (
     is_damage,
     is_disk_failure,
-    is_out_of_room,
+    is_out_of_space,
     is_unopened,
     registered_elsewhere,
 )
@@ -165,7 +165,7 @@ def _apply_one(
     """Let a migration do its work, and look at what it did; returns rows said to go, per table."""
     pid = os.getpid()
     try:
-        with ctx.rooms.isolated(script.entry.key), session.migration(script) as conn:
+        with ctx.process_states.isolated(script.entry.key), session.migration(script) as conn:
             if not batch.down:
                 _check(session, script, script.check_before, "check_before", conn)
             _call(script, conn, down=batch.down)
@@ -360,7 +360,7 @@ def _failure(
         "statement": found.text[:_CUT] if found is not None and found.text else None,
         "error": text,
     }
-    full = is_out_of_room(first, ctx.layout.database.parent)
+    full = is_out_of_space(first, ctx.layout.database.parent)
     if full or is_disk_failure(first):
         message = f"The disk failed while {where} ran: {text}."
         hint = "Make space on the volume, or check its disk; the migration itself may be fine."

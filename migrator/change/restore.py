@@ -22,7 +22,7 @@ from migrator.errors import (
     UsageError,
 )
 from migrator.exclusive import STOP_IT, ExclusiveDatabase, open_exclusive
-from migrator.files import has_room
+from migrator.files import has_space
 from migrator.log.hints import command
 from migrator.recovery.after_crash import give_way, recover, unfinished_restore
 from migrator.recovery.copy_back import (
@@ -33,7 +33,7 @@ from migrator.recovery.copy_back import (
     replace_file,
     write_back,
 )
-from migrator.recovery.disk_full import as_before_without_room, no_room, room_for
+from migrator.recovery.disk_full import as_before_without_space, no_space, space_for
 from migrator.recovery.intent import fingerprint_of, found_now, noted
 from migrator.recovery.lineage import say_whose
 from migrator.recovery.phases import Report, enter, report
@@ -78,8 +78,8 @@ def restore(
             if _is_there(live, chosen):
                 return report("up_to_date")
             replaced = _save(ctx, live, chosen)
-            with as_before_without_room(ctx, live, chosen, replaced):
-                _require_room(ctx, chosen)
+            with as_before_without_space(ctx, live, chosen, replaced):
+                _require_space_for_all(ctx, chosen)
                 intent = noted(ctx, chosen, found_now(ctx, live, replaced))
                 write_back(ctx, live, chosen, intent)
             # Before the database is released: a note that stayed behind would
@@ -188,7 +188,7 @@ def _save(ctx: Context, live: ExclusiveDatabase, chosen: Backup) -> Backup | Non
             return None
 
 
-def _require_room(ctx: Context, chosen: Backup) -> None:
+def _require_space_for_all(ctx: Context, chosen: Backup) -> None:
     """
     Try whether there is room for a restore as a whole, since a quota is invisible.
 
@@ -198,9 +198,9 @@ def _require_room(ctx: Context, chosen: Backup) -> None:
     Raises:
         DiskError: There is not, and nothing has been touched.
     """
-    needed = room_for(ctx, chosen)
-    if not has_room(ctx.layout.home, needed):
-        raise no_room(ctx, chosen, f"it takes {needed} bytes beside the database")
+    needed = space_for(ctx, chosen)
+    if not has_space(ctx.layout.home, needed):
+        raise no_space(ctx, chosen, f"it takes {needed} bytes beside the database")
 
 
 def _require_forgotten(ctx: Context) -> None:

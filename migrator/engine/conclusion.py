@@ -27,7 +27,7 @@ from migrator.errors import (
     OutcomeUnknownError,
     RestoreError,
 )
-from migrator.files import A_LITTLE, has_room
+from migrator.files import A_LITTLE, has_space
 from migrator.log.outcome import Result
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Conclusion:
         noted = left is not None and left.phase in _COMMITTED
         began = ending.began or noted or ending.phase in _COMMITTED
         # Settling makes room.
-        full = ending.perhaps_out_of_room and not has_room(self.parent.layout.home, A_LITTLE)
+        full = ending.perhaps_out_of_space and not has_space(self.parent.layout.home, A_LITTLE)
         trouble = self._settle_in_worker(ending, full=full)
         confirmed = self._confirmed(ending)
         # What the next start takes back is nothing to be believed.
@@ -284,7 +284,7 @@ class Conclusion:
             message = f"The worker {how} before the backup was complete."
             hint = "Start again; where it happens again, please report it with the log."
             if ending.perhaps_out_of_memory:
-                hint = "Give the container more memory, if it was killed for want of it."
+                hint = "Give the container more memory, if memory ran out and the kernel killed it."
             return BackupError(message, hint=hint, reason="worker.killed", retryable=True)
         return self._worker_failed(ending, how, full=full)
 
@@ -304,8 +304,8 @@ class Conclusion:
             return DiskError(message, hint=hint, reason="disk.full", data=data)
         hint = "Mend the migration: it must not end its process."
         if ending.perhaps_out_of_memory:
-            hint += " If the kernel killed it for want of memory, give the container more."
-        if ending.perhaps_out_of_room:
+            hint += " If the kernel killed it because memory ran out, give the container more."
+        if ending.perhaps_out_of_space:
             hint += " If a disk or a quota was full, make space."
         return MigrationFailedError(message, hint=hint, reason="worker.killed", data=data)
 

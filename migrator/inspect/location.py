@@ -261,7 +261,7 @@ def _own_links(database: Path, found: os.stat_result) -> int:
 
 
 def _no_directory(directory: Path) -> NotReadyError:
-    msg = f"{str(directory)!r} is no directory, or a part of it is none."
+    msg = f"{str(directory)!r} is not a directory, or one of its parents is not."
     hint = "Check `--database` (MIGRATOR_DATABASE)."
     return NotReadyError(msg, hint=hint, reason="volume.no_directory", retryable=False)
 

@@ -16,7 +16,7 @@ from migrator.errors import (
     NoPermissionError,
     NotReadyError,
 )
-from migrator.files import A_LITTLE, has_room, kind_of, unsafe_entry
+from migrator.files import A_LITTLE, has_space, kind_of, unsafe_entry
 from migrator.sqlite import primary_code
 
 _DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -60,7 +60,7 @@ def is_unopened(error: BaseException) -> bool:
     return primary_code(error) == sqlite3.SQLITE_CANTOPEN
 
 
-def is_out_of_room(error: BaseException, directory: Path) -> bool:
+def is_out_of_space(error: BaseException, directory: Path) -> bool:
     """
     Tell whether a disk, or a quota, was full.
 
@@ -71,9 +71,9 @@ def is_out_of_room(error: BaseException, directory: Path) -> bool:
     """
     code = primary_code(error)
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-        return not has_room(directory, _GIVEN_BACK + A_LITTLE)
+        return not has_space(directory, _GIVEN_BACK + A_LITTLE)
     return code == sqlite3.SQLITE_FULL or (
-        code == sqlite3.SQLITE_IOERR and not has_room(directory, A_LITTLE)
+        code == sqlite3.SQLITE_IOERR and not has_space(directory, A_LITTLE)
     )
 
 
@@ -127,7 +127,7 @@ def of_sqlite(
         return NotReadyError(
             text, hint="Stop whatever uses the database.", reason="database.in_use"
         )
-    if code == sqlite3.SQLITE_FULL or (writing and is_out_of_room(error, database.parent)):
+    if code == sqlite3.SQLITE_FULL or (writing and is_out_of_space(error, database.parent)):
         return DiskError(text, hint="Make space on the volume.", reason="disk.full")
     if code == sqlite3.SQLITE_IOERR:
         return DiskError(text, hint="Check the volume and its disk.", reason="disk.failed")

@@ -61,7 +61,7 @@ class Sink:
         whole = len(rest)
         try:
             file = stat.S_ISREG(os.fstat(self._fd).st_mode)
-            while rest and (file or self._has_room(last=last)):
+            while rest and (file or self._has_space(last=last)):
                 with contextlib.suppress(BlockingIOError):
                     rest = rest[os.write(self._fd, rest if file else rest[:_ATOMIC]) :]
         except OSError:
@@ -70,7 +70,7 @@ class Sink:
             # What comes after a line that was cut off begins a line of its own.
             self._torn = bool(rest) and (self._torn or len(rest) < whole)
 
-    def _has_room(self, *, last: bool) -> bool:
+    def _has_space(self, *, last: bool) -> bool:
         """Wait until the descriptor takes something: for ever, unless a stop has come."""
         import select
 

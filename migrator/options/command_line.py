@@ -87,7 +87,7 @@ class _Scanner:
 
 
 def _missing(option: Option, what: str) -> UsageError:
-    msg = f"{option.flag} {what}; allowed is {option.allows()}."
+    msg = f"{option.flag} {what}; expected {option.allows()}."
     hint = f"Write {option.flag} {option.value_name}."
     return UsageError(msg, hint=hint, data={"option": option.flag})
 

@@ -26,7 +26,7 @@ class Option:
         default_text: The default for people, where `default` does not say it.
         choices: The texts that are allowed, where it is one of a few.
         parse: From text to value; raises `BadValueError`.
-        allowed: What is allowed, as it completes "allowed is ...".
+        allowed: What is allowed, as it completes "expected ...".
         switch: Whether it takes no value.
     """
 
@@ -74,7 +74,8 @@ class Option:
             raise self._bad(text, named, error) from error
 
     def _bad(self, text: str, named: str, error: BadValueError) -> UsageError:
-        msg = f"{named} is {_short(text)}, {error.problem}; allowed is {self.allows()}."
+        problem = f", {error.problem}" if error.problem else ""
+        msg = f"{named} is {_short(text)}{problem}; expected {self.allows()}."
         hint = error.hint or f"Give {named} as {self.allows()}, or leave it out."
         return UsageError(msg, hint=hint, data={"option": named})
 

@@ -32,11 +32,12 @@ class BadValueError(ValueError):
     A text that is no value of its option.
 
     Args:
-        problem: What is wrong, as the end of a sentence: "which is no number".
+        problem: What is wrong, as the end of a sentence: "which is no number"; empty where it
+            is just none of what is expected.
         hint: What to write instead, where the reader cannot guess it.
     """
 
-    def __init__(self, problem: str, hint: str = "") -> None:
+    def __init__(self, problem: str = "", hint: str = "") -> None:
         super().__init__(problem)
         self.problem = problem
         self.hint = hint
@@ -45,8 +46,7 @@ class BadValueError(ValueError):
 def one_of(text: str, choices: tuple[str, ...]) -> str:
     """Return `text` when it is one of `choices`."""
     if text not in choices:
-        msg = "which is none of them"
-        raise BadValueError(msg)
+        raise BadValueError
     return text
 
 
@@ -102,7 +102,7 @@ def accepted(text: str) -> frozenset[str]:
         raise BadValueError(msg)
     for kind in kinds:
         if kind not in ACCEPTED:
-            msg = f"and {kind!r} is none of the kinds"
+            msg = f"and {kind!r} is not one of the kinds"
             raise BadValueError(msg)
     return frozenset(kinds)
 

@@ -111,7 +111,7 @@ class _Directives:
                 comment.line,
                 f"the directive {comment.text!r} is not known.",
                 "Known are `-- migrate:up`, `-- migrate:down` and"
-                " `-- migrate:allow-row-loss TABLE`. Reword the comment if it is none.",
+                " `-- migrate:allow-row-loss TABLE`. Reword the comment if it is not meant as one.",
             )
 
 

@@ -80,7 +80,7 @@ class Ending:
         return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
 
     @property
-    def perhaps_out_of_room(self) -> bool:
+    def perhaps_out_of_space(self) -> bool:
         """
         Whether the kernel may have killed the worker because the disk is full (SIGBUS).
 
@@ -94,8 +94,8 @@ class Ending:
         if os.WIFSIGNALED(self.status):
             name = signal.Signals(os.WTERMSIG(self.status)).name
             memory = ", perhaps out of memory" if self.perhaps_out_of_memory else ""
-            room = ", perhaps for want of room on a disk" if self.perhaps_out_of_room else ""
-            return f"was killed by {name}{memory}{room}"
+            full = ", perhaps because a disk was full" if self.perhaps_out_of_space else ""
+            return f"was killed by {name}{memory}{full}"
         return f"ended by itself with exit code {os.WEXITSTATUS(self.status)}"
 
 

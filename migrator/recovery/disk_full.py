@@ -18,13 +18,13 @@ from migrator.backups.retention import remove_backup
 from migrator.context import Context
 from migrator.errors import DiskError, MigratorError, OutcomeUnknownError, RestoreError
 from migrator.exclusive import ExclusiveDatabase
-from migrator.files import A_LITTLE, has_room
+from migrator.files import A_LITTLE, has_space
 from migrator.log.translate import is_disk_failure
 from migrator.recovery.intent import restoring
 from migrator.recovery.rollback import (
     forget,
     in_the_way,
-    is_want_of_room,
+    is_lack_of_space,
     may_give_way,
     roll_back,
     say_as_before,
@@ -32,7 +32,7 @@ from migrator.recovery.rollback import (
 
 
 @contextlib.contextmanager
-def as_before_without_room(
+def as_before_without_space(
     ctx: Context, live: ExclusiveDatabase, chosen: Backup, saved: Backup | None
 ) -> Iterator[None]:
     """
@@ -58,7 +58,7 @@ def as_before_without_room(
         raise
     except RestoreError as error:
         cause = error.__cause__
-        if saved is None or ctx.phase != "restore" or not _found_no_room(ctx, cause, chosen):
+        if saved is None or ctx.phase != "restore" or not _found_no_space(ctx, cause, chosen):
             raise
         try:
             taken_back = _take_back(ctx, live, chosen, saved)
@@ -66,10 +66,10 @@ def as_before_without_room(
             raise error from cause
         if not taken_back:
             raise
-        raise no_room(ctx, chosen, str(cause)) from error
+        raise no_space(ctx, chosen, str(cause)) from error
 
 
-def room_for(ctx: Context, chosen: Backup) -> int:
+def space_for(ctx: Context, chosen: Backup) -> int:
     """
     Return how many bytes writing a backup back takes beside the database.
 
@@ -83,7 +83,7 @@ def room_for(ctx: Context, chosen: Backup) -> int:
     return chosen.bytes + growth + A_LITTLE
 
 
-def _found_no_room(ctx: Context, error: BaseException | None, chosen: Backup) -> bool:
+def _found_no_space(ctx: Context, error: BaseException | None, chosen: Backup) -> bool:
     """
     Tell whether a restore failed because the disk is full.
 
@@ -92,9 +92,9 @@ def _found_no_room(ctx: Context, error: BaseException | None, chosen: Backup) ->
     """
     if not isinstance(error, sqlite3.Error | OSError):
         return False
-    if is_want_of_room(ctx, error):
+    if is_lack_of_space(ctx, error):
         return True
-    return is_disk_failure(error) and not has_room(ctx.layout.home, room_for(ctx, chosen))
+    return is_disk_failure(error) and not has_space(ctx.layout.home, space_for(ctx, chosen))
 
 
 def _take_back(ctx: Context, live: ExclusiveDatabase, chosen: Backup, saved: Backup) -> bool:
@@ -111,10 +111,10 @@ def _take_back(ctx: Context, live: ExclusiveDatabase, chosen: Backup, saved: Bac
     return True
 
 
-def no_room(ctx: Context, chosen: Backup, cause: str) -> DiskError:
+def no_space(ctx: Context, chosen: Backup, cause: str) -> DiskError:
     """Return the error of a restore that was refused or rolled back because the disk is full."""
     message = (
-        f"There is no room to restore {str(ctx.layout.database)!r} from {chosen.name!r}"
+        f"Not enough space to restore {str(ctx.layout.database)!r} from {chosen.name!r}"
         f" ({cause}); nothing of it is restored."
     )
     hint = (

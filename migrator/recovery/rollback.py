@@ -45,14 +45,14 @@ from migrator.errors import (
     UsageError,
 )
 from migrator.exclusive import ExclusiveDatabase
-from migrator.files import ENOUGH, FULL, has_room
+from migrator.files import ENOUGH, FULL, has_space
 from migrator.log.hints import command
 from migrator.log.outcome import as_bug
 from migrator.log.translate import (
     END_IT,
     LEFT_BEHIND,
     is_interrupted,
-    is_out_of_room,
+    is_out_of_space,
     of_sqlite,
     of_system,
 )
@@ -111,7 +111,7 @@ def in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
     """
     if not isinstance(failure, DiskError) or not may_give_way(ctx, saved):
         return False
-    return is_full(failure) or not has_room(ctx.layout.home, min(saved.bytes, ENOUGH))
+    return is_full(failure) or not has_space(ctx.layout.home, min(saved.bytes, ENOUGH))
 
 
 def may_give_way(ctx: Context, saved: Backup) -> bool:
@@ -198,7 +198,7 @@ def roll_back(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> bool | No
     try:
         _roll_back(ctx, live, saved)
     except (sqlite3.Error, OSError) as error:
-        if not is_want_of_room(ctx, error) or not may_give_way(ctx, saved):
+        if not is_lack_of_space(ctx, error) or not may_give_way(ctx, saved):
             raise
         _remove_work_files(ctx)
         if ctx.phase == "restore":
@@ -210,11 +210,11 @@ def roll_back(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> bool | No
     return live.same_as(saved.path) if saved.path.exists() else None
 
 
-def is_want_of_room(ctx: Context, error: sqlite3.Error | OSError) -> bool:
+def is_lack_of_space(ctx: Context, error: sqlite3.Error | OSError) -> bool:
     """Tell whether it failed because the disk is full."""
     if isinstance(error, OSError):
         return error.errno in FULL
-    return is_out_of_room(error, ctx.layout.home)
+    return is_out_of_space(error, ctx.layout.home)
 
 
 def _roll_back(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> None:

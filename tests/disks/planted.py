@@ -43,7 +43,7 @@ BUGS = (
         _bug(
             "the room that a rollback takes on btrfs is not made",
             "migrator/recovery/rollback.py",
-            "        if not is_want_of_room(ctx, error) or not may_give_way(ctx, saved):\n",
+            "        if not is_lack_of_space(ctx, error) or not may_give_way(ctx, saved):\n",
             "        if True:\n",
             "up in-place delete",
         ),
@@ -65,7 +65,7 @@ BUGS = (
         _bug(
             "the room that a restore takes after its commit is not asked for",
             "migrator/change/restore.py",
-            "    if not has_room(ctx.layout.home, needed):\n",
+            "    if not has_space(ctx.layout.home, needed):\n",
             "    if False:\n",
             "restore wal",
         ),

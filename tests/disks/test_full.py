@@ -75,7 +75,7 @@ def test_a_backup_that_an_earlier_run_has_made_stays(tmp_path: Path) -> None:
         disk.leave(512 * KIB)
         refused = run(words, {})
         assert refused.code == 73
-        assert "less than 1 MiB of room is left" in refused.stderr
+        assert "less than 1 MiB of space are left" in refused.stderr
         assert sorted((volume / "backups").iterdir()) == backups
 
 

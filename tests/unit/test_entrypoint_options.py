@@ -123,7 +123,7 @@ def test_a_bad_value_is_refused_by_name(option: Option, text: str) -> None:
             reader()
         assert caught.value.exit_code == 64
         assert caught.value.message.startswith(f"{name} is {text!r}")
-        assert f"allowed is {option.allows()}." in caught.value.message
+        assert f"expected {option.allows()}." in caught.value.message
 
 
 @pytest.mark.parametrize("option", [options.MIGRATE, options.MOUNT, options.RUN_AS])

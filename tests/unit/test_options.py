@@ -176,7 +176,7 @@ def test_a_bad_flag_is_refused_by_name_value_and_what_is_allowed(field: str, tex
     option = OPTION[field]
     error = refused(option.flag, text)
     assert error.message.startswith(f"{option.flag} is {text!r}"[:200])
-    assert f"allowed is {option.allows()}." in error.message
+    assert f"expected {option.allows()}." in error.message
     assert error.data == {"option": option.flag}
 
 
@@ -189,7 +189,7 @@ def test_a_bad_variable_is_refused_by_name_value_and_what_is_allowed(field: str,
             {} if field == "database" else {"database": "app.db"}, {str(option.variable): text}
         )
     assert caught.value.message.startswith(f"{option.variable} is {text!r}"[:200])
-    assert f"allowed is {option.allows()}." in caught.value.message
+    assert f"expected {option.allows()}." in caught.value.message
     assert option.flag not in caught.value.message
 
 
