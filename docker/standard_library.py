@@ -143,21 +143,19 @@ def compile_all(library: Path, installed: Path) -> None:
     Compile everything and take the sources away.
 
     The modules' time stamps are not looked at (PEP 552): they do not survive
-    every way of copying. Other people's modules lose their docstrings.
+    every way of copying. Docstrings go as well: nothing in the image reads them.
 
     Args:
         library: The directory of the modules here.
         installed: The same directory in the image, for tracebacks.
     """
-    ours = [library / "site-packages" / name for name in ("entrypoint", "migrator")]
     for source in sorted(library.rglob("*.py")):
-        spoken = any(source.is_relative_to(each) for each in ours)
         py_compile.compile(
             str(source),
             cfile=f"{source}c",
             dfile=str(installed / source.relative_to(library)),
             doraise=True,
-            optimize=0 if spoken else 2,
+            optimize=2,
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         )
         source.unlink()
