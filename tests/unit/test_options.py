@@ -468,6 +468,12 @@ def test_help_is_given_before_the_arguments_are_judged() -> None:
     assert commands.parse(["--version"]).version
 
 
+def test_every_command_has_a_file_of_its_name_and_is_in_the_table() -> None:
+    """A file that the table does not join would be a command that nobody can type."""
+    files = {path.stem for path in Path(commands.__file__).parent.glob("*.py")}
+    assert files - {"__init__", "kinds", "table"} == {each.name for each in commands.COMMANDS}
+
+
 @pytest.mark.parametrize("command", commands.COMMANDS, ids=lambda command: command.name)
 def test_each_command_has_an_example_that_parses(command: Command) -> None:
     """The example of every command is a command line that this program takes."""
