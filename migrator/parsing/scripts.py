@@ -42,13 +42,9 @@ def read(entry: Entry) -> Script:
     return _read_sql(script, text) if entry.path.suffix == ".sql" else _read_python(script, text)
 
 
-def read_all(entries: Iterable[Entry], applied_keys: Collection[Any] = ()) -> tuple[Script, ...]:
+def read_all(entries: Iterable[Entry]) -> tuple[Script, ...]:
     """
-    Read and parse all files, and check that their requirements come before them.
-
-    Args:
-        entries: The migrations.
-        applied_keys: The keys of applied migrations that have no file any more.
+    Read and parse all files; `check_requires` judges what they require.
 
     Raises:
         MisfitError: One error that lists every faulty file.
@@ -62,7 +58,6 @@ def read_all(entries: Iterable[Entry], applied_keys: Collection[Any] = ()) -> tu
             faults.append(error)
     if faults:
         raise _together(faults) from faults[0]
-    check_requires(scripts, applied_keys)
     return tuple(scripts)
 
 

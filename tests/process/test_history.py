@@ -326,3 +326,15 @@ def test_two_files_of_one_version_are_refused(base, files, volume):
     assert "7_a.sql" in result.finished["error"]
     assert "007_b.sql" in result.finished["error"]
     assert before == listing(volume)
+
+
+@pytest.mark.parametrize("command", ["up", "check", "plan"])
+def test_an_applied_migration_without_a_file_meets_a_requirement(base, files, command):
+    """What is accepted as missing has been applied all the same."""
+    misfit(files, "missing")
+    text = 'requires = ["2"]\n\ndef up(conn):\n    conn.execute("CREATE TABLE eight (id)")\n'
+    write_migrations(files, {"008_eight.py": text})
+    where = ("--database", base, "--migrations", files)
+    result = run_migrator(command, *where, "--accept", "missing")
+    assert result.code == (1 if command == "check" else 0), result.stderr
+    assert ("008" in history(base)) is (command == "up")

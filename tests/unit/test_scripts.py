@@ -490,7 +490,7 @@ def test_requirements_that_are_met(entry):
         entry("001_a.sql", "SELECT 1;"),
         entry("002_b.py", "requires = ('1', '0.5')\ndef up(c): ...\n"),
     ]
-    assert 2 == len(scripts.read_all(entries, {(0, 5)}))
+    scripts.check_requires(scripts.read_all(entries), {(0, 5)})
 
 
 @pytest.mark.parametrize(
@@ -509,7 +509,7 @@ def test_requirements_that_cannot_be_met(entry, second, third, words):
         entry("002_b.py", f"requires = {second}\ndef up(c): ...\n"),
         entry("003_c.py", f"requires = {third}\ndef up(c): ...\n"),
     ]
-    error = refused(scripts.read_all, entries)
+    error = refused(scripts.check_requires, scripts.read_all(entries))
     assert "migrations.requires" == error.reason
     assert words in error.message
     assert "002_b.py" == error.data["file"]
