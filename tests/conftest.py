@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import tempfile
 from collections import Counter
@@ -34,6 +35,16 @@ def pytest_runtest_makereport() -> None:
     """
     if os.getpid() != _TESTS_RUN_IN:
         os._exit(70)
+
+
+def pytest_configure() -> None:
+    """
+    Give this process, and so its children, Python's own SIGINT.
+
+    A shell's background job (`pytest ... &`) and `nohup` have it ignored (POSIX, sh, 2.11).
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

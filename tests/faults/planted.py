@@ -61,7 +61,7 @@ BUGS = (
         "the restore is a bare file copy",
         "migrator/recovery/copy_back.py",
         "        write_pages(source, live.conn)\n",
-        "        with protection.allowed(), open(live.path, 'wb', 0) as target:\n"
+        "        with audit_hook.allowed(), open(live.path, 'wb', 0) as target:\n"
         "            data = chosen.path.read_bytes()\n"
         "            for at in range(0, len(data), 1024):\n"
         "                target.write(data[at : at + 1024])\n",
