@@ -67,7 +67,7 @@ class Run:
 
     def __call__(self, migration: str | Migration, *allowed: str) -> dict[str, int]:
         """Run one migration; returns the rows that were said to go."""
-        with self.desk.session(SCRIPT) as conn:
+        with self.desk.migration(SCRIPT) as conn:
             if isinstance(migration, str):
                 conn.executescript(migration)
             else:
