@@ -336,7 +336,7 @@ def write_atomic(path: Path, data: bytes, ownership: Ownership) -> None:
     Raises:
         OSError: It cannot be written; what was there before is untouched.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_name(path)
     remove(temporary)
     descriptor = create_file(temporary, ownership)
     try:
@@ -351,6 +351,11 @@ def write_atomic(path: Path, data: bytes, ownership: Ownership) -> None:
         remove(temporary)
         raise
     fsync_directory(path.parent)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return what a file is called until `write_atomic` gives it its name."""
+    return path.with_name(f".{path.name}.tmp")
 
 
 def rename(old: Path, new: Path) -> None:

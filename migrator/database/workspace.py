@@ -16,6 +16,7 @@ from migrator.files import (
     make_directory,
     realpath,
     remove,
+    temporary_name,
 )
 
 if TYPE_CHECKING:
@@ -229,6 +230,11 @@ def clean_home(layout: Layout) -> None:
     except OSError:
         return
     removed = [remove(layout.home / name) for name in names if name not in _KEPT]
+    # A power cut can leave the id under both of its names.
+    unfinished_id = temporary_name(layout.identity)
+    if remove(unfinished_id):
+        with suppress(OSError):
+            fsync_directory(unfinished_id.parent)
     if any(removed):
         with suppress(OSError):
             fsync_directory(layout.home)

@@ -490,6 +490,16 @@ def test_cleaning_keeps_what_is_no_litter(layout: Layout) -> None:
     assert (layout.failed / "app.db").exists()
 
 
+def test_an_id_under_both_of_its_names_keeps_the_whole_one(layout):
+    """A power cut at the rename may leave both; the unfinished name goes with what a run has left."""
+    layout.identity.parent.mkdir(parents=True)
+    layout.identity.write_text("f" * 32)
+    unfinished = layout.identity.with_name(".id.tmp")
+    unfinished.write_text("f" * 32)
+    clean_home(layout)
+    assert [layout.identity] == list(layout.identity.parent.iterdir())
+
+
 def test_cleaning_what_is_not_there_is_no_error(layout: Layout) -> None:
     """Housekeeping fails no run, and creates nothing."""
     clean_home(layout)
