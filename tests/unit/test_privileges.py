@@ -472,6 +472,7 @@ def test_acting_as_oneself_is_nothing() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("other_user")
 def test_the_runs_user_gets_its_files_and_looks(place: Path) -> None:
     """What is looked at within is the user's already, and is seen as the user."""
     code = f"""
