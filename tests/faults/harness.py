@@ -420,10 +420,6 @@ class Stage:
         if journal.exists() and journal.read_bytes()[:1] in (b"", b"\0"):
             # Ended, so that nothing is rolled back; the next one to write removes it.
             own.add(journal.name)
-        if not (self.volume / "app.db-wal").exists():
-            # What is left of SQLite's own wal-index when its process is killed: without a log
-            # it holds nothing, and the next program that opens the database makes it anew.
-            own.add("app.db-shm")
         backups = {
             f"backups/{name}{end}" for name in self._finished(self.volume) for end in ("", ".json")
         }

@@ -145,7 +145,6 @@ class Case:
         self.chance = random.Random(seed)  # noqa: S311 - nothing secret
         self.tally = Tally()
         self.known: set[str] = set()
-        self.looked = False
         self.version = ""
 
     def play(self, releases: int = 2, rounds: int = 2) -> Tally:
@@ -221,7 +220,6 @@ class Case:
         plans = [(self._variant(tuple(command)), *self._fate()) for _ in range(number)]
         if self.chance.random() < 0.4:
             plans.append((self.chance.choice(LOOKS), "", 0.0, ""))
-            self.looked = True
         before = self._ask_database()
         ended = self._run(plans)
         state = self._ask_database()
@@ -379,11 +377,9 @@ class Case:
     def _litter(self) -> set[str]:
         own = {"app.db", "app.db.migrator/lock", "app.db.migrator/identity/id"}
         wal = self.world.volume / "app.db-wal"
-        left_open = self.tally.kills or self.looked
-        if left_open or (wal.exists() and wal.stat().st_size):
+        if self.tally.kills or (wal.exists() and wal.stat().st_size):
             # What is committed stays there while nothing is pending, and a look makes its index.
-            # What a killed process had open it leaves, as a look does that closes the database
-            # last, since it may not write; and a start that writes nothing leaves it there.
+            # What a killed process had open it leaves, and a start that writes nothing does so too.
             own |= {"app.db-wal", "app.db-shm"}
         found = set()
         for base, _, names in os.walk(self.world.volume):
