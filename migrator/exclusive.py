@@ -18,6 +18,7 @@ from migrator.context import Context
 from migrator.database.raw_file import LiveFile, who_has_open
 from migrator.database.uri import database_uri
 from migrator.errors import NotReadyError
+from migrator.files import remove
 from migrator.log.translate import is_busy, of_sqlite
 from migrator.process import audit_hook
 from migrator.session.guard import Guard, open_guard
@@ -193,6 +194,9 @@ def _open_once(
     try:
         if alone:
             live.checkpoint()
+            # A killed process has left it. Alone, SQLite keeps the index in its own memory
+            # (https://sqlite.org/wal.html#use_of_wal_without_shared_memory), so nobody has it open.
+            remove(path.with_name(f"{path.name}-shm"))
     except BaseException:
         live.close()
         raise

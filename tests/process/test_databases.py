@@ -691,3 +691,19 @@ def test_left_with_nothing_pending(leave, volume, tmp_path):
     assert "up_to_date" == result.finished["outcome"]
     assert expected == logical_digest(database)
     assert 1 == len(backups(database))
+
+
+@pytest.mark.parametrize("copy", [False, True], ids=["in-place", "copy"])
+def test_an_index_that_a_killed_process_left_goes_with_the_next_run(volume, tmp_path, copy):
+    """SQLite's `-shm` without a log holds nothing, and stays for ever where nobody takes it away."""
+    database = make_database(volume / "app.db", "CREATE TABLE t (id INTEGER);", wal=True)
+    index = volume / "app.db-shm"
+    index.write_bytes(bytes(32768))
+    text = (
+        "-- migrate:up transaction:false\nVACUUM;\n" if copy else "CREATE TABLE u (id INTEGER);\n"
+    )
+    files = write_migrations(tmp_path / "own", {"001_first.sql": text})
+    result = run_migrator("up", "--database", database, "--migrations", files)
+    assert result.code == 0, result.stderr
+    assert not index.exists()
+    assert not (volume / "app.db-wal").exists()
