@@ -60,7 +60,7 @@ def done(verb: str, result: Result) -> Done:
     if result.outcome == "no_database":
         return result, "There is no database yet; it is left to the application."
     if not result.changed:
-        return result, "Nothing was to be done."
+        return result, "Nothing to do."
     return result, printable(f"{verb}: {', '.join(result.changed)}.")
 
 
