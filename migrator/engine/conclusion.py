@@ -131,7 +131,7 @@ class Conclusion:
             raise self._stopped(ending, conclude_loss(self.parent.emit, error, self._again))
         left_open = isinstance(error, _LEFT_OPEN) or error.data.get("outcome") is not None
         if not left_open and self._left_over():
-            if ending.migration is not None:
+            if ending.migration is not None or ending.phase in _COMMITTED:
                 return self._settle(ending)
             self._tidy(ending)
         raise self._stopped(ending, error)
@@ -192,7 +192,7 @@ class Conclusion:
             )
         if self.settled.get("outcome") == "committed" or (ending.credible and done_with):
             raise _written_to(self.parent, str(self.lacking), ending.result)
-        error = self._why(ending, full=full)
+        error = self._reported(ending) or self._why(ending, full=full)
         error.hint = self.settled.get("hint", error.hint)
         if "unsettled" in self.settled:
             error.data["outcome"] = "unknown"
@@ -261,6 +261,12 @@ class Conclusion:
         return "what it had done to the database is undone"
 
     # --- what it is called -----------------------------------------------------
+
+    def _reported(self, ending: Ending) -> MigratorError | None:
+        """Return why a run failed that ended by itself and could not undo what it had done."""
+        if not ending.credible or ending.error is None or ending.migration is not None:
+            return None
+        return self._stopped(ending, ending.error)
 
     def _why(self, ending: Ending, *, full: bool) -> MigratorError:
         """Return the error for a worker that ended without a report that holds."""

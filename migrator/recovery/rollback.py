@@ -12,6 +12,7 @@ Undo a run that fails, and prove that the database is as before.
               no space for the rollback          delete the run's own backup, try again  as before
               the disk fails during it           leave it to SQLite's journal            as before
               the same, at or after the commit   leave it to the next start              unknown
+              a thread interrupts it             leave it to another process             as before
     read      the check fails, database held     write the backup back                   as before
               the check fails, others may use    overwrite nothing                       82
               the disk fails                     keep the new state                      unknown
@@ -89,6 +90,9 @@ def undone_on_failure(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> I
         try:
             undone = _undo(ctx, live, saved, failure)
         except (sqlite3.Error, OSError) as second:
+            if is_interrupted(second):
+                # The run's note stays: whoever has no such threads undoes it, the parent at once.
+                raise failure from error
             raise _not_undone(ctx, failure, second) from error
         if not undone:
             raise _unverified(ctx, failure) from error

@@ -15,15 +15,21 @@ KEPT = """
     import sqlite3, threading
     kept = []
 
-    def again_and_again(interrupt):
-        while True:
-            interrupt()
+    BEGIN
 
     def up(conn):
         conn.execute("CREATE TABLE made (id)")
         conn.executemany("INSERT INTO made VALUES (?)", [(i,) for i in range(100000)])
         OPEN
-        threading.Thread(target=again_and_again, args=(CALLED,), daemon=True).start()
+        begin(conn)
+    """
+IN_PYTHON = """
+    def begin(conn):
+        def again_and_again():
+            while True:
+                conn.interrupt()
+
+        threading.Thread(target=again_and_again, daemon=True).start()
         threading.Event().wait(0.05)
     """
 OPEN = "kept.append(conn.execute('SELECT id FROM made')); kept[0].fetchone()"
@@ -44,9 +50,9 @@ API = """
     """
 
 
-def written(directory: Path, way: str, left: str, called: str) -> Path:
-    """Write one migration whose thread never stops calling something."""
-    text = KEPT.replace("OPEN", left).replace("CALLED", called)
+def written(directory: Path, way: str, left: str, begin: str = IN_PYTHON) -> Path:
+    """Write one migration that begins a thread which never stops interrupting."""
+    text = KEPT.replace("OPEN", left).replace("    BEGIN\n", begin)
     if way == "copy":
         text = f"\n    transactional = False{text}"
     return write_migrations(directory, {"001_kept.py": text})
@@ -59,7 +65,7 @@ def test_a_thread_that_goes_on_interrupting_interrupts_nothing_of_the_runs(
     way: str, left: str, program: str, database: Path, tmp_path: Path
 ) -> None:
     """`conn.interrupt()` for ever, after `up` has returned: the migration is applied."""
-    directory = written(tmp_path / "m", way, left, "conn.interrupt")
+    directory = written(tmp_path / "m", way, left)
     if program == "API":
         done = run_script(API, database, directory)
         assert (done.stdout.split(), done.returncode) == (["1"], 0), done.stderr
@@ -105,7 +111,8 @@ def test_an_interrupt_past_the_connection_is_the_migrations_failure(
 ) -> None:
     """What SQLite itself is told for ever fails the migration, and no disk is blamed."""
     before = logical_digest(database)
-    directory = written(tmp_path / "m", way, left, "lambda: sqlite3.Connection.interrupt(conn)")
+    past = IN_PYTHON.replace("conn.interrupt()", "sqlite3.Connection.interrupt(conn)")
+    directory = written(tmp_path / "m", way, left, begin=past)
     result = run_migrator("up", "--database", database, "--migrations", directory)
     if result.code != 0:
         end = assert_failed(result, 80, "migration.failed", "failed_restored")
@@ -114,3 +121,32 @@ def test_an_interrupt_past_the_connection_is_the_migrations_failure(
     else:
         assert history(database) == ["001"]
     assert rows(database, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_rollback_that_is_interrupted_is_settled_by_the_parent(
+    database: Path, tmp_path: Path
+) -> None:
+    """The engine's own ROLLBACK is interrupted, as seen on busy machines: no disk is blamed."""
+    before = logical_digest(database)
+    # A thread only hits it now and then.
+    text = """
+        import sqlite3
+        from migrator.recovery import rollback
+
+        def interrupted(*_):
+            error = sqlite3.OperationalError("interrupted")
+            error.sqlite_errorcode = sqlite3.SQLITE_INTERRUPT
+            raise error
+
+        def up(conn):
+            conn.execute("CREATE TABLE made (id)")
+            rollback._roll_back = interrupted
+            raise ValueError("why")
+        """
+    directory = write_migrations(tmp_path / "m", {"001_kept.py": text})
+    result = run_migrator("up", "--database", database, "--migrations", directory)
+    end = assert_failed(result, 80, "migration.failed", "failed_restored")
+    assert "why" in end["error"]
+    assert [each["outcome"] for each in result.named("recovery.finished")] == ["discarded"]
+    assert logical_digest(database) == before
+    assert not (database.parent / "app.db.migrator/state.json").exists()
