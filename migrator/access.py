@@ -17,6 +17,9 @@ from migrator.errors import NoPermissionError, NotReadyError
 from migrator.files import sidecars
 from migrator.wait import NotYetError
 
+_LOOKS = 3
+"""A path that is refused each time was not just gone in between."""
+
 
 def require_readable(database: Path) -> None:
     """
@@ -25,9 +28,10 @@ def require_readable(database: Path) -> None:
     Raises:
         NoPermissionError: With owner and mode, and the commands that help.
     """
-    beside = (path for path in sidecars(database) if os.path.lexists(path))
-    for path in (database, *beside):
-        if not _may(path, os.R_OK):
+    if not _may(database, os.R_OK):
+        raise denied(database, "may not be read", database)
+    for path in sidecars(database):
+        if _is_closed(path, os.R_OK):
             raise denied(path, "may not be read", database)
 
 
@@ -42,7 +46,7 @@ def require_writable(database: Path) -> None:
     """
     require_mounted_writable(database)
     for path in (database, *sidecars(database)):
-        if os.path.lexists(path) and not _may(path, os.R_OK | os.W_OK):
+        if _is_closed(path, os.R_OK | os.W_OK):
             raise denied(path, "may not be written", database)
     if not _may(database.parent, os.W_OK | os.X_OK):
         raise NotYetError(denied(database.parent, "may not be written", database))
@@ -125,14 +129,16 @@ def _change_of_owner(path: Path, us: str, database: Path | None) -> str:
         return f"chown -R {us} {quote(str(path))}"
     files = (database.parent, database, *sidecars(database))
     ours = (Path(f"{database}.migrator"), database.parent / "backups")
-    flat = [each for each in files if each == path or _closed(each)]
+    flat = [each for each in files if each == path or _is_closed(each)]
     command = f"chown {us} {' '.join(quote(str(each)) for each in flat)}"
-    deep = [quote(str(each)) for each in ours if _closed(each)]
+    deep = [quote(str(each)) for each in ours if _is_closed(each)]
     return f"{command} && chown -R {us} {' '.join(deep)}" if deep else command
 
 
-def _closed(path: Path) -> bool:
-    return os.path.lexists(path) and not _may(path, os.R_OK | os.W_OK)
+def _is_closed(path: Path, mode: int = os.R_OK | os.W_OK) -> bool:
+    """Tell whether a path is there and may not be used."""
+    # An application makes and deletes its journal all the time: what has gone is refused to nobody.
+    return all(os.path.lexists(path) and not _may(path, mode) for _ in range(_LOOKS))
 
 
 def _nearest(path: Path) -> tuple[Path, os.stat_result] | None:

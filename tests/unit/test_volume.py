@@ -673,6 +673,26 @@ def test_the_own_file_with_a_narrow_mode_is_explained(
     assert "chmod u+rw" in caught.value.hint
 
 
+@pytest.mark.parametrize("ask", [access.require_readable, access.require_writable])
+def test_a_journal_that_has_just_gone_is_refused_to_nobody(
+    ask: Callable[[Path], None], database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An application deletes its journal between the look for it and the question."""
+    database.touch()
+    journal = Path(f"{database}-journal")
+    journal.touch()
+    access_of_system = os.access
+
+    def deleted_first(path: Path, *args: Any, **kwargs: Any) -> bool:
+        if Path(path) == journal:
+            journal.unlink()
+        return access_of_system(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "access", deleted_first)
+    ask(database)
+    assert not journal.exists()
+
+
 # --- Real mounts ---
 
 
