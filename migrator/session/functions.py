@@ -102,6 +102,12 @@ class Registrations:
             self._plain = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         return self._plain
 
+    def close(self) -> None:
+        """Close the untouched connection, when the one that asks it is closed."""
+        if self._plain is not None:
+            self._plain.close()
+            self._plain = None
+
     def _calling(self, name: str) -> Callable[..., Any]:
         plain = self._connection()
 
@@ -132,6 +138,11 @@ class RegisteringConnection(sqlite3.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.registrations = Registrations()
         super().__init__(*args, **kwargs)
+
+    def close(self) -> None:
+        """Close the connection, and the one that knows SQLite's own functions."""
+        super().close()
+        self.registrations.close()
 
     def create_function(self, *args: Any, **kwargs: Any) -> None:
         """Register a function, as `sqlite3` does."""

@@ -1015,6 +1015,24 @@ def test_functions_of_a_migration_stay(guard: Guard) -> None:
         assert "ok" == conn.execute("PRAGMA integrity_check").fetchone()[0]
 
 
+def test_what_was_opened_for_a_function_is_closed_with_the_connection(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine asks another connection which functions are SQLite's own, and leaves none open."""
+    made: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *a, **k: made.append(connect(*a, **k)) or made[-1]
+    )
+    guard.conn.create_function("own", 1, lambda value: value)
+    guard.finish_migration()
+    guard.close()
+
+    assert len(made) == 1
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("SELECT 1")
+
+
 def test_rollback_undoes_nothing_of_the_migration_before(guard: Guard) -> None:
     """What one migration left uncommitted is not the next one's to roll back."""
     guard.conn.execute(INSERT)
