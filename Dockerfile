@@ -42,7 +42,7 @@ COPY entrypoint site/entrypoint
 COPY migrator site/migrator
 ARG SOURCE_DATE_EPOCH=0
 RUN PYTHONHASHSEED=0 SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH}" \
-        python3.13 -m docker.tree /build/root start launcher site LICENSE \
+        python3.13 -X no_debug_ranges -m docker.tree /build/root start launcher site LICENSE \
  && mkdir /build/empty && touch --date="@${SOURCE_DATE_EPOCH}" /build/empty
 
 FROM scratch

@@ -12,7 +12,7 @@ import shutil
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -98,11 +98,20 @@ NO_MODULES = (
 """What is no module of Linux that anybody imports, by the beginning of its name."""
 
 ZIPPED = (
-    *("dbm", "email", "html", "http", "multiprocessing", "sysconfig", "xml", "tzdata"),
+    *("dbm", "email", "html", "http", "multiprocessing", "sysconfig", "xml"),
     *("_sysconfigdata_*.pyc", "ftplib.pyc", "imaplib.pyc", "mailbox.pyc", "optparse.pyc"),
     *("plistlib.pyc", "poplib.pyc", "smtplib.pyc"),
 )
 """What a run needs seldom, packages of many small files above all: together in one archive."""
+
+ZONES = "zoneinfo"
+"""
+What tzdata's package has in an archive of its own.
+
+Python reads the list of the archive that it searches as soon as a module is not found, and so at
+each start (`pathlib` tries two of Windows'); with six hundred time zones in it that took as long as
+all else that Python does before its first line.
+"""
 
 STAND_IN = """raise ModuleNotFoundError(
     "The module {name!r} was left out of this Python, sqlite-entrypoint's own ({why}): "
@@ -143,7 +152,9 @@ def compile_all(library: Path, installed: Path) -> None:
     Compile everything and take the sources away.
 
     The modules' time stamps are not looked at (PEP 552): they do not survive
-    every way of copying. Docstrings go as well: nothing in the image reads them.
+    every way of copying. Docstrings go as well: nothing in the image reads them. So
+    do the columns of each instruction, where this Python runs with `-X no_debug_ranges`:
+    a traceback shows them by the source, which is not there.
 
     Args:
         library: The directory of the modules here.
@@ -165,14 +176,30 @@ def zip_seldom_needed(library: Path) -> None:
     """Move what is seldom needed into the archive that is searched last."""
     name = f"python{sys.version_info.major}{sys.version_info.minor}.zip"
     stand_ins = [f"{name}.pyc" for name in LEFT_OUT | HELPERS_LEFT_OUT]
-    with zipfile.ZipFile(library.parent / name, "w") as archive:
-        for found in _found(library, sorted((*ZIPPED, *stand_ins))):
-            for path in _files(found):
-                inside = zipfile.ZipInfo(path.relative_to(found.parent).as_posix())
-                archive.writestr(inside, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+    _zip(library.parent / name, _found(library, sorted((*ZIPPED, *stand_ins))))
+
+
+def zip_zones(tzdata: Path) -> None:
+    """Move the time zones into an archive beside their package, which looks into it."""
+    _zip(tzdata / f"{ZONES}.zip", [tzdata / ZONES])
+
+
+def find_zones_in_archive(tzdata: Path) -> None:
+    """Have the package of the time zones look into their archive (before it is compiled)."""
+    with (tzdata / "__init__.py").open("a") as module:
+        module.write(f'__path__.append(f"{{__path__[0]}}/{ZONES}.zip")\n')
+
+
+def _zip(archive: Path, found: Iterable[Path]) -> None:
+    """Move files, and directories with all that is in them, into an archive."""
+    with zipfile.ZipFile(archive, "w") as target:
+        for each in found:
+            for path in _files(each):
+                inside = zipfile.ZipInfo(path.relative_to(each.parent).as_posix())
+                target.writestr(inside, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
                 path.unlink()
-            if found.is_dir():
-                shutil.rmtree(found)
+            if each.is_dir():
+                shutil.rmtree(each)
 
 
 def _found(library: Path, patterns: list[str]) -> Iterator[Path]:

@@ -22,7 +22,9 @@ from docker.standard_library import (
     compile_all,
     copy_extensions,
     copy_modules,
+    find_zones_in_archive,
     zip_seldom_needed,
+    zip_zones,
 )
 
 PREFIX = Path("/opt/sqlite-entrypoint")
@@ -39,8 +41,11 @@ def main(root: Path, start: Path, launcher: Path, site: Path, licence: Path) -> 
     copy_modules(tree / LIBRARY)
     copy_extensions(tree / LIBRARY / "lib-dynload")
     copy_site(site, tree / LIBRARY / "site-packages")
+    tzdata = tree / LIBRARY / "site-packages/tzdata"
+    find_zones_in_archive(tzdata)
     compile_all(tree / LIBRARY, PREFIX / LIBRARY)
     zip_seldom_needed(tree / LIBRARY)
+    zip_zones(tzdata)
     copy_program(start, tree / "bin")
     copy_program(launcher, tree / "libexec")
     sources = copy_libraries(tree)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from migrator.value import Value
 
-@dataclass(frozen=True, slots=True)
-class User:
+
+class User(Value):
     """A user and its group, by number."""
 
     uid: int
@@ -20,8 +20,7 @@ class User:
         return f"{self.uid}:{self.gid}"
 
 
-@dataclass(frozen=True, slots=True)
-class RunAs:
+class RunAs(Value):
     """
     What `--run-as`, or `PUID` and `PGID`, ask for.
 
@@ -33,8 +32,7 @@ class RunAs:
     keep: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Identities:
+class Identities(Value):
     """
     Who the run is and who the application is; None means the current user.
 

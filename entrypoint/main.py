@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from entrypoint import options, privileges, termination_log
 from entrypoint.identities import Identities, User, home_of
@@ -28,11 +27,11 @@ from migrator.log.outcome import Result, as_bug, new_run_id, say_failed, say_fin
 from migrator.options.table import read_environment
 from migrator.process.descriptors import open_missing_standard_streams
 from migrator.process.signals import Signals
+from migrator.value import Value
 from migrator.wait import Deadline
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Value):
     """What a start was given, and what its steps share."""
 
     settings: ContainerSettings

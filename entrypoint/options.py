@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from entrypoint.identities import RunAs, User, primary_group
 from migrator.errors import UsageError
@@ -20,6 +19,7 @@ from migrator.options.table import (
     option_value,
 )
 from migrator.options.types import BadValueError
+from migrator.value import Value
 
 PROGRAM = "entrypoint"
 
@@ -28,8 +28,7 @@ _MAX_ID = 2**32 - 2
 """The kernel's greatest user and group number: 2**32 - 1 means "leave it as it is"."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerSettings:
+class ContainerSettings(Value):
     """
     The entrypoint's settings: flags, then variables, then defaults.
 

@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -34,6 +34,7 @@ from migrator.model import Settings
 from migrator.options.table import read_given
 from migrator.process.own_sqlite import require_own_sqlite
 from migrator.terminal import printable
+from migrator.value import replace
 from migrator.wait import Deadline
 
 InUse = Literal["wait", "allow"]

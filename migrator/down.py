@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 
 from migrator.context import Batch, Context
 from migrator.database.integrity_check import examine
@@ -24,6 +23,7 @@ from migrator.recovery.after_crash import recover
 from migrator.recovery.phases import Report, report
 from migrator.recovery.rollback import as_run_error
 from migrator.run import change
+from migrator.value import replace
 
 
 def down(ctx: Context, to: str | None, steps: int | None) -> Report:

@@ -13,12 +13,12 @@ import errno
 import os
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from migrator.errors import DiskError, MigratorError, NoPermissionError, NotReadyError
+from migrator.value import Value, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +43,7 @@ ENOUGH = 1 << 20
 _SIDECARS = ("-wal", "-shm", "-journal")
 
 
-@dataclass(frozen=True, slots=True)
-class Ownership:
+class Ownership(Value):
     """Whose a file that we create shall be, and how wide its mode may become."""
 
     uid: int

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from migrator.value import Value
 
 
 class Emit(Protocol):
@@ -15,8 +16,7 @@ class Emit(Protocol):
         """Send one event; `fields` are JSON values."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Value):
     """
     What the engine is told, after flags, variables and defaults are joined.
 
@@ -42,24 +42,21 @@ class Settings:
     given: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Value):
     """One SQL statement as written, with the line of its first character (from 1)."""
 
     text: str
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Value):
     """The `up` or the `down` half of an `.sql` file."""
 
     statements: tuple[Statement, ...]
     transactional: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Value):
     """
     A migration as its name tells it, before its text has been read.
 
@@ -91,8 +88,7 @@ class Entry:
         return f"{self.name} ({self.path.name})" if self.key == self.name else self.path.name
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Value):
     """
     A migration whose text has been read and parsed, ready to run once loaded.
 
@@ -120,8 +116,7 @@ class Script:
     """Whether `up` takes a cursor (a registry's `up_func`) instead of a connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Value):
     """One row of the history."""
 
     key: Any
@@ -137,8 +132,7 @@ class Applied:
         return self.name if self.key == self.name else str(self.version)
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(Value):
     """One misfit between files and history: `newer`, `missing`, `changed`, `out-of-order`..."""
 
     kind: str

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 from migrator.errors import MisfitError
 from migrator.formats.foreign import ForeignHistory
 from migrator.formats.format import Format
 from migrator.model import Applied, Conflict, Entry, Script
+from migrator.value import Value
 
 _ORDER = ("newer", "missing", "changed", "out-of-order", "foreign")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Value):
     """The migrations that are pending, in order, and the misfits between files and history."""
 
     pending: tuple[Entry, ...]

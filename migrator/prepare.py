@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 
 from migrator.context import Batch, Context
 from migrator.errors import UsageError
@@ -15,6 +14,7 @@ from migrator.inspect.texts import refuse_changed, refuse_unfit
 from migrator.log.hints import command
 from migrator.model import Applied, Script
 from migrator.recovery.phases import enter
+from migrator.value import replace
 from migrator.wait import wait_until_ready
 
 

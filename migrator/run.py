@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from migrator.errors import MigratorError
 from migrator.inspect.status import DatabaseStatus, refuse_or_warn, say_plan
 from migrator.log.outcome import Result
 from migrator.model import Emit
+from migrator.value import replace
 from migrator.wait import wait_until_ready
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from migrator import access
 from migrator.database.lock_selftest import no_locks
 from migrator.errors import NotReadyError
 from migrator.inspect.location import check_directory, check_file, check_missing, translated_errors
+from migrator.value import Value
 from migrator.wait import NotYetError
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ _VOLUME_HINT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Value):
     """What the checks found: the database's volume, and whether the database exists."""
 
     database: Path

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from migrator.value import Value
 
 _CONTAINER_FILE = "/run/.containerenv"
 _DOCKER_FILE = "/.dockerenv"
@@ -25,8 +26,7 @@ _EMPTY_DIR = "/kubernetes.io~empty-dir/"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Value):
     """
     One line of /proc/self/mountinfo.
 
@@ -55,8 +55,7 @@ class Mount:
         return any(tag.startswith(("master:", "shared:")) for tag in self.propagation)
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(Value):
     """
     The volume of a database.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from migrator.options.model import Arguments, Command, Option
@@ -22,15 +21,13 @@ Done = tuple["Result", str]
 JSON = Option("--json", "json", "print JSON instead of a table", switch=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look(Command):
+class Look(Command, kw_only=True):
     """A command that only looks at the database."""
 
     answer: Callable[[Parent, Arguments], Answer]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run(Command):
+class Run(Command, kw_only=True):
     """
     A command that changes the database.
 
@@ -43,8 +40,7 @@ class Run(Command):
     mends: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Make(Command):
+class Make(Command, kw_only=True):
     """
     A command that needs no database.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from migrator.columns import aligned, size
 from migrator.commands.kinds import JSON, Answer, Look, as_json
 from migrator.commands.status import pending_facts, still_pending
 from migrator.options.model import Arguments
+from migrator.value import replace
 
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent

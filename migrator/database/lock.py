@@ -9,7 +9,6 @@ another process may be about to lock it.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import time
@@ -17,6 +16,7 @@ from _thread import get_ident
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from migrator.database.lock_probe import LOCK_FLAGS
 from migrator.database.workspace import like_database, make_home
 from migrator.errors import (
     WITHIN_A_RUN,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from migrator.database.workspace import Layout
     from migrator.model import Emit
 
-_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _AT_ONCE = 0.05
 """Seconds of attempts even with a timeout of 0: the holder may be a short look."""
 _LONGEST_PAUSE = 1.0
@@ -140,38 +139,6 @@ class RunLock:
             self.descriptor = -1
 
 
-def probe(path: Path) -> bool:
-    """
-    Tell whether somebody holds the lock, without creating or waiting for anything.
-
-    A missing file, or one that may not be opened, counts as not held.
-    """
-    descriptor = _open_existing(path)
-    if descriptor is None:
-        return False
-    try:
-        # Shared, so that two looks at once do not take each other for a run.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _open_existing(path: Path) -> int | None:
-    # On NFS `flock` becomes a record lock, which needs a writable descriptor.
-    for mode in (os.O_RDWR, os.O_RDONLY):
-        try:
-            descriptor = os.open(path, mode | _FLAGS)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                continue
-            return None
-        return descriptor
-    return None
-
-
 def _open_lock(layout: Layout, *, alone: bool) -> int:
     try:
         if alone:
@@ -183,7 +150,7 @@ def _open_lock(layout: Layout, *, alone: bool) -> int:
 
 def _open_or_create(layout: Layout) -> int:
     """Open the lock file, creating it at most once; it may appear meanwhile, but never vanishes."""
-    flags = os.O_RDWR | _FLAGS
+    flags = os.O_RDWR | LOCK_FLAGS
     try:
         with open_directory(layout.home) as home:
             descriptor = os.open(layout.lock.name, flags, dir_fd=home)
@@ -202,7 +169,7 @@ def _create(layout: Layout) -> int:
         return create_file(layout.lock, ownership.private)
     except FileExistsError:
         with open_directory(layout.home) as home:
-            return os.open(layout.lock.name, os.O_RDWR | _FLAGS, dir_fd=home)
+            return os.open(layout.lock.name, os.O_RDWR | LOCK_FLAGS, dir_fd=home)
 
 
 def _lock(descriptor: int, layout: Layout) -> None:

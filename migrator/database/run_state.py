@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,9 +18,10 @@ from migrator.files import (
     unsafe_entry,
     write_atomic,
 )
+from migrator.value import EMPTY, Value, as_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from migrator.files import Ownership
@@ -39,8 +39,7 @@ JOURNAL_MODES: Final = (None, "delete", "truncate", "persist", "wal")
 _LARGEST = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class RunState:
+class RunState(Value):
     """
     One run as it was when it last wrote.
 
@@ -67,7 +66,7 @@ class RunState:
     database: str | None = None
     backup: str | None = None
     journal_mode: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = EMPTY
     format: int = 1
 
     def is_in(self, rows: Sequence[Applied]) -> bool:
@@ -132,7 +131,7 @@ def _parse(path: Path, data: bytes) -> RunState:
     if fields["format"] > FORMAT:
         raise _newer(path, fields["format"])
     # Unknown fields are ignored: a later version may add some without a new format.
-    known = {name: fields[name] for name in RunState.__dataclass_fields__ if name in fields}
+    known = {name: fields[name] for name in RunState._fields if name in fields}
     if not _fits(known):
         raise _unreadable(path)
     return RunState(**known)
@@ -199,7 +198,8 @@ def write(path: Path, state: RunState, ownership: Ownership) -> None:
     """
     import json
 
-    text = json.dumps(asdict(state), indent=1, sort_keys=True)
+    fields = {**as_dict(state), "extra": dict(state.extra)}
+    text = json.dumps(fields, indent=1, sort_keys=True)
     write_atomic(path, text.encode("ascii") + b"\n", ownership.private)
 
 

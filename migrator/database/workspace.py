@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from migrator.files import (
     remove,
     temporary_name,
 )
+from migrator.value import Value
 
 if TYPE_CHECKING:
     from migrator.model import Settings
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 _KEPT = ("lock", "state.json", ".gitignore")
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Value):
     """The paths that belong to one database; `database` and `backup_dir` are resolved."""
 
     database: Path

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,30 +29,37 @@ if TYPE_CHECKING:
 Action = Callable[["Context"], dict[str, Any]]
 
 
-@dataclass(slots=True)
 class Parent:
     """
     The parent process of a run on one database.
 
-    `prepare` is called first in every worker: the privileges are dropped there.
-    `log_thoroughly` is called when a start turns out to be a run.
+    Args:
+        prepare: Called first in every worker: the privileges are dropped there.
+        log_thoroughly: Called when a start turns out to be a run.
     """
 
-    settings: Settings
-    layout: Layout
-    emit: Emit
-    run_id: str
-    signals: Signals
-    deadline: Deadline
-    prepare: Callable[[], None] = lambda: None
-    log_thoroughly: Callable[[], None] = lambda: None
-    source: Source = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Name the source; a registry is only read when it is asked for, and in a child."""
-        self.source = open_source(
-            self.settings.migrations, self.layout.database, self._read_registry
-        )
+    def __init__(
+        self,
+        settings: Settings,
+        layout: Layout,
+        emit: Emit,
+        run_id: str,
+        signals: Signals,
+        deadline: Deadline,
+        *,
+        prepare: Callable[[], None] = lambda: None,
+        log_thoroughly: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.settings = settings
+        self.layout = layout
+        self.emit = emit
+        self.run_id = run_id
+        self.signals = signals
+        self.deadline = deadline
+        self.prepare = prepare
+        self.log_thoroughly = log_thoroughly
+        # A registry is only read when it is asked for, and in a child.
+        self.source = open_source(settings.migrations, layout.database, self._read_registry)
 
     def survey(self) -> DatabaseStatus:
         """Look at the database and the names of its migrations."""

@@ -12,10 +12,10 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from dataclasses import dataclass
 
 from migrator.formats.history import own_format
 from migrator.sqlite import quoted
+from migrator.value import Value
 
 _TOOLS: dict[str, tuple[str, str | None]] = {
     "schema_migrations": ("dbmate, golang-migrate, Rails or Ecto", "max(version)"),
@@ -123,8 +123,7 @@ _COLUMNS = _KEYS | frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignHistory:
+class ForeignHistory(Value):
     """
     Another tool's history: its name, its table, and the last version that it names.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from migrator.errors import MisfitError
@@ -19,6 +18,7 @@ from migrator.formats.format import Format, History
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.directory import version_key
 from migrator.sqlite import quoted
+from migrator.value import Value
 
 
 class OwnFormat(Format, Protocol):
@@ -133,8 +133,7 @@ class ByName(OwnFormat):
 BY_VERSION, BY_NAME = ByVersion(), ByName()
 
 
-@dataclass(frozen=True, slots=True)
-class OwnHistory:
+class OwnHistory(Value):
     """The history table of one database, in the shape that its format gives it."""
 
     table: str

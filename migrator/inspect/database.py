@@ -13,10 +13,10 @@ import contextlib
 import sqlite3
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from migrator.database import lock, run_state
+from migrator.database import run_state
+from migrator.database.lock_probe import probe
 from migrator.database.run_state import RunState
 from migrator.database.uri import database_uri
 from migrator.database.workspace import Layout
@@ -32,12 +32,12 @@ from migrator.inspect.location import (
 from migrator.log.translate import is_busy, is_unopened, of_sqlite
 from migrator.model import Applied
 from migrator.sqlite import primary_code
+from migrator.value import Value, replace
 
 _BUSY_TIMEOUT = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseView:
+class DatabaseView(Value):
     """
     What a look found.
 
@@ -77,7 +77,7 @@ def inspect_database(layout: Layout, history: History) -> DatabaseView:
     # First: of a place that cannot be reached nothing else is worth a word.
     refuse_no_directory(layout.database.parent)
     _size(layout.database)
-    running = lock.probe(layout.lock)
+    running = probe(layout.lock)
     unfinished = run_state.read(layout.state, layout.database)
     size = _size(layout.database)
     with translated_errors_at_once(layout.database.parent):
@@ -93,7 +93,7 @@ def inspect_database(layout: Layout, history: History) -> DatabaseView:
         return replace(sight, needs_recovery=str(error))
     except (sqlite3.Error, UnicodeDecodeError) as error:
         # A run may have begun since its lock was looked at.
-        if is_busy(error) and (running or lock.probe(layout.lock)):
+        if is_busy(error) and (running or probe(layout.lock)):
             return replace(sight, running=True, needs_recovery="our own run has it")
         doing = "while its history was read"
         raise of_sqlite(error, layout.database, doing, writing=False) from error

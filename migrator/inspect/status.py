@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,13 +18,13 @@ from migrator.formats.source import Source
 from migrator.inspect.database import DatabaseView, inspect_database
 from migrator.log.hints import command
 from migrator.model import Applied, Conflict, Emit, Entry, Settings
+from migrator.value import Value
 
 if TYPE_CHECKING:
     from migrator.backups.catalog import Backup
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseStatus:
+class DatabaseStatus(Value):
     """What a look at both sides found: the database's, and the migrations'."""
 
     sight: DatabaseView

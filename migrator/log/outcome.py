@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from migrator.errors import (
@@ -14,6 +13,7 @@ from migrator.errors import (
     describe,
 )
 from migrator.model import Emit
+from migrator.value import Value
 
 _SHOWN = (
     "version",
@@ -37,8 +37,7 @@ _SENTENCES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Value):
     """
     A run that did what it was told.
 

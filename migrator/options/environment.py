@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from migrator.errors import UsageError
 from migrator.options.suggest import one_slip
+from migrator.value import Value
 
 _PREFIX = "MIGRATOR_"
 
@@ -20,8 +20,7 @@ _SERVICE_LINK = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(Value):
     """A variable with our prefix that means nothing to this version."""
 
     variable: str

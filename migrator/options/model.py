@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from migrator.errors import UsageError
 from migrator.options.types import BadValueError, one_of
+from migrator.value import EMPTY, Value
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Value):
     """
     One setting: parsing, `--help` and the reference page all come from it.
 
@@ -88,8 +87,7 @@ Arguments = Mapping[str, Any]
 """What a command was given, by field: its options and its positional argument."""
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(Value):
     """The positional argument of a command."""
 
     field: str
@@ -98,8 +96,7 @@ class Argument:
     required: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Value):
     """
     One command of `migrator`.
 
@@ -127,8 +124,7 @@ class Command:
         return self.usage.partition(" ")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(Value):
     """
     A command line, read but not yet judged by value.
 
@@ -137,13 +133,13 @@ class Parsed:
     line. `command` and `arguments` are the migrator's.
     """
 
-    values: dict[str, str] = field(default_factory=dict)
+    values: Mapping[str, str]
     given: tuple[str, ...] = ()
     rest: tuple[str, ...] = ()
     help: bool = False
     version: bool = False
     command: Command | None = None
-    arguments: Arguments = field(default_factory=dict)
+    arguments: Arguments = EMPTY
 
 
 def _short(text: str, limit: int = 200) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
 from typing import Any
 
 from migrator.errors import MisfitError
 from migrator.model import Entry, Script
 from migrator.parsing import python_file, sql_file
 from migrator.parsing.directory import misfit, version_key
+from migrator.value import replace
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from migrator.backups.catalog import Backup
 from migrator.context import Context
@@ -46,6 +46,7 @@ from migrator.recovery.intent import (
     written_over,
 )
 from migrator.recovery.temporary_files import remove_temporary_files
+from migrator.value import replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from migrator.backups.catalog import Backup
@@ -14,6 +13,7 @@ from migrator.database import run_state
 from migrator.database.workspace import like_database
 from migrator.log.translate import of_system
 from migrator.process.signals import Signals
+from migrator.value import replace
 
 Report = dict[str, Any]
 """What a worker reports, as JSON values."""

@@ -256,7 +256,7 @@ def leave_restore(database: Path, backup: Path) -> None:
         journal_mode="delete",
         extra=found,
     )
-    fields = {name: getattr(noted, name) for name in run_state.RunState.__dataclass_fields__}
+    fields = {name: getattr(noted, name) for name in run_state.RunState._fields}
     (Path(f"{database}.migrator") / "state.json").write_text(json.dumps(fields))
 
 

@@ -30,7 +30,7 @@ FORKED = """
     from migrator import Migration, MigrationRunner
     from migrator.model import Settings
     from migrator.database.workspace import Layout
-    from migrator.database.lock import probe
+    from migrator.database.lock_probe import probe
 
     database, how, way = sys.argv[1:4]
     inside, forked = threading.Event(), threading.Event()

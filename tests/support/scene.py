@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator.database.lock import probe
+from migrator.database.lock_probe import probe
 from migrator.database.workspace import Layout
 from migrator.model import Settings
 from tests.support import aside

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from migrator.database import lock, run_state
-from migrator.database.lock import RunLock, probe
+from migrator.database.lock import RunLock
+from migrator.database.lock_probe import probe
 from migrator.database.run_state import RunState
 from migrator.database.workspace import Layout, make_home
 from migrator.errors import LockedError, NoPermissionError, NotReadyError

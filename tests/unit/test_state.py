@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import stat
-from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
@@ -17,6 +16,7 @@ from migrator.database import run_state
 from migrator.database.run_state import RunState
 from migrator.errors import MigratorError, MisfitError, NotReadyError
 from migrator.files import Ownership
+from migrator.value import replace
 from tests.support.recorder import in_child
 
 OTHER = (12345, 12345)
