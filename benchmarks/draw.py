@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.results import Curve
+from benchmarks.results import OURS, Curve
 
 
 def draw(curve: Curve, path: Path) -> None:
     """Write a curve as SVG: the same figures make the same bytes."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     settings = {"svg.hashsalt": curve.name, "svg.fonttype": "none", "font.family": "sans-serif"}
+    plain = FuncFormatter(lambda number, _: f"{number:,g}")
     with mpl.rc_context(settings):
-        figure = Figure(figsize=(7, 4), layout="constrained")
+        figure = Figure(figsize=(8, 4), layout="constrained")
         axes = figure.add_subplot()
         for name, points in curve.lines.items():
             across, seconds = zip(*points, strict=True) if points else ((), ())
-            axes.plot(across, seconds, marker="o", label=name.replace("`", ""))
+            width = 2.5 if name == OURS else 1.2
+            axes.plot(across, seconds, marker="o", linewidth=width, label=name.replace("`", ""))
         axes.set(xscale="log", yscale="log", xlabel=curve.across, ylabel="seconds")
+        axes.xaxis.set_major_formatter(plain)
+        axes.yaxis.set_major_formatter(plain)
         axes.grid(visible=True, which="major", alpha=0.3)
-        axes.legend(frameon=False)
+        figure.legend(loc="outside right upper", frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 

@@ -25,17 +25,17 @@ SAYS = {
     "update": rf"and an index: .*; {NUMBER} × `cp` and fsync, then SQLite's shell \(",
     "restore": rf"restore of {NUMBER} MB: .*; {NUMBER} × `cp` and fsync \(",
     "start": rf"the same, from the sources: .*; {NUMBER} × an empty Python \(",
-    "docker": rf"`true`, .*: (not measured: needs |.*; {NUMBER} × the same container without it \()",
+    "docker": "nothing pending, 5 applied: not measured: needs ",
     "check": rf"`migrator check`, from the sources: {NUMBER} s of CPU; an empty Python {NUMBER} s",
     "memory": rf"peak memory, {NUMBER} migrations pending: {NUMBER} MiB",
-    "image": rf"the image, compressed: (not measured: needs |{NUMBER} MB)",
+    "image": "the image, compressed: not measured: needs ",
 }
-"""What each part prints, whatever the figures are."""
+"""What each part prints, whatever the figures are; without an image, why there are none."""
 
 
 def benchmarks(*words: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     """Run the command with small sizes; nothing is fetched."""
-    places = [f"--directory={tmp_path}", f"--cache={tmp_path / 'cache'}"]
+    places = [f"--directory={tmp_path}", f"--cache={tmp_path / 'cache'}", "--image=not-built"]
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", "--quick", "--offline", *places, *words],
         cwd=ROOT,

@@ -74,7 +74,7 @@ def dump(bench: Bench) -> Iterator[Row | Curve]:
         _on_copy(SCRIPT, [PYTHON, str(bare)], place, template, str(whole)),
         *(
             bench.migrating(each, [migration], template, place)
-            for each in (bench.ours, bench.shell, *bench.named("dbmate", "fastmigrate", "yoyo"))
+            for each in (bench.ours, bench.shell, *bench.named("dbmate"))
         ),
     ]
     runs = bench.times(5)

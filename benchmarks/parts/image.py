@@ -38,6 +38,15 @@ def docker(bench: Bench) -> Iterator[Row | Curve]:
     build = ["docker", "build", "--quiet", "--tag", TAG, "-"]
     text = DOCKERFILE.format(base=base, image=bench.image)
     succeed(build, text)
+    try:
+        figures = bench.race(_ways(bench, number), runs)
+    finally:
+        succeed(["docker", "image", "rm", TAG])
+    yield Row("docker", work, figures, "s", WITHOUT, Goal(1.15), runs)
+
+
+def _ways(bench: Bench, number: int) -> list[Way]:
+    """Return both containers, on a database to which that many migrations are applied."""
     place = bench.place("docker")
     database = fresh(place / "data", database_of_tables(bench.directory / "one-table.db", 1))
     files = bench.ours.lay_out(place / "migrations", small_migrations(number))
@@ -45,11 +54,10 @@ def docker(bench: Bench) -> Iterator[Row | Curve]:
     options += [f"--volume={files}:/migrations:ro", "--env=MIGRATOR_MIGRATIONS=/migrations"]
     run = ["docker", "run", *options, "--env=MIGRATOR_DATABASE=/data/app.db"]
     succeed([*run, TAG, "true"])
-    ways = [
+    return [
         Way(WITHOUT, [*run, "--entrypoint=true", TAG]),
         Way(OURS, [*run, TAG, "true"]),
     ]
-    yield Row("docker", work, bench.race(ways, runs), "s", WITHOUT, Goal(1.15), runs)
 
 
 def _base() -> str:
