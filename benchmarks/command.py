@@ -11,7 +11,6 @@ measured until then.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime as dt
 import os
 import shlex
@@ -47,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured: dict[str, Part] = {}
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.directory) as directory:
         bench = _bench(options, Path(directory))
-        failed = _measure(options, bench, measured)
+        code = _measure(options, bench, measured)
         if options.write and measured:
             _write(measured, machine(bench.directory))
-    return int(failed)
+    return code
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -99,18 +98,20 @@ def _bench(options: argparse.Namespace, directory: Path) -> Bench:
     )
 
 
-def _measure(options: argparse.Namespace, bench: Bench, measured: dict[str, Part]) -> bool:
-    """Measure part by part, until the last or until Ctrl-C; returns whether one has failed."""
-    failed = False
-    with contextlib.suppress(KeyboardInterrupt):
-        for name in options.part or PARTS:
-            print(f"{name}:", flush=True)
-            try:
-                measured[name] = _part(name, bench, _command(options, name))
-            except RunFailedError as error:
-                print(f"  failed: {error}", flush=True)
-                failed = True
-    return failed
+def _measure(options: argparse.Namespace, bench: Bench, measured: dict[str, Part]) -> int:
+    """Measure part by part, until the last or until Ctrl-C; returns the exit code."""
+    code = 0
+    for name in options.part or PARTS:
+        print(f"{name}:", flush=True)
+        try:
+            measured[name] = _part(name, bench, _command(options, name))
+        except RunFailedError as error:
+            print(f"  failed: {error}", flush=True)
+            code = 1
+        except KeyboardInterrupt:
+            print("  ended before it was measured, and so did all that comes after it", flush=True)
+            return 130
+    return code
 
 
 def _part(name: str, bench: Bench, command: str) -> Part:

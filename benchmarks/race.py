@@ -178,5 +178,5 @@ def _last_line(text: str) -> str:
 
 def environment() -> dict[str, str]:
     """Return this environment without what the programs would read their settings from."""
-    read = ("MIGRATOR_", "DBMATE_", "DATABASE_URL", "PYTHON")
+    read = ("MIGRATOR_", "PUID", "PGID", "DBMATE_", "DATABASE_URL", "PYTHON")
     return {name: value for name, value in os.environ.items() if not name.startswith(read)}

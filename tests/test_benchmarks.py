@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from benchmarks.parts import PARTS
 from tests.conftest import ROOT
 from tests.support.machine import tool
 from tests.support.processes import clean_environment
+from tests.support.waiting import until
 
 NUMBER = r"\d[\d,.]*"
 
@@ -74,3 +76,32 @@ def test_what_cannot_be_measured_is_refused(words: list[str], tmp_path: Path) ->
     done = benchmarks(*words, tmp_path=tmp_path)
     assert (2, "") == (done.returncode, done.stdout)
     assert before == (ROOT / "docs/performance.md").read_bytes()
+
+
+def test_a_signal_ends_it_with_what_was_measured(tmp_path: Path) -> None:
+    """The part that was under way is given up, its processes end, and nothing is left of it."""
+    tool("hyperfine")
+    tool("sqlite3")
+    places = [f"--directory={tmp_path}", f"--cache={tmp_path / 'cache'}"]
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            "--quick",
+            "--offline",
+            "--runs=9999",
+            *places,
+            "rows",
+        ],
+        cwd=ROOT,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        until(lambda: list(tmp_path.glob("benchmarks-*/rows/volume")), "No contender was started.")
+        process.send_signal(signal.SIGTERM)
+        said = process.stdout.read()
+    assert (130, True) == (process.returncode, "ended before it was measured" in said)
+    assert [tmp_path / "cache"] == list(tmp_path.iterdir())
