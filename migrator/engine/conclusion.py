@@ -131,7 +131,7 @@ class Conclusion:
             raise self._stopped(ending, conclude_loss(self.parent.emit, error, self._again))
         left_open = isinstance(error, _LEFT_OPEN) or error.data.get("outcome") is not None
         if not left_open and self._left_over():
-            if ending.migration is not None or ending.phase in _COMMITTED:
+            if ending.began:
                 return self._settle(ending)
             self._tidy(ending)
         raise self._stopped(ending, error)

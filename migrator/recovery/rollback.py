@@ -12,7 +12,7 @@ Undo a run that fails, and prove that the database is as before.
               no space for the rollback          delete the run's own backup, try again  as before
               the disk fails during it           leave it to SQLite's journal            as before
               the same, at or after the commit   leave it to the next start              unknown
-              a thread interrupts it             leave it to another process             as before
+              the connection itself fails        leave it to another one                 as before
     read      the check fails, database held     write the backup back                   as before
               the check fails, others may use    overwrite nothing                       82
               the disk fails                     keep the new state                      unknown
@@ -63,6 +63,10 @@ from migrator.recovery.intent import found_now, noted
 from migrator.recovery.lost_locks import require_held, undoable
 from migrator.recovery.phases import doing_in
 from migrator.recovery.temporary_files import remove_temporary_files, remove_work_files
+from migrator.sqlite import primary_code
+
+_OF_THE_CONNECTION = (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_ERROR)
+"""What no disk says: a thread interrupts it, or it cannot read its own schema anew."""
 
 
 @contextlib.contextmanager
@@ -90,8 +94,8 @@ def undone_on_failure(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> I
         try:
             undone = _undo(ctx, live, saved, failure)
         except (sqlite3.Error, OSError) as second:
-            if is_interrupted(second):
-                # The run's note stays: whoever has no such threads undoes it, the parent at once.
+            if primary_code(second) in _OF_THE_CONNECTION:
+                # The run's note stays: a new connection undoes it, the parent's at once.
                 raise failure from error
             raise _not_undone(ctx, failure, second) from error
         if not undone:

@@ -30,7 +30,7 @@ _FIELDS = {
 }  # fmt: skip
 """The fields of the header (https://sqlite.org/fileformat2.html, 1.3)."""
 
-_HEADER = {"write version": BROKEN | {77}, "encoding": BROKEN | {74}}
+_HEADER = {"write version": BROKEN | {77}}
 """A later write version makes SQLite take the file for read-only."""
 
 _TYPES = {2: "index interior", 5: "table interior", 10: "index leaf", 13: "table leaf"}
