@@ -109,7 +109,7 @@ def _path_of(wanted: str) -> Path | None:
 def _find_path(layout: Layout, path: Path) -> Backup:
     backup = read_facts(facts_path(path))
     if backup is None or not path.is_file():
-        msg = f"{str(path)!r} is no finished backup: a file and its '.json' belong together."
+        msg = f"{str(path)!r} is not a finished backup: a file and its '.json' belong together."
         raise _unknown(msg)
     if not _has_name(layout, backup):
         msg = f"{str(path)!r} is a backup of {backup.database!r}, not of {str(layout.database)!r}."

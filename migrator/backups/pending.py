@@ -139,7 +139,7 @@ def cannot_write(number: int | None, path: Path, what: str = "backup") -> Backup
         )
         return BackupError(msg, hint=hint, reason="backup.permission")
     if number == errno.ENOTDIR:
-        hint = "A part of that path is no directory: name another one with --backup-dir."
+        hint = "A part of that path is not a directory: name another one with --backup-dir."
         return BackupError(msg, hint=hint)
     return BackupError(msg, hint="Look at the disk of the backup directory (dmesg).")
 

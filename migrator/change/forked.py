@@ -1,4 +1,4 @@
-"""A process that a migration has forked, and that has come out of the migration."""
+"""End a process that a migration forked and that returned from the migration."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def choose(ctx: Context, wanted: str | None, before: str | None) -> Backup:
     Find the backup that was meant.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no such backup.
     """
     if before is not None:
         return _choose_before(ctx, before)

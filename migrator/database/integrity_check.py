@@ -21,7 +21,7 @@ PROBLEMS = 10
 """At most so many structural problems are listed."""
 
 _MANY = 1_000_000
-_NO_TEXT = "the schema holds what is no text"
+_NO_TEXT = "the schema holds something that is not text"
 _CHECKS = {"quick": "quick_check", "full": "integrity_check"}
 _CODE = re.compile(r"\berror code=(\d+)$")
 _OF_THE_DISK = {

@@ -1,9 +1,9 @@
 """
 How a worker ended, and what the database says to that: a result, or the error that ends the run.
 
-A report that says success is a claim, whoever wrote it. One that does not hold, one
-that is none, and a worker that died without one are the same: what is left is settled
-under the lock, the database is compared, and that is what is told.
+A report of success is a claim, whoever wrote it. A claim that the database does not
+confirm, a line that is not a report, and a worker that died without one are treated alike:
+recover under the lock, compare the database, and report what was found.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Conclusion:
             after = "What this run was to do is done, and the next start looks at it anew."
             return lost_lock(path, after, outcome="unknown")
         if ending.began:
-            return lost_lock(path, "The next start settles the database.", outcome="unknown")
+            return lost_lock(path, "The next start recovers the database.", outcome="unknown")
         return lost_lock(path)
 
     # --- whatever else it was --------------------------------------------------
@@ -181,7 +181,7 @@ class Conclusion:
         full = ending.perhaps_out_of_space and not has_space(self.parent.layout.home, A_LITTLE)
         trouble = self._settle_in_worker(ending, full=full)
         confirmed = self._confirmed(ending)
-        # What the next start takes back is nothing to be believed.
+        # Do not believe what the next start is going to undo.
         if confirmed and self.settled.get("outcome") != "postponed":
             return self._believe(ending)
         if isinstance(trouble, DamagedError) and ending.phase in _COMMITTED:
@@ -233,7 +233,7 @@ class Conclusion:
         return again.error if prove else None
 
     def _again(self, action: Action) -> Ending:
-        """Have another worker settle something; a stop that has come already is no stop of it."""
+        """Have another worker recover; a signal that arrived earlier does not stop it."""
         signals = self.parent.signals
         signals.received, noted = None, signals.received
         again = self.work(action)
@@ -252,7 +252,7 @@ class Conclusion:
         if "unsettled" in self.settled:
             return str(self.settled["unsettled"])
         if not self.settled:
-            return "the next start settles the database"
+            return "the next start recovers the database"
         if self.settled["identical"]:
             return "the database is as before"
         if self.settled["outcome"] == "nothing":

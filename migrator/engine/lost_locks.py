@@ -48,7 +48,7 @@ def conclude_loss(
         return lost
     data = {**lost.data, "backup": settled.get("backup")}
     if found is None:
-        why = f" It could not be settled: {trouble.message}" if trouble is not None else ""
+        why = f" It could not be undone: {trouble.message}" if trouble is not None else ""
         message = f"{lost.message}{why} Nothing of the run is committed."
         hint = trouble.hint if trouble is not None and trouble.hint else "Start again."
         return RestoreError(message, hint=hint, reason=lost.reason, data=data)

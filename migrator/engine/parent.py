@@ -144,7 +144,7 @@ class Parent:
         Have a child look into a registry's file.
 
         Raises:
-            MisfitError: It ended without a report, or with one that is none.
+            MisfitError: It ended without a valid report.
         """
         from migrator.engine.conclusion import bug
         from migrator.process.supervisor import supervise

@@ -71,7 +71,7 @@ def load(path: Path, factory: str, database: Path) -> tuple[Script, ...]:
     """
     path = path.absolute()  # the file may change the working directory
     if not path.is_file():
-        msg = f"The registry {str(path)!r} does not exist or is no file."
+        msg = f"The registry {str(path)!r} does not exist or is not a file."
         raise MisfitError(
             msg,
             hint="Name it with --migrations FILE.py[:FACTORY] (MIGRATOR_MIGRATIONS).",

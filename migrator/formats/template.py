@@ -110,7 +110,7 @@ def _name(name: str, sql: bool) -> tuple[str, str]:
     plain = unicodedata.normalize("NFKD", base).encode("ascii", "ignore").decode().lower()
     stem = re.sub(r"[^a-z0-9]+", "_", plain)[:_LONGEST_NAME].strip("_")
     if not stem:
-        msg = f"{name!r} is no name for a migration."
+        msg = f"{name!r} is not a name for a migration."
         raise UsageError(msg, hint='Say what it does: migrator new "add email to users".')
     return stem, ".sql" if sql or ending == ".sql" else ".py"
 

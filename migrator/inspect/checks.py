@@ -49,13 +49,13 @@ def check_database(settings: Settings, layout: Layout, emit: Emit) -> None:
 
 
 def _say_unchecked(settings: Settings, emit: Emit, found: Structural, keys: References) -> None:
-    """Warn about what SQLite cannot check, which is no damage, and rows against a constraint."""
+    """Warn about what SQLite cannot check, which is not damage, and rows against a constraint."""
     told = [("foreign_key_check", f"of {table!r}: {why}") for table, why in keys.unchecked.items()]
     check = "integrity_check" if settings.verify == "full" else "quick_check"
     if found.incomplete is not None:
         told.append((check, found.incomplete))
     for name, why in told:
-        message = f"SQLite could not finish {name}, which is no damage: {why}."
+        message = f"SQLite could not finish {name}, which is not damage: {why}."
         emit("verify.finished", message, level="warning", check=name, error=why)
     if found.rows:
         text = "; ".join(found.rows)[:500]

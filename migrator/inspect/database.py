@@ -166,7 +166,7 @@ def _open_by_journal_mode(database: Path) -> sqlite3.Connection:
 
     Without locks SQLite has no shared memory, and cannot open a database in
     WAL mode; that tells the mode without creating anything. Such a one is read
-    as immutable, unless a `-wal` has come up meanwhile.
+    as immutable, unless a `-wal` has appeared meanwhile.
     """
     if not _is_wal(database):
         return _open(database, "ro")

@@ -84,10 +84,10 @@ def check_directory(directory: Path) -> None:
 
 def refuse_no_directory(directory: Path) -> None:
     """
-    Refuse at once a directory that is none; one that is missing holds nothing, and is no error.
+    Refuse a path that is not a directory; a missing directory is not an error.
 
     Raises:
-        MigratorError: It is none, or cannot be looked at.
+        MigratorError: It is not a directory, or cannot be looked at.
     """
     with translated_errors_at_once(directory), contextlib.suppress(FileNotFoundError):
         if not stat.S_ISDIR(os.stat(directory).st_mode):
@@ -171,7 +171,7 @@ def check_missing(database: Path, backup_dir: Path, create: str) -> None:
         return
     msg = (
         f"{str(database)!r} does not exist, but {str(found[0])!r} does: a database was here,"
-        " so this is no first install."
+        " so this is not a first install."
     )
     hint = _bring_back(database, backup_dir, found)
     data = {"found": [str(path) for path in found]}

@@ -62,7 +62,7 @@ def inspect_status(settings: Settings, layout: Layout, source: Source) -> Databa
     Raises:
         MisfitError: The names are no set of migrations, or the history's table
             belongs to somebody else.
-        DamagedError: The database is none.
+        DamagedError: The file is not an SQLite database.
         NotReadyError: It cannot be read at the moment.
     """
     entries = source.entries()

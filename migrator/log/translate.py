@@ -97,7 +97,7 @@ def registered_elsewhere(error: BaseException) -> str | None:
     elif what == "collation sequence":
         how = f"`conn.create_collation({name!r}, ...)`"
     return (
-        f"Where {name!r} is no slip of the pen, it is a {what} that the application registers on"
+        f"If {name!r} is not a typing error, it is a {what} that the application registers on"
         f" its own connections, and SQLite does not have it. A .py migration can register it"
         f" itself, with {how}; what it registers lasts for the run only."
     )

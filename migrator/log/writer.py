@@ -71,7 +71,7 @@ class Sink:
             self._torn = bool(rest) and (self._torn or len(rest) < whole)
 
     def _has_space(self, *, last: bool) -> bool:
-        """Wait until the descriptor takes something: for ever, unless a stop has come."""
+        """Wait until the descriptor can be written to: without end, unless a signal arrives."""
         import select
 
         poll = select.poll()

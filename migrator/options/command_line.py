@@ -75,7 +75,7 @@ class _Scanner:
 
     def _unknown(self, flag: str) -> UsageError:
         meant = closest(flag, [*self.options, "--help", VERSION_FLAG])
-        msg = f"{flag!r} is no option of {self.program}."
+        msg = f"{flag!r} is not an option of {self.program}."
         hint = f"`{self.program} --help` lists the options."
         if meant:
             hint = f"Did you mean {meant}? {hint}"
@@ -180,7 +180,7 @@ def _find(words: list[str], commands: Sequence[Command], program: str) -> Comman
     if words[0] in names:
         return names[words[0]]
     meant = closest(words[0], names)
-    msg = f"{words[0]!r} is no command of {program}."
+    msg = f"{words[0]!r} is not a command of {program}."
     hint = f"Did you mean `{program} {meant}`? " if meant else ""
     raise UsageError(msg, hint=f"{hint}The commands are {', '.join(names)}.")
 
@@ -212,7 +212,7 @@ def _own_options(scanner: _Scanner, command: Command) -> dict[str, Any]:
         if option.variable is not None:
             continue
         if option not in command.options:
-            msg = f"{flag} is no option of `{scanner.program} {command.name}`."
+            msg = f"{flag} is not an option of `{scanner.program} {command.name}`."
             hint = f"Its usage is `{scanner.program} {command.usage}`."
             raise UsageError(msg, hint=hint, data={"option": flag})
         found[option.field] = True if option.switch else option.read(text, flag)

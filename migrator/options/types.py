@@ -32,7 +32,7 @@ class BadValueError(ValueError):
     A text that is no value of its option.
 
     Args:
-        problem: What is wrong, as the end of a sentence: "which is no number"; empty where it
+        problem: What is wrong, as the end of a sentence: "which is not a number"; empty where it
             is just none of what is expected.
         hint: What to write instead, where the reader cannot guess it.
     """
@@ -66,7 +66,7 @@ def path(text: str) -> Path:
 def seconds(text: str) -> float:
     """Read a decimal number of seconds, 0 or more, without sign, exponent or unit."""
     if not _SECONDS.fullmatch(text):
-        msg = "which is no decimal number without a unit"
+        msg = "which is not a decimal number without a unit"
         raise BadValueError(msg)
     return min(float(text), LONGEST)
 
@@ -74,7 +74,7 @@ def seconds(text: str) -> float:
 def count(text: str) -> int:
     """Read a whole number, 0 or more."""
     if not _COUNT.fullmatch(text):
-        msg = "which is no whole number"
+        msg = "which is not a whole number"
         raise BadValueError(msg)
     digits = text.lstrip("0") or "0"
     return int(digits) if len(digits) <= _DIGITS else 10**_DIGITS
@@ -115,7 +115,7 @@ def table_name(text: str) -> str:
     then name it without quotes. SQLite keeps `sqlite_...` for itself.
     """
     if not _TABLE.fullmatch(text):
-        msg = "which is no plain table name"
+        msg = "which is not a plain table name"
         raise BadValueError(msg)
     if text.lower().startswith("sqlite_"):
         msg = "and names that begin with sqlite_ are SQLite's own"

@@ -155,7 +155,7 @@ def _no_file(item: os.DirEntry[str]) -> str | None:
         if item.is_file():
             return None
     except UnicodeEncodeError:
-        return "is no valid UTF-8; rename it"
+        return "is not valid UTF-8; rename it"
     except OSError as error:
         return f"cannot be looked at ({error.strerror}); repair or remove it"
     if item.is_symlink() and not os.path.exists(item.path):
@@ -170,7 +170,7 @@ def _bad_names(path: Path, problems: list[tuple[str, str]]) -> MisfitError:
     msg = f"In {str(path)!r} {lines[0]}."
     if len(lines) > 1:
         told = "; ".join(lines[:_TOLD]) + ("; and more" if len(lines) > _TOLD else "")
-        msg = f"In {str(path)!r} {len(lines)} names look like migrations and are none: {told}."
+        msg = f"In {str(path)!r} {len(lines)} names look like migrations and are not: {told}."
     hint = (
         "Do what is said of each name. Migrations are files NUMBER_NAME.py or NUMBER_NAME.sql,"
         " such as 003_add_email.sql; names that begin with `_` or `.` are ignored."

@@ -97,7 +97,7 @@ def _parse(entry: Entry, text: str) -> ast.Module:
             tree = ast.parse(text, str(entry.path))
             compile(tree, str(entry.path), "exec", dont_inherit=True)
     except SyntaxError as error:
-        msg = f"this is no valid Python: {error.msg}."
+        msg = f"this is not valid Python: {error.msg}."
         raise _unparsable(entry, msg, error.lineno) from error
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
         msg = f"Python cannot parse this: {type(error).__name__}: {str(error)[:500]}."
@@ -174,7 +174,7 @@ def _require_up(entry: Entry, found: _Bindings) -> None:
         raise misfit(
             entry,
             "there is no function `up`.",
-            hint="Define `def up(conn):`, or begin the file's name with `_` if it is no migration.",
+            hint="Define `def up(conn):`; a file that is not a migration begins with `_`.",
             reason="migrations.no_up",
         )
 

@@ -253,7 +253,7 @@ def _undecodable(
     looks_like = " It looks like UTF-16." if source.startswith(_UTF16) else ""
     return misfit(
         entry,
-        f"this is no text in {encoding.upper()}: {what}.{looks_like}",
+        f"this is not text in {encoding.upper()}: {what}.{looks_like}",
         hint="Save the file as UTF-8.",
         reason="migrations.encoding",
         line=1 + source.count(b"\n", 0, at),

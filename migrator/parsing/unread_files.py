@@ -171,7 +171,7 @@ class _Look:
         return (
             "looks like another tool's migration, and is not read here;"
             " write it as NUMBER_NAME.sql or NUMBER_NAME.py,"
-            f" or rename it to {'_' + name.strip()!r} if it is no migration"
+            f" or rename it to {'_' + name.strip()!r} if it is not a migration"
         )
 
     def _flyway(self, found: re.Match[str]) -> str:
@@ -201,7 +201,7 @@ class _Look:
             return "give it a name behind its number, as in '001_create_users.sql'"
         return (
             self._rename(name, match[1], f"{rest}.{match[3].lower()}")
-            + f", or to {'_' + name.strip()!r} if it is no migration"
+            + f", or to {'_' + name.strip()!r} if it is not a migration"
         )
 
     def _rename(self, name: str, number: str, rest: str) -> str:
@@ -313,5 +313,5 @@ def _place_in_order(name: str) -> str:
     stem = re.sub(r"[^\w.]+", "_", name.strip())
     return (
         f"rename it to {f'NUMBER_{stem}'!r} with its place in the order,"
-        f" or to {'_' + name.strip()!r} if it is no migration"
+        f" or to {'_' + name.strip()!r} if it is not a migration"
     )

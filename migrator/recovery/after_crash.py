@@ -79,7 +79,7 @@ def recover(ctx: Context) -> Recovery | None:
         return None
     ctx.emit(
         "recovery.started",
-        f"Run {left.run_id} was interrupted in phase {left.phase!r}; it is being settled.",
+        f"Run {left.run_id} was interrupted in phase {left.phase!r}; it is being recovered.",
         interrupted_run=left.run_id,
         phase=left.phase,
     )

@@ -49,7 +49,7 @@ def enter(ctx: Context, phase: str, noted: run_state.RunState | None = None) -> 
 
 _DOING = {
     "": "before the run began",
-    "recovery": "while an interrupted run was being settled",
+    "recovery": "while an interrupted run was being recovered",
     "prepare": "while the migrations were being read",
     "backup": "while the database was being backed up",
     "migrate": "while the migrations were running",

@@ -248,7 +248,7 @@ def _not_undone(ctx: Context, failure: MigratorError, second: Exception) -> Migr
         f"The disk failed while the run on {str(ctx.layout.database)!r} was being undone"
         f" ({second}), after this: {failure.message}"
     )
-    hint = "Check the disk, then start again: the next start settles it by itself."
+    hint = "Check the disk, then start again: the next start recovers it by itself."
     if ctx.phase in ("commit", "publish"):
         return OutcomeUnknownError(message, hint=hint, data=failure.data)
     return DiskError(message, hint=hint, data={**failure.data, "outcome": "failed_restored"})
@@ -289,7 +289,7 @@ def _unverified(ctx: Context, failure: MigratorError) -> OutcomeUnknownError:
         f"The run on {str(ctx.layout.database)!r} had committed when the disk failed:"
         f" {failure.message}"
     )
-    hint = "Check the disk and its space, then start again: the next start settles it by itself."
+    hint = "Check the disk and its space, then start again: the next start recovers it by itself."
     return OutcomeUnknownError(message, hint=hint, data=failure.data)
 
 

@@ -201,5 +201,5 @@ def _perhaps_placed(database: Path, error: OSError) -> OutcomeUnknownError:
         f"The database {str(database)!r} was created, but the disk failed while its name was made"
         f" durable: {error.strerror}."
     )
-    hint = "Check the disk, then start again: the next start settles it by itself."
+    hint = "Check the disk, then start again: the next start recovers it by itself."
     return OutcomeUnknownError(message, hint=hint, data={"began": True})

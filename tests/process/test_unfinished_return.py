@@ -262,7 +262,7 @@ def test_a_failure_of_a_recovery_is_told_in_words(database, migrations, tmp_path
     text += "def broken(*args):\n    raise OSError(errno.EIO, 'Input/output error')\n"
     env = site(tmp_path / "site", f"{text}r.with_recovered = broken\n")
     end = assert_failed(start(database, migrations, env=env), 74, "disk.failed")
-    assert "while an interrupted run was being settled" in end["error"]
+    assert "while an interrupted run was being recovered" in end["error"]
     assert "phase" not in end["error"]
     assert sqlite3.connect(database).execute("PRAGMA quick_check").fetchone() == ("ok",)
 

@@ -356,7 +356,7 @@ def test_an_unknown_flag_is_refused_with_what_may_have_been_meant(
 ) -> None:
     """Flags are never abbreviated; the message names the flag, without its value."""
     error = refused(word, "app")
-    assert error.message == f"{word.partition('=')[0]!r} is no option of program."
+    assert error.message == f"{word.partition('=')[0]!r} is not an option of program."
     if meant:
         assert f"Did you mean {meant}?" in error.hint
     else:
@@ -420,8 +420,8 @@ def test_options_stand_before_and_after_the_command_and_its_arguments() -> None:
     [
         ([], "No command was given"),
         (["--verify", "full"], "No command was given"),
-        (["stauts"], "'stauts' is no command"),
-        ([""], "'' is no command"),
+        (["stauts"], "'stauts' is not a command"),
+        ([""], "'' is not a command"),
         (["up", "now"], "'now', an argument too many"),
         (["new"], "needs NAME"),
         (["new", ""], "NAME of `migrator new` is ''"),
@@ -435,10 +435,10 @@ def test_options_stand_before_and_after_the_command_and_its_arguments() -> None:
         (["down", "--to"], "--to has no value"),
         (["down", "--to", "--steps"], "--to has no value"),
         (["down", "--to="], "--to has an empty value"),
-        (["up", "--json"], "--json is no option of `migrator up`"),
+        (["up", "--json"], "--json is not an option of `migrator up`"),
         (["status", "--json=1"], "--json takes no value"),
-        (["status", "--mount", "warn"], "'--mount' is no option of migrator"),
-        (["status", "-x"], "'-x' is no option of migrator"),
+        (["status", "--mount", "warn"], "'--mount' is not an option of migrator"),
+        (["status", "-x"], "'-x' is not an option of migrator"),
     ],
 )
 def test_a_wrong_command_line_is_refused(words: list[str], said: str) -> None:

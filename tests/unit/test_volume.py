@@ -409,7 +409,7 @@ def test_what_a_database_leaves_behind_is_no_first_install(
     (volume / name).touch()
     describe(volume / name, volume / "app.db")
 
-    with pytest.raises(NotYetError, match="no first install") as caught:
+    with pytest.raises(NotYetError, match="not a first install") as caught:
         look(volume / "app.db", log, "ignore")
 
     assert caught.value.exit_code == 69
