@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -586,12 +585,17 @@ def test_our_own_and_strangers_variables_are_left_alone(name: str) -> None:
 
 
 def test_two_hundred_variables_take_no_visible_time() -> None:
-    """The look at a full Kubernetes environment costs less than five milliseconds."""
+    """A full Kubernetes environment costs few calls a variable, whatever it is called."""
     environ = {f"SERVICE_{n}_PORT_{n}_TCP_ADDR": "10.0.0.1" for n in range(100)}
     environ |= {f"MIGRATOR_SOME_{n}_OTHER": "x" for n in range(100)}
-    started = time.process_time()
-    table.check_variables(environ)
-    assert time.process_time() - started < 0.05
+    calls = []
+    sys.setprofile(lambda frame, event, _: event == "call" and calls.append(frame.f_code.co_name))
+    try:
+        table.check_variables(environ)
+    finally:
+        sys.setprofile(None)
+
+    assert 0 < len(calls) < 30 * len(environ)
 
 
 @pytest.mark.parametrize(

@@ -212,14 +212,11 @@ def test_a_signal_ends_the_pause() -> None:
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, 1.0)
-    began = time.monotonic()
     try:
         with pytest.raises(StopError):
             wait_until_ready(check, Deadline(60), Log())
     finally:
         signal.signal(signal.SIGALRM, before)
-
-    assert time.monotonic() - began < 10
 
 
 def test_a_start_that_waits_for_nothing_does_not_import_tenacity() -> None:
