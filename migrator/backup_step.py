@@ -90,7 +90,7 @@ def make_backup(
                 ctx.layout,
                 facts,
                 ctx.emit,
-                live=live.raw,
+                live=live.whole_file(),
                 structural=full,
                 dedupe=live.raw is None,
                 protect=protect,

@@ -18,7 +18,7 @@ from migrator.context import Context
 from migrator.database.raw_file import LiveFile, who_has_open
 from migrator.database.uri import database_uri
 from migrator.errors import NotReadyError
-from migrator.files import remove
+from migrator.files import remove, sidecars
 from migrator.log.translate import is_busy, of_sqlite
 from migrator.process import audit_hook
 from migrator.session.guard import Guard, open_guard
@@ -59,6 +59,14 @@ class ExclusiveDatabase:
     def same_as(self, backup: Path) -> bool | None:
         """Tell whether the database's pages are a backup's; None where nobody can know."""
         return None if self.raw is None else self.raw.same_as(backup)
+
+    def whole_file(self) -> LiveFile | None:
+        """Return the database's file if all of the database is in it, and it may be read."""
+        wal = sidecars(self.path)[0]
+        with contextlib.suppress(FileNotFoundError):
+            if wal.stat().st_size and not self.checkpoint():
+                return None
+        return self.raw
 
     def journal_mode(self) -> str:
         """Return the journal mode in force."""

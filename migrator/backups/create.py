@@ -1,5 +1,5 @@
 """
-Make backups: copy through SQLite, make durable, check, then give them their names.
+Make backups: copy, make durable, check, then give them their names.
 
 `migrator.backups.catalog` reads them, `migrator.backups.retention` removes them.
 """
@@ -26,6 +26,7 @@ from migrator.backups.catalog import (
 from migrator.backups.owner import relative_path, take
 from migrator.backups.pending import PendingBackup, cannot_write, writing
 from migrator.backups.retention import drop_oldest
+from migrator.database.file_copy import UnequalError, UnreadableError, copied_file
 from migrator.database.pages import (
     UncheckableError,
     check_structure,
@@ -89,12 +90,11 @@ def make(
         layout: The database's paths.
         facts: What the backup is for.
         emit: Gets `backup.started`, `backup.progress`, `backup.finished`.
-        live: The database's file, if it may be read and nobody can write to it: it proves
-            the copy where SQLite cannot check the structure, and tells a damaged copy
-            from a copy of a damaged database.
+        live: The database's file, if all of the database is in it and nobody can write to
+            it: then it is copied as a file, and compared.
         structural: `quick` or `full`.
         dedupe: Whether to return, after copying, an older backup of the same state
-            instead; for callers that cannot use `same_state`.
+            instead; for callers that cannot use `same_state`, without `live`.
         protect: Names of backups that must not be deleted to free space.
 
     Raises:
@@ -144,18 +144,15 @@ class _Job:
 
     def _fill(self, slot: PendingBackup, ownership: Ownership) -> Backup:
         report = _Report(self.emit, slot.path, time.monotonic())
-        candidates = self._candidates()
-        # With candidates the copy may be thrown away: say `backup.started` only if it is kept.
-        if not candidates:
-            report.started(self._size())
-        self._copy(slot, ownership, report)
-        if candidates:
-            if (same := _same(slot.partial, candidates)) is not None:
+        if self.live is not None:
+            found, sha256 = self._copy_file(self.live, slot, ownership, report)
+        else:
+            if (same := self._copy(slot, ownership, report)) is not None:
                 return reuse(self.layout, same, self.facts, self.emit)
-            report.started(self._size())
-        self._check(slot)
+            found, sha256 = self._examine(slot), ""
+        self._judge(slot, found)
         with writing(slot.path):
-            backup = self._describe(slot)
+            backup = self._describe(slot, sha256 or digest_file(slot.partial))
             slot.publish(backup)
         report.finished(backup)
         return backup
@@ -174,35 +171,65 @@ class _Job:
         backups = known_backups(self.layout)
         return [each for each in backups if (each.bytes, each.journal_mode) == wanted]
 
-    def _copy(self, slot: PendingBackup, ownership: Ownership, report: _Report) -> None:
+    def _copy(self, slot: PendingBackup, ownership: Ownership, report: _Report) -> Backup | None:
+        """Copy through SQLite; returns an older backup of the same state, where one is wanted."""
+        candidates = self._candidates()
+        # With candidates the copy may be thrown away: say `backup.started` only if it is kept.
+        if not candidates:
+            report.started(self._size())
         with writing(slot.partial):
             copy_pages(self.source, slot.partial, ownership, report.progress)
+        if candidates:
+            if (same := _same(slot.partial, candidates)) is not None:
+                return same
+            report.started(self._size())
+        return None
 
-    def _check(self, slot: PendingBackup) -> None:
-        """Check the copy's structure: a damaged database is a reason not to begin."""
+    def _copy_file(
+        self, live: LiveFile, slot: PendingBackup, ownership: Ownership, report: _Report
+    ) -> tuple[list[str] | UncheckableError, str]:
+        """
+        Copy the file itself, and check the copy while it is compared with the file.
+
+        Returns:
+            What the check found, and the copy's checksum.
+        """
+        report.started(self._size())
         try:
-            damage = check_structure(slot.partial, self.structural)
+            with (
+                writing(slot.partial),
+                copied_file(live.descriptor, slot.partial, ownership, report.progress) as copy,
+            ):
+                found = self._examine(slot)
+        except UnreadableError as error:
+            error.cause.filename = str(self.layout.database)
+            raise of_system(error.cause, "while it was backed up") from error
+        except UnequalError as error:
+            raise _miscopied(slot.path) from error
+        return found, copy.sha256
+
+    def _examine(self, slot: PendingBackup) -> list[str] | UncheckableError:
+        """Check the copy's structure; returns the damage, or what SQLite cannot check."""
+        try:
+            return check_structure(slot.partial, self.structural)
         except UncheckableError as error:
-            self._compare(slot, str(error))
-            return
+            return error
         except sqlite3.Error as error:
             raise cannot_write(errno.EIO, slot.path) from error
-        if not damage:
-            return
-        # A copy that differs was damaged on its way: blame the disk, not the database.
-        if self.live is not None and not self.live.same_as(slot.partial):
-            raise _miscopied(slot.path)
-        msg = f"The database {str(self.layout.database)!r} is damaged: {damage[0]}."
-        hint = (
-            "Nothing was changed. `migrator backups` lists what can be restored; "
-            "`sqlite3 FILE .recover` may save what can still be read."
-        )
-        raise DamagedError(msg, hint=hint, data={"problems": damage})
 
-    def _compare(self, slot: PendingBackup, said: str) -> None:
-        """Compare the copy with the file itself if SQLite cannot check it."""
-        if self.live is not None and not self.live.same_as(slot.partial):
-            raise _miscopied(slot.path)
+    def _judge(self, slot: PendingBackup, found: list[str] | UncheckableError) -> None:
+        """Refuse to begin with a damaged database."""
+        if isinstance(found, UncheckableError):
+            self._say_unchecked(slot, str(found))
+        elif found:
+            msg = f"The database {str(self.layout.database)!r} is damaged: {found[0]}."
+            hint = (
+                "Nothing was changed. `migrator backups` lists what can be restored; "
+                "`sqlite3 FILE .recover` may save what can still be read."
+            )
+            raise DamagedError(msg, hint=hint, data={"problems": found})
+
+    def _say_unchecked(self, slot: PendingBackup, said: str) -> None:
         proof = "compared with the database byte by byte" if self.live else "checksummed only"
         self.emit(
             "backup.check_incomplete",
@@ -212,13 +239,13 @@ class _Job:
             error=said,
         )
 
-    def _describe(self, slot: PendingBackup) -> Backup:
+    def _describe(self, slot: PendingBackup, sha256: str) -> Backup:
         return Backup(
             path=slot.path,
             counter=slot.counter,
             created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             bytes=slot.partial.stat().st_size,
-            sha256=digest_file(slot.partial),
+            sha256=sha256,
             version=self.facts.version,
             applied=self.facts.applied,
             reason=self.facts.reason,

@@ -18,17 +18,20 @@ from typing import TYPE_CHECKING
 from migrator.database.freelist import free_leaves, without_pages
 from migrator.database.integrity_check import examine
 from migrator.database.uri import database_uri
+from migrator.database.writeback import Writeback
 from migrator.errors import NotReadyError
 from migrator.files import create_file, open_regular, remove_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from migrator.files import Ownership
 
 _CHUNK = 1 << 20
 """Bytes a step: few enough to handle signals on a slow card, enough for a fast disk."""
+_PIECE = 1 << 17
+"""Bytes that are compared at a time: whole pages of any size."""
 _MAGIC = b"SQLite format 3\0"
 _LOCK_PAGE = 0x40000000
 _MASKED = (18, 19, *range(24, 28), *range(40, 44), *range(92, 100))
@@ -87,7 +90,7 @@ def _fill(
     progress: Callable[[int, int], object] | None,
     stall: float,
 ) -> None:
-    writeback = _Writeback(descriptor)
+    writeback = Writeback(descriptor)
 
     def step(done: int, total: int) -> None:
         writeback.reach(done)
@@ -178,32 +181,6 @@ class _Watch:
             self.progress(done, total * self.page_size)
 
 
-@dataclass(slots=True)
-class _Writeback:
-    """
-    Start writing a copy to the disk while it is being made.
-
-    Otherwise the last fsync of a large copy writes everything at once: on a slow card for
-    minutes, during which no signal ends the process.
-    """
-
-    descriptor: int
-    interval: int = 8 << 20
-    reached: int = 0
-
-    def reach(self, done: int) -> None:
-        if done - self.reached < self.interval:
-            return
-        began = time.monotonic()
-        os.fdatasync(self.descriptor)
-        self.reached = done
-        seconds = time.monotonic() - began
-        if seconds > 0.5:
-            self.interval = max(1 << 20, self.interval // 2)
-        elif seconds < 0.1:
-            self.interval = min(256 << 20, self.interval * 2)
-
-
 # -- raw reads ------------------------------------------------------------------------
 
 
@@ -269,12 +246,11 @@ def same_pages(one: int, other: int) -> bool:
     header = read_header(one)
     page_size = header.page_size if header else 0
     free: frozenset[int] | None = None
-    for offset in range(0, size, _CHUNK):
-        length = min(_CHUNK, size - offset)
-        left, right = os.pread(one, length, offset), os.pread(other, length, offset)
-        if left == right:
-            continue
-        left, right = (masked(chunk, offset, page_size) for chunk in (left, right))
+    for offset in _differences(one, other, size):
+        length = min(_PIECE, size - offset)
+        left, right = (
+            masked(os.pread(each, length, offset), offset, page_size) for each in (one, other)
+        )
         if left != right:
             if free is None:
                 free = free_leaves(one, page_size, size // page_size if page_size else 0)
@@ -282,6 +258,18 @@ def same_pages(one: int, other: int) -> bool:
         if left != right:
             return False
     return True
+
+
+def _differences(one: int, other: int, size: int) -> Iterator[int]:
+    """Yield where each piece of two files begins that is not the same in both."""
+    # Into the same memory again and again, which the processor has at hand.
+    left, right = bytearray(_PIECE), bytearray(_PIECE)
+    for offset in range(0, size, _PIECE):
+        length = min(_PIECE, size - offset)
+        if length < _PIECE:
+            left, right = bytearray(length), bytearray(length)
+        if os.preadv(one, [left], offset) != os.preadv(other, [right], offset) or left != right:
+            yield offset
 
 
 def masked(chunk: bytes, offset: int, page_size: int) -> bytes:

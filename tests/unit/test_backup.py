@@ -193,8 +193,9 @@ def test_progress_is_told_every_second(layout: Layout, monkeypatch: pytest.Monke
     assert told[-1]["bytes"] == told[-1]["total_bytes"] == layout.database.stat().st_size
 
 
+@pytest.mark.parametrize("as_file", [False, True])
 def test_a_backup_is_on_disk_before_it_has_its_name(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, as_file: bool
 ) -> None:
     """Contents of both files and the facts' first name, then the names, the facts' last."""
     back_up(layout)
@@ -212,7 +213,8 @@ def test_a_backup_is_on_disk_before_it_has_its_name(
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "rename", rename)
-    back_up(layout)
+    with LiveFile.open(layout.database) as live:
+        back_up(layout, live=live if as_file else None)
     assert steps == [
         ("fsync", ".db"),
         ("fsync", ".json"),
@@ -261,14 +263,20 @@ def test_a_disk_that_spoils_the_copy_is_the_backups_fault(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the file itself can be read, damage of the copy alone is 73 and not 65."""
-    real = pages.copy_pages
+    real, real_range = pages.copy_pages, os.copy_file_range
 
     def spoiled(source: sqlite3.Connection, target: Path, *more: Any) -> int:
         size = real(source, target, *more)
         damage(target)
         return size
 
+    def spoiled_range(source: int, target: int, *more: int) -> int:
+        done = real_range(source, target, *more)
+        os.pwrite(target, b"\xaa" * 4096, 4096)
+        return done
+
     monkeypatch.setattr(store, "copy_pages", spoiled)
+    monkeypatch.setattr(os, "copy_file_range", spoiled_range)
     with LiveFile.open(layout.database) as live:
         with pytest.raises(BackupError, match="does not equal"):
             back_up(layout, live=live)

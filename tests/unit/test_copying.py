@@ -26,6 +26,7 @@ from migrator.database.pages import (
     write_pages,
 )
 from migrator.database.raw_file import LiveFile, who_has_open
+from migrator.database.writeback import Writeback
 from migrator.errors import NotReadyError
 from migrator.files import Ownership
 from tests.support.files import make_database, opened, rows
@@ -246,7 +247,7 @@ def test_writing_back_keeps_pace_with_the_disk(
 
     monkeypatch.setattr(os, "fdatasync", sync)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    writeback = pages._Writeback(0)
+    writeback = Writeback(0)
     writeback.reach(7 << 20)
     assert writeback.reached == 0
     for _ in range(10):
@@ -332,7 +333,7 @@ def test_the_page_at_the_lock_byte_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At one gigabyte lies a page that SQLite never uses and never copies."""
-    monkeypatch.setattr(pages, "_CHUNK", 8192)
+    monkeypatch.setattr(pages, "_PIECE", 8192)
     monkeypatch.setattr(pages, "_LOCK_PAGE", 16384)
     source = make_database(tmp_path / "app.db", FILLED)
     changed = bytearray(source.read_bytes())
