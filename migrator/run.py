@@ -216,7 +216,7 @@ def change(ctx: Context, batch: Batch, reason: str) -> Report:
             with strategy.session(backup) as session:
                 with session.engine():
                     known = proof.before(ctx, session.conn, backup.path)
-                steps = run_batch(ctx, batch, session)
+                steps = run_batch(ctx, batch, session, backup.path)
                 with session.engine():
                     proof.verify(ctx, batch, session.conn, known, renames(steps))
             strategy.commit(backup, reason)

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from migrator.change import effect
@@ -99,9 +100,13 @@ def renames(steps: Iterable[Step]) -> tuple[tuple[str, str], ...]:
     return tuple(pair for step in steps for pair in step.renames)
 
 
-def run_batch(ctx: Context, batch: Batch, session: Session) -> tuple[Step, ...]:
+def run_batch(
+    ctx: Context, batch: Batch, session: Session, old: Path | None = None
+) -> tuple[Step, ...]:
     """
     Run all migrations of a batch with their history rows; commit nothing.
+
+    `old` is the backup, None for a first install.
 
     Raises:
         MigrationFailedError: One failed.
@@ -109,18 +114,18 @@ def run_batch(ctx: Context, batch: Batch, session: Session) -> tuple[Step, ...]:
             its own check failed.
         DiskError: SQLite could not write.
     """
-    guard = RowGuard(session.conn, ctx.settings.row_guard, ctx.history.table)
-    with session.engine():
-        ctx.history.prepare(session.conn)
-        seconds = guard.count_all()
+    with RowGuard(session.conn, ctx.settings.row_guard, ctx.history.table, old) as guard:
+        with session.engine():
+            ctx.history.prepare(session.conn)
+            guard.begin()
+        ctx.began = True
+        steps = []
+        for script in batch.scripts:
+            steps.append(_step(ctx, batch, session, guard, script))
+            ctx.suspect |= session.record.suspect
     if ctx.settings.row_guard != "off":
-        message = f"The rows of all tables were counted in {seconds:.1f} s."
-        ctx.emit("rows.counted", message, level="debug", seconds=round(seconds, 3))
-    ctx.began = True
-    steps = []
-    for script in batch.scripts:
-        steps.append(_step(ctx, batch, session, guard, script))
-        ctx.suspect |= session.record.suspect
+        message = f"The rows of the tables that were touched were counted in {guard.seconds:.1f} s."
+        ctx.emit("rows.counted", message, level="debug", seconds=round(guard.seconds, 3))
     for table, why in guard.uncounted.items():
         message = f"The rows of {table!r} cannot be counted ({why}): a loss is not noticed."
         ctx.emit("rows.uncounted", message, level="warning", table=table, error=why)

@@ -42,7 +42,7 @@ class Record:
         command: The same, after leading semicolons, which SQLite skips and Python does not.
         failed: The statement that raised last.
         written: Tables that rows were inserted into, updated in or deleted from.
-        defined: Tables that were created, altered, renamed or dropped.
+        defined: Tables that were created or dropped, or altered out of sight of the ledger.
         schema_written: Whether the migration may have written to `sqlite_schema` itself.
         replaced: Whether it may have replaced a function or collation of SQLite's own.
         ledger: What it deleted itself, dropped and renamed, and what was not rolled back.
@@ -129,11 +129,16 @@ class Record:
         elif action in _CREATES and schema == "main" and first is not None:
             self.defined.add(first)
         elif action == sqlite3.SQLITE_ALTER_TABLE and first == "main" and second is not None:
-            self.defined.add(second)
+            self._altered(second)
         elif action in _ENDS:
             self.ledger.doubtful = True
         elif action == sqlite3.SQLITE_PRAGMA and second is not None:
             self.schema_written |= fold(first or "") == "writable_schema"
+
+    def _altered(self, table: str) -> None:
+        """Note an `ALTER TABLE`: it keeps all rows, and of a renaming the ledger knows."""
+        if self.asked is None or self.command != "ALTER":
+            self.defined.add(table)
 
     def _note(self, action: int, table: str | None, schema: str | None, by: str | None) -> None:
         """Keep all questions about a statement that deletes, and the first about any other."""

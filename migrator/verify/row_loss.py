@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
+from migrator.database.uri import database_uri
 from migrator.errors import VerificationError
 from migrator.model import Entry
 from migrator.session.record import Record
 from migrator.sqlite import fold, primary_code, quoted
 from migrator.verify.renamed_tables import Whereabouts, shows_another
 
+_READ = "ro&immutable=1"
 _SQL_OF = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ? AND sql NOT NULL"
 
 
@@ -45,28 +49,43 @@ class _Loss:
 
 class RowGuard:
     """
-    Count the rows of all tables once, then only the tables that a migration touched.
+    Count the rows of the tables that a migration touched, before and after.
+
+    What nothing has touched yet has the rows of the old state, which are counted there.
 
     Args:
         conn: The run's connection, on which nothing is refused or recorded
             while this class uses it.
         mode: `on`, `strict` (any loss needs `allow_row_loss`) or `off`.
         history_table: This program's own table, which is not counted.
+        old: The backup that the run stands on; None for a first install.
 
     Attributes:
         uncounted: SQLite's message for each table that cannot be counted without a
             module, function or collation that only the application has.
+        seconds: How long the counting has taken.
     """
 
-    def __init__(self, conn: sqlite3.Connection, mode: str, history_table: str) -> None:
+    def __init__(
+        self, conn: sqlite3.Connection, mode: str, history_table: str, old: Path | None
+    ) -> None:
         self._conn = conn
+        self._old = _OldState(old)
         self._mode = mode
         self._history = fold(history_table)
         self._names: dict[str, str] = {}
         self._virtual: set[str] = set()
         self._counts: dict[str, int] = {}
+        self._untouched: set[str] = set()
         self._all = True
         self.uncounted: dict[str, str] = {}
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._old.close()
 
     @property
     def conn(self) -> sqlite3.Connection:
@@ -79,12 +98,12 @@ class RowGuard:
         self._all |= conn is not self._conn
         self._conn = conn
 
-    def count_all(self) -> float:
-        """Count every table before the first migration; returns the seconds that it took."""
-        started = time.monotonic()
+    def begin(self) -> None:
+        """List the tables before the first migration."""
         if self._mode != "off":
-            self._recount((), ())
-        return time.monotonic() - started
+            self._note(self._list(None))
+            self._untouched = set(self._names)
+            self._all = False
 
     def check(self, record: Record, entry: Entry, allowed: Collection[str]) -> dict[str, int]:
         """
@@ -108,10 +127,13 @@ class RowGuard:
         # Written by hand, `sqlite_schema` may hold other tables than SQLite told of.
         self._all |= record.schema_written
         written, defined = _written(record), _defined(record)
+        listed = self._list(None if self._all else defined)
+        gone = self._untouched - listed.keys() if self._all else set()
+        self._count_old(written | defined | gone)
         keys = self._names.keys() if self._all else written | defined
         names = {key: self._names[key] for key in keys if key in self._counts}
         before = {key: self._counts[key] for key in names}
-        self._recount(written, defined)
+        self._recount(listed, written, defined)
         free = {fold(name) for name in allowed}
         found = Whereabouts(record.ledger)
         losses = [
@@ -147,26 +169,47 @@ class RowGuard:
                 said |= bool(upon if self._mode == "on" else upon & free)
         return _Loss(name, before, after, None if now is None else self._names[now], said)
 
-    def _recount(self, written: Collection[str], defined: Collection[str]) -> None:
-        """List the tables that were defined, and count those and the ones written to."""
-        listed = self._list(None if self._all else defined)
-        stale = {*written, *defined, *(listed.keys() - self._counts.keys())}
+    def _count_old(self, touched: set[str]) -> None:
+        """Count in the old state what nothing had touched before this migration."""
+        for key in sorted(touched & self._untouched):
+            self._keep(key, self._old.conn)
+        self._untouched -= touched
+
+    def _recount(
+        self,
+        listed: Mapping[str, tuple[str, bool]],
+        written: Collection[str],
+        defined: Collection[str],
+    ) -> None:
+        """Take the list of the tables over, and count what was written to, or is new."""
+        known = self._counts.keys() | self._untouched
+        stale = {*written, *defined, *(listed.keys() - known)}
         for key in set(self._names) if self._all else defined:
             name = self._names.pop(key, "")
             if key not in listed:
                 self._counts.pop(key, None)
                 self.uncounted.pop(name, None)
         self._virtual &= self._names.keys()
+        self._note(listed)
+        for key in stale & self._names.keys():
+            self._keep(key, self._conn)
+        self._all = False
+
+    def _note(self, listed: Mapping[str, tuple[str, bool]]) -> None:
+        """Note the names of tables."""
         for key, (name, virtual) in listed.items():
             self._names[key] = name
             if virtual:
                 self._virtual.add(key)
-        for key in stale & self._names.keys():
-            count = self._count(self._names[key], virtual=key in self._virtual)
-            self._counts.pop(key, None)
-            if count is not None:
-                self._counts[key] = count
-        self._all = False
+
+    def _keep(self, key: str, conn: sqlite3.Connection) -> None:
+        """Count a table, and keep the number, if there is one."""
+        started = time.monotonic()
+        self._counts.pop(key, None)
+        count = self._count(conn, self._names[key], virtual=key in self._virtual)
+        if count is not None:
+            self._counts[key] = count
+        self.seconds += time.monotonic() - started
 
     def _list(self, keys: Iterable[str] | None) -> dict[str, tuple[str, bool]]:
         """Return the name of each table, or of these, and whether it is virtual."""
@@ -181,11 +224,11 @@ class RowGuard:
         found.pop(self._history, None)
         return found
 
-    def _count(self, name: str, *, virtual: bool) -> int | None:
-        if virtual and self._shows_another(name):
+    def _count(self, conn: sqlite3.Connection, name: str, *, virtual: bool) -> int | None:
+        if virtual and _shows_another(conn, name):
             return None
         try:
-            row = self._conn.execute(f"SELECT count(*) FROM main.{quoted(name)}").fetchone()  # noqa: S608 - quoted
+            row = conn.execute(f"SELECT count(*) FROM main.{quoted(name)}").fetchone()  # noqa: S608 - quoted
         except sqlite3.DatabaseError as error:
             if primary_code(error) != sqlite3.SQLITE_ERROR:
                 raise
@@ -194,10 +237,32 @@ class RowGuard:
         self.uncounted.pop(name, None)
         return int(row[0])
 
-    def _shows_another(self, name: str) -> bool:
-        """Tell whether a virtual table shows another table's rows, and has no rows to lose."""
-        rows = self._conn.execute(_SQL_OF, (name,)).fetchall()
-        return any(shows_another(str(row[0])) for row in rows)
+
+class _OldState:
+    """The database as it was before the run, opened when it is first asked."""
+
+    def __init__(self, backup: Path | None) -> None:
+        self._backup = backup
+        self._conn: sqlite3.Connection | None = None
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """A connection to it; a database that did not exist has no table."""
+        if self._conn is None:
+            name = ":memory:" if self._backup is None else database_uri(self._backup, _READ)
+            self._conn = sqlite3.connect(name, uri=True)
+        return self._conn
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._conn is not None:
+            self._conn.close()
+
+
+def _shows_another(conn: sqlite3.Connection, name: str) -> bool:
+    """Tell whether a virtual table shows another table's rows, and has no rows to lose."""
+    rows = conn.execute(_SQL_OF, (name,)).fetchall()
+    return any(shows_another(str(row[0])) for row in rows)
 
 
 def _written(record: Record) -> set[str]:

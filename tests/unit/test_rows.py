@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from migrator.errors import VerificationError
 from migrator.model import Entry
 from migrator.session.guard import Guard, open_guard
+from migrator.session.record import Record
 from migrator.session.recording import RecordingConnection
 from migrator.verify.row_loss import RowGuard
 
@@ -42,6 +44,7 @@ def guard(tmp_path: Path) -> Iterator[Guard]:
         INSERT INTO migrations VALUES ('001'), ('002');
     """)
     conn.close()
+    shutil.copy(path, tmp_path / "old.db")
     guard = open_guard(path)
     guard.begin()
     yield guard
@@ -49,14 +52,19 @@ def guard(tmp_path: Path) -> Iterator[Guard]:
     guard.close()
 
 
+def old_of(conn: sqlite3.Connection) -> Path:
+    """Return where the copy of a database lies that stands for its backup."""
+    return Path(conn.execute("PRAGMA database_list").fetchone()[2]).with_name("old.db")
+
+
 class Run:
     """A run of migrations under the row guard."""
 
     def __init__(self, guard: Guard, mode: str) -> None:
         self.guard = guard
-        self.rows = RowGuard(guard.conn, mode, "Migrations")
         with guard.engine():
-            self.rows.count_all()
+            self.rows = RowGuard(guard.conn, mode, "Migrations", old_of(guard.conn))
+            self.rows.begin()
 
     def __call__(self, script: str, *allowed: str) -> dict[str, int]:
         """Run one migration; returns the rows that were said to go."""
@@ -262,17 +270,62 @@ def test_each_migration_is_compared_with_the_one_before_it(run: Run) -> None:
     assert {"users": 11} == run("DELETE FROM users")
 
 
-def test_only_what_was_touched_is_counted_again(run: Run) -> None:
-    """Counting costs a scan: tables that the migration left alone are not counted again."""
-    counted: list[str] = []
+@pytest.mark.parametrize(
+    ("script", "before", "after"),
+    [
+        ("UPDATE notes SET text = NULL WHERE id = 1", ["notes"], ["notes"]),
+        ("ALTER TABLE notes ADD COLUMN more; ALTER TABLE users RENAME name TO called", [], []),
+        ("ALTER TABLE notes DROP COLUMN user", [], []),
+        ("ALTER TABLE notes RENAME TO memos", ["notes"], ["memos"]),
+        ("CREATE TABLE fresh (a)", [], ["fresh"]),
+        ("DROP TABLE users", ["users"], []),
+        ("CREATE INDEX by_user ON notes (user)", [], []),
+    ],
+)
+def test_only_what_was_touched_is_counted(
+    run: Run, script: str, before: list[str], after: list[str]
+) -> None:
+    """Counting costs a scan: of the old state and of the new one, where rows may have gone."""
+    counted: dict[str, list[str]] = {"before": [], "after": []}
     guard = run.guard
     guard.start_migration()
-    guard.conn.execute("UPDATE notes SET text = NULL WHERE id = 1")
+    guard.conn.executescript(script)
     with guard.engine():
-        guard.conn.set_trace_callback(counted.append)
+        guard.conn.set_trace_callback(counted["after"].append)
+        run.rows._old.conn.set_trace_callback(counted["before"].append)
         run.rows.check(guard.record, ENTRY, frozenset())
 
-    assert ['SELECT count(*) FROM main."notes"'] == [s for s in counted if "count(*)" in s]
+    found = {
+        when: [each.split('"')[1] for each in statements if "count(*)" in each]
+        for when, statements in counted.items()
+    }
+    assert {"before": before, "after": after} == found
+
+
+def test_the_old_state_is_asked_about_what_nothing_has_touched(run: Run) -> None:
+    """What a migration added counts for the next one; what it dropped does not come back."""
+    run("DELETE FROM users WHERE id > 4; DROP TABLE notes")
+    run("INSERT INTO users (name) VALUES ('new')")
+    run("CREATE TABLE notes (id); INSERT INTO notes VALUES (1)")
+    with pytest.raises(VerificationError) as caught:
+        run(
+            "CREATE TABLE u2 AS SELECT * FROM users WHERE id < 5; DROP TABLE users;"
+            "ALTER TABLE u2 RENAME TO users"
+        )
+
+    assert ("users", 5, 4) == lost(caught)
+    assert {"notes": 1} == run("DELETE FROM notes")
+
+
+def test_an_alteration_that_nobody_has_seen_is_counted(run: Run) -> None:
+    """SQLite's own cursor renames a table without the ledger: its rows are looked for."""
+    guard = run.guard
+    guard.start_migration()
+    sqlite3.Cursor(guard.conn).execute("ALTER TABLE users RENAME TO people")
+    with guard.engine(), pytest.raises(VerificationError) as caught:
+        run.rows.check(guard.record, ENTRY, frozenset())
+
+    assert ("users", 10, 0) == lost(caught)
 
 
 # --- modes, and what cannot be counted --------------------------------------
@@ -314,8 +367,11 @@ def test_what_cannot_be_counted_is_listed(tmp_path: Path) -> None:
     conn.close()
     conn = sqlite3.connect(path)
 
-    rows = RowGuard(conn, "on", "migrations")
-    rows.count_all()
+    rows = RowGuard(conn, "on", "migrations", path)
+    rows.begin()
+    touched = Record()
+    touched.written.add("far")
+    rows.check(touched, ENTRY, frozenset())
     conn.close()
 
     assert {"far": "no such module: own_module"} == rows.uncounted
@@ -331,8 +387,9 @@ def test_a_cascade_is_not_said_by_the_delete_that_causes_it(tmp_path: Path) -> N
         INSERT INTO users VALUES (1), (2);
         INSERT INTO notes VALUES (1), (2);
     """)
-    rows = RowGuard(conn, "on", "migrations")
-    rows.count_all()
+    shutil.copy(path, tmp_path / "old.db")
+    rows = RowGuard(conn, "on", "migrations", tmp_path / "old.db")
+    rows.begin()
     conn.record.reset()
     conn.executescript("PRAGMA foreign_keys=ON; DELETE FROM users WHERE id = 1")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,6 +19,7 @@ from migrator.session.guard import open_guard
 from migrator.strategy.in_place import InPlaceSession
 from migrator.strategy.on_copy import CopySession
 from migrator.verify.row_loss import RowGuard
+from tests.unit.test_rows import old_of
 
 ENTRY = Entry(key=(7,), version="007", name="tidy", path=Path("/m/007_tidy.sql"))
 SCRIPT: Any = SimpleNamespace(wants_cursor=False, sql_up=None, sql_down=None)
@@ -61,9 +63,9 @@ class Run:
 
     def __init__(self, desk: InPlaceSession | CopySession, mode: str = "on") -> None:
         self.desk = desk
-        self.rows = RowGuard(desk.conn, mode, "migrations")
         with desk.engine():
-            self.rows.count_all()
+            self.rows = RowGuard(desk.conn, mode, "migrations", old_of(desk.conn))
+            self.rows.begin()
 
     def __call__(self, migration: str | Migration, *allowed: str) -> dict[str, int]:
         """Run one migration; returns the rows that were said to go."""
@@ -90,6 +92,7 @@ def place(tmp_path: Path, way: str, schema: str = SCHEMA) -> Iterator[InPlaceSes
     path = tmp_path / "app.db"
     with closing(sqlite3.connect(path)) as conn:
         conn.executescript(schema)
+    shutil.copy(path, tmp_path / "old.db")
     if way == "copy":
         with closing(CopySession(path, BATCH, None)) as desk:
             yield desk
@@ -209,6 +212,15 @@ def test_a_dropped_table_and_a_new_one_with_its_number_are_two(run: Run) -> None
     """SQLite gives a new table the rowid of the last one dropped: that makes it no rename."""
     run("CREATE TABLE final (a); INSERT INTO final VALUES (1), (2)")
     assert {"final": 2} == run("DROP TABLE final; CREATE TABLE next (a)")
+
+
+def test_a_table_that_goes_by_the_schema_is_missed(run: Run) -> None:
+    """Taken out of `sqlite_schema` by hand, it is no table that was dropped."""
+    script = (
+        "PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'gone';"
+        " PRAGMA writable_schema = RESET"
+    )
+    assert {"gone": (5, 0)} == run.lost(script)
 
 
 def test_renames_are_followed_from_one_migration_to_the_next(run: Run) -> None:
