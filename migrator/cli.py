@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from migrator.commands.kinds import Look, Make, Run
 from migrator.commands.table import BY_NAME, PROGRAM, help_text, parse
 from migrator.database.workspace import Layout
-from migrator.errors import DiskError, InterruptedRunError, MigratorError
+from migrator.errors import DiskError, InterruptedRunError, MigratorError, UsageError
 from migrator.log.hints import spelled_out
 from migrator.log.lines import Log
 from migrator.log.outcome import as_bug, new_run_id, say_failed, say_finished
@@ -64,8 +64,12 @@ def _attempt(
         signals = Signals.install()
         log.give_up_when(signals.came)
         parsed = parse(words)
-        if parsed.help or parsed.version or parsed.command is None:
+        if parsed.help or parsed.version:
             return _inform(parsed)
+        if parsed.command is None:
+            with contextlib.suppress(OSError):
+                print(help_text(), file=sys.stderr, flush=True)
+            return UsageError.exit_code
         for each in table.check_variables(environ):
             log("settings.ignored", each.message, level="warning", variable=each.variable)
         command, given = BY_NAME[parsed.command.name], parsed.arguments

@@ -47,11 +47,15 @@ def resolve_command(command: str, environ: Mapping[str, str], *, user: User | No
     """
     if not command:
         raise not_found(command, "the command is an empty name")
-    with privileges.acting_as(user):
-        if "/" not in command:
-            return _search(command, environ, 0)
-        _examine(command, environ, 0)
-        return command
+    try:
+        with privileges.acting_as(user):
+            if "/" not in command:
+                return _search(command, environ, 0)
+            _examine(command, environ, 0)
+            return command
+    except CommandNotFoundError as error:
+        error.hint = _meant(command) or error.hint
+        raise
 
 
 def _search(command: str, environ: Mapping[str, str], depth: int) -> str:
@@ -70,6 +74,13 @@ def _search(command: str, environ: Mapping[str, str], depth: int) -> str:
         else:
             return candidate
     raise failed or not_found(command, f"{command!r} is in no directory of PATH")
+
+
+def _meant(command: str) -> str:
+    """Return the hint for a command of `migrator` that was given without its name."""
+    from migrator.commands.table import BY_NAME
+
+    return f"Did you mean `migrator {command}`?" if command in BY_NAME else ""
 
 
 def _examine(path: str, environ: Mapping[str, str], depth: int) -> None:

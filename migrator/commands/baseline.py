@@ -31,6 +31,7 @@ COMMAND = Run(
     "take an existing database over: note all up to VERSION as applied, run nothing",
     "migrator baseline 004",
     argument=Argument("version", "VERSION", "the last version that the database has"),
+    elsewhere=("stamp", "fake", "--fake", "mark", "force"),
     work=_baseline,
 )
 

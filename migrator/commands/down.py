@@ -46,5 +46,6 @@ COMMAND = Run(
         ),
     ),
     one_of=("to", "steps"),
+    elsewhere=("rollback", "revert", "undo", "downgrade"),
     work=_down,
 )

@@ -21,5 +21,6 @@ COMMAND = Make(
     "migrator new add_email --sql",
     argument=Argument("name", "NAME", "what the migration does, in words"),
     options=(Option("--sql", "sql", "an .sql file instead of a .py file", switch=True),),
+    elsewhere=("create", "generate", "make", "revision", "add"),
     make=_new,
 )

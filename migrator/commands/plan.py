@@ -45,6 +45,7 @@ COMMAND = Look(
     "show what `up` would do, and the space that it needs",
     "migrator plan",
     options=(JSON,),
+    elsewhere=("--dry-run", "--dryrun", "--pretend", "--plan", "pending", "preview"),
     answer=_plan,
 )
 

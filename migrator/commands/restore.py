@@ -50,6 +50,7 @@ COMMAND = Run(
     ),
     one_of=("backup", "before", "abandon"),
     one_needed=True,
+    elsewhere=("recover",),
     work=_restore,
     mends=True,
 )

@@ -41,6 +41,7 @@ COMMAND = Look(
     "show what is applied and what is pending",
     "migrator status --json",
     options=(JSON,),
+    elsewhere=("history", "log", "current", "info", "show", "list", "ls"),
     answer=_status,
 )
 

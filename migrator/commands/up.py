@@ -17,4 +17,10 @@ def _up(parent: Parent, _given: Arguments) -> Done:
     return done("Applied", bring_up_to_date(parent))
 
 
-COMMAND = Run("up", "run what is pending", "migrator up --database app.db", work=_up)
+COMMAND = Run(
+    "up",
+    "run what is pending",
+    "migrator up --database app.db",
+    elsewhere=("migrate", "upgrade", "apply", "deploy"),
+    work=_up,
+)

@@ -45,6 +45,7 @@ COMMAND = Look(
     "verify",
     "check structure, foreign keys, history and every backup",
     "migrator verify",
+    elsewhere=("validate",),
     answer=_verify,
 )
 

@@ -17,14 +17,22 @@ from migrator.options.model import Command, Option, Parsed
 from migrator.options.suggest import closest
 
 HELP_FLAGS = ("--help", "-h")
+HELP_COMMAND = "help"
 VERSION_FLAG = "--version"
 
 
 class _Scanner:
     """A place in a command line, and what was read up to there."""
 
-    def __init__(self, argv: Sequence[str], options: Iterable[Option], program: str) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        options: Iterable[Option],
+        program: str,
+        commands: Sequence[Command] = (),
+    ) -> None:
         self.words = list(argv)
+        self.commands = commands
         self.at = 0
         self.options = {option.flag: option for option in options}
         self.program = program
@@ -74,10 +82,11 @@ class _Scanner:
             raise UsageError(msg, hint=f"Write {flag} alone.", data={"option": flag})
 
     def _unknown(self, flag: str) -> UsageError:
-        meant = closest(flag, [*self.options, "--help", VERSION_FLAG])
         msg = f"{flag!r} is not an option of {self.program}."
         hint = f"`{self.program} --help` lists the options."
-        if meant:
+        if meant := called_elsewhere(flag, self.commands):
+            hint = f"Did you mean `{self.program} {meant}`? {hint}"
+        elif meant := closest(flag, [*self.options, "--help", VERSION_FLAG]):
             hint = f"Did you mean {meant}? {hint}"
         return UsageError(msg, hint=hint, data={"option": flag})
 
@@ -140,21 +149,28 @@ def parse_command(
     """
     Read a command line of the form PROGRAM COMMAND, with options anywhere in it.
 
-    `--` ends the options: all words behind it are arguments.
+    `--` ends the options: all words behind it are arguments. `help`, alone or before a
+    command, is the same as `--help`.
+
+    Returns:
+        No command where none was given.
 
     Raises:
         UsageError: An unknown flag or command, a missing or superfluous
             argument, two options that exclude each other.
     """
     own = {option.flag: option for command in commands for option in command.options}
-    scanner = _Scanner(argv, [*options, *own.values()], program)
+    scanner = _Scanner(argv, [*options, *own.values()], program, commands)
     words = _anywhere(scanner)
+    if words[:1] == [HELP_COMMAND]:
+        scanner.help = True
+        del words[0]
     command = _find(words, commands, program) if words else None
     general = {name: text for name, text in scanner.values().items() if name in _fields(options)}
     given = flags(general, options)
     arguments: Mapping[str, Any] = {}
-    if not (scanner.help or scanner.version):
-        arguments = _arguments(scanner, words, _required(command, commands, program))
+    if command is not None and not (scanner.help or scanner.version):
+        arguments = _arguments(scanner, words, command)
     return Parsed(general, given, (), scanner.help, scanner.version, command, arguments)
 
 
@@ -179,18 +195,15 @@ def _find(words: list[str], commands: Sequence[Command], program: str) -> Comman
     names = {command.name: command for command in commands}
     if words[0] in names:
         return names[words[0]]
-    meant = closest(words[0], names)
+    meant = called_elsewhere(words[0], commands) or closest(words[0], names)
     msg = f"{words[0]!r} is not a command of {program}."
     hint = f"Did you mean `{program} {meant}`? " if meant else ""
     raise UsageError(msg, hint=f"{hint}The commands are {', '.join(names)}.")
 
 
-def _required(command: Command | None, commands: Sequence[Command], program: str) -> Command:
-    if command is None:
-        names = ", ".join(command.name for command in commands)
-        msg = f"No command was given to {program}."
-        raise UsageError(msg, hint=f"The commands are {names}; `{program} --help` explains them.")
-    return command
+def called_elsewhere(word: str, commands: Iterable[Command]) -> str | None:
+    """Return the command that other tools call `word`, None where none is called so."""
+    return next((command.name for command in commands if word in command.elsewhere), None)
 
 
 def _arguments(scanner: _Scanner, words: list[str], command: Command) -> dict[str, Any]:

@@ -108,6 +108,7 @@ class Command(Value):
         options: Its own options.
         one_of: Fields of which at most one may be given.
         one_needed: Whether one of them must be given.
+        elsewhere: What other tools call it, commands and flags: the hint names this one.
     """
 
     usage: str
@@ -117,6 +118,7 @@ class Command(Value):
     options: tuple[Option, ...] = ()
     one_of: tuple[str, ...] = ()
     one_needed: bool = False
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -656,6 +656,24 @@ def test_help_of_the_entrypoint(flag):
     assert "entrypoint --database" in text
 
 
+@pytest.mark.parametrize("words", [(), ("--verify", "full")])
+def test_no_command_prints_the_help_on_stderr(words):
+    """Nobody asked for a result, so standard output stays empty, and no log line is in between."""
+    command = [sys.executable, "-m", "migrator", *words]
+    done = subprocess.run(
+        command, env=clean_environment(), check=False, capture_output=True, text=True
+    )
+    assert (64, "") == (done.returncode, done.stdout)
+    assert done.stderr == silent(run_migrator("help"))
+
+
+def test_a_command_of_the_migrator_without_its_name_leads_to_it(database, migrations):
+    """`docker run IMAGE status`: 127 says what was meant."""
+    result = run_entrypoint("--database", database, "--migrations", migrations, "status")
+    assert 127 == result.code
+    assert result.finished["hint"].startswith("Did you mean `migrator status --database ")
+
+
 def test_help_of_the_migrator():
     """`migrator --help` lists every command and every option."""
     text = silent(run_migrator("--help"))

@@ -417,8 +417,6 @@ def test_options_stand_before_and_after_the_command_and_its_arguments() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "No command was given"),
-        (["--verify", "full"], "No command was given"),
         (["stauts"], "'stauts' is not a command"),
         ([""], "'' is not a command"),
         (["up", "now"], "'now', an argument too many"),
@@ -464,6 +462,42 @@ def test_help_is_given_before_the_arguments_are_judged() -> None:
     assert parsed.command.name == "restore"
     assert commands.parse(["--help"]).command is None
     assert commands.parse(["--version"]).version
+
+
+@pytest.mark.parametrize("words", [["help", "restore"], ["help", "--verify", "full", "restore"]])
+def test_help_is_a_command_too(words: list[str]) -> None:
+    """`migrator help restore` is `migrator restore --help`, and `migrator help` is `--help`."""
+    parsed = commands.parse(words)
+    assert parsed.help
+    assert parsed.command is commands.BY_NAME["restore"]
+    assert commands.parse(["help"]).help
+    assert commands.parse(["help"]).command is None
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["rollback"], "down"),
+        (["migrate"], "up"),
+        (["upgrade"], "up"),
+        (["history"], "status"),
+        (["up", "--dry-run"], "plan"),
+        (["stamp", "004"], "baseline"),
+        (["baseline", "--fake"], "baseline"),
+    ],
+)
+def test_what_other_tools_call_a_command_leads_to_it(words: list[str], meant: str) -> None:
+    """Who comes from another tool types its words."""
+    with pytest.raises(UsageError) as caught:
+        commands.parse(words)
+    assert f"Did you mean `migrator {meant}`?" in caught.value.hint
+
+
+def test_no_command_is_called_as_another_tool_calls_another_one() -> None:
+    """One word leads to one command, and none of our own words elsewhere."""
+    words = [word for command in commands.COMMANDS for word in command.elsewhere]
+    assert len(words) == len(set(words))
+    assert not set(words) & {*commands.BY_NAME, *(option.flag for option in ENGINE_OPTIONS)}
 
 
 def test_every_command_has_a_file_of_its_name_and_is_in_the_table() -> None:
