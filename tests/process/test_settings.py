@@ -664,7 +664,7 @@ def test_no_command_prints_the_help_on_stderr(words):
         command, env=clean_environment(), check=False, capture_output=True, text=True
     )
     assert (64, "") == (done.returncode, done.stdout)
-    assert done.stderr == silent(run_migrator("help"))
+    assert done.stderr == silent(run_migrator("--help"))
 
 
 def test_a_command_of_the_migrator_without_its_name_leads_to_it(database, migrations):
