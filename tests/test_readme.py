@@ -360,12 +360,12 @@ def test_the_rebuild_of_the_guide_keeps_the_children(volume: Path, tmp_path: Pat
 
 
 def test_the_commands_for_backups_run(database: Path, migrations: Path):
-    """List, restore the latest, restore by version, and verify, as they stand on the page."""
+    """Make one, list, restore the latest, restore by version, and verify, as they stand on the page."""
     (block,) = [code for code in blocks(README, "sh") if "migrator restore latest" in code]
     settings = {"MIGRATOR_DATABASE": str(database), "MIGRATOR_MIGRATIONS": str(migrations)}
     before = logical_digest(database)
     lines = [shlex.split(line, comments=True) for line in block.splitlines()]
-    assert ["backups", "restore", "restore", "verify"] == [words[1] for words in lines]
+    assert ["backup", "backups", "restore", "restore", "verify"] == [words[1] for words in lines]
     for words in lines:
         assert run_migrator("up", env=settings).code == 0
         known = ["002" if word == "006" else word for word in words[1:]]

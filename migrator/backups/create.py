@@ -57,6 +57,10 @@ _EVERY: Final = 1.0
 _READ_ERRORS = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
 
 
+MANUAL = "manual"
+"""The reason of a backup that a person, or a timer, has asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a run notes about its backup."""

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from migrator.commands import backups, baseline, check, down, new, plan, restore, status, up, verify
+from migrator.commands import (
+    backup,
+    backups,
+    baseline,
+    check,
+    down,
+    new,
+    plan,
+    restore,
+    status,
+    up,
+    verify,
+)
 from migrator.commands.kinds import Look, Make, Run
 from migrator.options import command_line
 from migrator.options.model import Command, Parsed
@@ -14,7 +26,7 @@ PROGRAM = "migrator"
 
 COMMANDS: tuple[Look | Run | Make, ...] = tuple(
     each.COMMAND
-    for each in (up, status, plan, check, down, new, baseline, backups, restore, verify)
+    for each in (up, status, plan, check, down, new, baseline, backup, backups, restore, verify)
 )
 BY_NAME = {command.name: command for command in COMMANDS}
 

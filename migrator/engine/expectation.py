@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from migrator.backups.catalog import Backup
+from migrator.backups.catalog import Backup, known_backups
 from migrator.database.raw_file import LiveFile
 from migrator.errors import DamagedError, MigratorError, MisfitError, NotReadyError
 from migrator.inspect.database import DatabaseView, inspect_database
@@ -197,6 +197,27 @@ class BackupPages(Expectation):
         return Expectation.result(self, claim)
 
 
+@dataclass(slots=True)
+class BackupMade(Expectation):
+    """A backup that the worker has made, or found."""
+
+    def lacking(self, claim: Claim | None) -> str | None:
+        """Say whether the backup that was reported is not there, or not whole."""
+        if claim is None:
+            return "nobody has reported that it is done"
+        names = claim.get("changed")
+        for each in known_backups(self.parent.layout):
+            if names == [each.name] and each.intact:
+                self.changed = (each.name,)
+                return None
+        return "the backup that was reported is not there"
+
+    def result(self, claim: Claim | None) -> Result:
+        """Return the backup's name; no migration was applied."""
+        del claim
+        return Result("backed_up", changed=self.changed)
+
+
 def upgraded(parent: Parent) -> Expectation:
     """Plan an upgrade: all migrations are to be in the history."""
     source = parent.source
@@ -247,6 +268,11 @@ def restored(parent: Parent, wanted: str | None, before: str | None) -> Expectat
         found = choose(parent.context(parent.source, parent.emit), wanted, before)
     names = () if found is None else (found.name,)
     return BackupPages(parent, names, found, stamp(parent.layout.database))
+
+
+def backed_up(parent: Parent) -> Expectation:
+    """Plan a `backup`: whichever one the worker names is to be there."""
+    return BackupMade(parent)
 
 
 def stamp(path: Path) -> tuple[int, ...] | None:

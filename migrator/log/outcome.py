@@ -32,6 +32,7 @@ _SENTENCES = {
     "up_to_date": "The database is up to date; nothing was done.",
     "migrated": "The database was brought to its new state.",
     "created": "The database was created.",
+    "backed_up": "The database was backed up.",
     "no_database": "There is no database yet; it is left to the application.",
     "skipped": "Migrations were skipped, as told.",
 }
