@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from entrypoint import options, privileges, termination_log
+from entrypoint import options, privileges
 from entrypoint.identities import Identities, User, home_of
 from entrypoint.options import ContainerSettings
 from entrypoint.privileges import become_run_user
@@ -211,6 +211,8 @@ def _exec_application(start: Start, path: str) -> int:
 
 def _fail(log: Log, error: MigratorError, began: float) -> int:
     """Log how the run ended, tell Kubernetes, and return the exit code."""
+    from entrypoint import termination_log
+
     with Signals.last_words():
         termination_log.leave_message(error)
         say_failed(log, error, time.monotonic() - began)

@@ -23,7 +23,7 @@ from migrator.value import Value
 
 PROGRAM = "entrypoint"
 
-_NUMBER = re.compile(r"[0-9]{1,10}")
+_NUMBER = r"[0-9]{1,10}"
 _MAX_ID = 2**32 - 2
 """The kernel's greatest user and group number: 2**32 - 1 means "leave it as it is"."""
 
@@ -56,7 +56,7 @@ def _run_as(text: str) -> RunAs:
 
 def _number(text: str) -> int:
     """Read the number of a user or a group."""
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(_NUMBER, text):
         msg = "which is not a number"
         raise BadValueError(
             msg,

@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from entrypoint.identities import User, other_groups
 from migrator.errors import MigratorError, NoPermissionError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.model import Emit
 

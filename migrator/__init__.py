@@ -7,9 +7,10 @@ Safe migrations for SQLite: backed up, in one transaction, verified, or as befor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from migrator.api import Migration, MigrationRunner
 
 __all__ = ["Migration", "MigrationRunner"]

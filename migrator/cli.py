@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from migrator.commands.kinds import Look, Make, Run
 from migrator.commands.table import BY_NAME, PROGRAM, help_text, parse
@@ -25,6 +24,7 @@ from migrator.process.signals import Signals
 from migrator.terminal import printable
 from migrator.wait import Deadline
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent
 

@@ -27,7 +27,10 @@ What can end a run, one class per outcome that an operator treats differently.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ERROR_LENGTH = 500
 """Exception texts are their authors' words and are cut at this many characters."""

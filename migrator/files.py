@@ -15,11 +15,11 @@ import stat
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
 
 from migrator.errors import DiskError, MigratorError, NoPermissionError, NotReadyError
 from migrator.value import Value, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

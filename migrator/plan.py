@@ -11,10 +11,13 @@ import re
 from collections.abc import Callable, Collection, Sequence
 
 from migrator.errors import MisfitError
-from migrator.formats.foreign import ForeignHistory
-from migrator.formats.format import Format
 from migrator.model import Applied, Conflict, Entry, Script
 from migrator.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from migrator.formats.foreign import ForeignHistory
+    from migrator.formats.format import Format
 
 _ORDER = ("newer", "missing", "changed", "out-of-order", "foreign")
 

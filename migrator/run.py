@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from migrator import access
 from migrator.engine.parent import Action, Parent
@@ -23,6 +22,7 @@ from migrator.model import Emit
 from migrator.value import replace
 from migrator.wait import wait_until_ready
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.context import Batch, Context
     from migrator.database.lock import RunLock

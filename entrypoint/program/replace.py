@@ -8,11 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from entrypoint.program.resolve import CHECK_COMMAND, not_found
 from migrator.errors import InterruptedRunError, NotExecutableError
 from migrator.process.signals import Signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def original_environment() -> list[bytes]:

@@ -11,17 +11,16 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from entrypoint.volume import mounts
 from entrypoint.volume.mounts import Volume
 from migrator import access
-from migrator.database.lock_selftest import no_locks
 from migrator.errors import NotReadyError
 from migrator.inspect.location import check_directory, check_file, check_missing, translated_errors
 from migrator.value import Value
 from migrator.wait import NotYetError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.model import Emit
 
@@ -106,9 +105,14 @@ def check_locks(database: Path, volume: Volume) -> None:
     mount = volume.mount
     options = _LOCKLESS_OPTIONS.intersection((*mount.options, *mount.super_options))
     if mount.fstype in _LOCKLESS:
-        raise no_locks(database, f"it is on {mount.fstype}")
-    if options:
-        raise no_locks(database, f"{mount.mount_point!r} is mounted with {min(options)!r}")
+        why = f"it is on {mount.fstype}"
+    elif options:
+        why = f"{mount.mount_point!r} is mounted with {min(options)!r}"
+    else:
+        return
+    from migrator.database.lock_selftest import no_locks
+
+    raise no_locks(database, why)
 
 
 def check_mount(database: Path, volume: Volume, policy: str, emit: Emit) -> None:

@@ -19,11 +19,13 @@ _DOCKER_FILE = "/.dockerenv"
 _LAYERED = frozenset({"overlay", "aufs", "fuse-overlayfs", "fuse.fuse-overlayfs"})
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _NOT_LASTING = frozenset({"container-layer", "tmpfs", "anonymous", "empty-dir"})
-_DISK = re.compile(r"/dev/(vd|sd|xvd|nvme|mmcblk|mapper/|dm-|md|root$)")
-_VOLUME = re.compile(r"/volumes/([^/]+)/_data(?:/|$)")
-_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+_DISKS = tuple(
+    f"/dev/{each}" for each in ("vd", "sd", "xvd", "nvme", "mmcblk", "mapper/", "dm-", "md")
+)
+_VOLUME = r"/volumes/([^/]+)/_data(?:/|$)"
+_ANONYMOUS = r"[0-9a-f]{64}"
 _EMPTY_DIR = "/kubernetes.io~empty-dir/"
-_ESCAPE = re.compile(r"\\([0-7]{3})")
+_ESCAPE = r"\\([0-7]{3})"
 
 
 class Mount(Value):
@@ -131,7 +133,7 @@ def in_container(
     root = covering("/", mounts)
     if exists(_CONTAINER_FILE) or root.fstype in _LAYERED:
         return True
-    whole_disk = root.root == "/" and _DISK.match(root.source)
+    whole_disk = root.root == "/" and (root.source.startswith(_DISKS) or root.source == "/dev/root")
     return exists(_DOCKER_FILE) and not whole_disk
 
 
@@ -179,7 +181,9 @@ def _parse_line(line: str) -> Mount | None:
 
 def _unescape(field: str) -> str:
     """Undo the kernel's octal escapes of space, tab, newline, `#` and backslash."""
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), field)
+    if "\\" not in field:
+        return field
+    return re.sub(_ESCAPE, lambda found: chr(int(found[1], 8)), field)
 
 
 def _outermost(path: str, mounts: Sequence[Mount]) -> Mount | None:
@@ -203,7 +207,7 @@ def _kind(mount: Mount) -> tuple[str, str | None]:
         return "tmpfs", None
     if _EMPTY_DIR in mount.root:
         return "empty-dir", None
-    if volume := _VOLUME.search(mount.root):
-        kind = "anonymous" if _ANONYMOUS.fullmatch(volume[1]) else "named"
+    if volume := re.search(_VOLUME, mount.root):
+        kind = "anonymous" if re.fullmatch(_ANONYMOUS, volume[1]) else "named"
         return kind, volume[1]
     return ("other" if mount.root == "/" else "bind"), None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from migrator.columns import aligned, size
 from migrator.commands.kinds import JSON, Answer, Look, as_json
 from migrator.options.model import Arguments
 from migrator.terminal import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from migrator.backups.catalog import Backup
     from migrator.engine.parent import Parent
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING
 
 from migrator.commands.kinds import Done, Run, done
 from migrator.errors import UsageError
 from migrator.options.model import Argument, Arguments
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.context import Context
     from migrator.engine.parent import Parent

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from migrator.commands.kinds import Answer, Look
 from migrator.commands.plan import fitting_scripts
 from migrator.errors import LockedError, NotReadyError
 from migrator.options.model import Arguments
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from migrator.options.model import Arguments, Command, Option
 from migrator.terminal import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent
     from migrator.log.outcome import Result

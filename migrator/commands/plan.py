@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from migrator.columns import aligned, size
 from migrator.commands.kinds import JSON, Answer, Look, as_json
 from migrator.commands.status import pending_facts, still_pending
 from migrator.options.model import Arguments
 from migrator.value import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from migrator.engine.parent import Parent
     from migrator.inspect.status import DatabaseStatus
     from migrator.model import Script

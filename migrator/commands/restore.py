@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from migrator.commands.kinds import Done, Run, done
 from migrator.options import types
 from migrator.options.model import Argument, Arguments, Option
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent
 

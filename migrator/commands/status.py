@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from migrator.columns import aligned
 from migrator.commands.kinds import JSON, Answer, Look, as_json
@@ -14,7 +13,10 @@ from migrator.model import Applied, Conflict, Entry
 from migrator.options.model import Arguments
 from migrator.terminal import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from migrator.engine.parent import Parent
     from migrator.inspect.status import DatabaseStatus
 

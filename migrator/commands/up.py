@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from migrator.commands.kinds import Done, Run, done
 from migrator.options.model import Arguments
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from migrator.commands.backups import finished_backups
 from migrator.commands.check import under_way
 from migrator.commands.kinds import Answer, Look
@@ -11,6 +9,7 @@ from migrator.errors import DamagedError, NotReadyError
 from migrator.log.hints import command
 from migrator.options.model import Arguments
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent
     from migrator.inspect.status import DatabaseStatus

@@ -6,7 +6,6 @@ import os
 import stat
 from contextlib import suppress
 from shlex import quote
-from typing import TYPE_CHECKING, Any, Final
 
 from migrator.access import denied
 from migrator.errors import MisfitError
@@ -20,9 +19,11 @@ from migrator.files import (
 )
 from migrator.value import EMPTY, Value, as_dict
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from typing import Any, Final
 
     from migrator.files import Ownership
     from migrator.model import Applied

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import string
 
-_URI_SAFE = frozenset((string.ascii_letters + string.digits + "/-._~").encode())
+_URI_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/-._~")
 
 
 def database_uri(path: str | os.PathLike[str], mode: str = "rw") -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from migrator.errors import UsageError
 from migrator.files import (
@@ -19,6 +18,7 @@ from migrator.files import (
 )
 from migrator.value import Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.model import Settings
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from migrator.database.workspace import Layout
 from migrator.errors import MisfitError, NotReadyError
@@ -20,13 +19,16 @@ from migrator.model import Emit, Entry, Settings
 from migrator.process.signals import Signals
 from migrator.wait import Deadline
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
     from migrator.context import Context
     from migrator.database.lock import RunLock
     from migrator.process.supervisor import Ending
     from migrator.process.worker import Task
 
-Action = Callable[["Context"], dict[str, Any]]
+Action: TypeAlias = "Callable[[Context], dict[str, Any]]"
 
 
 class Parent:

@@ -11,17 +11,27 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, Protocol
 
 from migrator.errors import MisfitError
-from migrator.formats.format import Format, History
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.directory import version_key
 from migrator.sqlite import quoted
 from migrator.value import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
 
-class OwnFormat(Format, Protocol):
+    from migrator.formats.format import Format, History
+
+    class _Format(Format, Protocol):
+        """What the engine asks of a format."""
+
+else:
+    _Format = object
+
+
+class OwnFormat(_Format):
     """
     A format whose history is a table of ours.
 

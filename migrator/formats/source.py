@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from migrator.errors import MisfitError
-from migrator.formats.format import Format
 from migrator.formats.history import BY_NAME, BY_VERSION
 from migrator.model import Entry, Script
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from migrator.formats.format import Format
+else:
+    Protocol = object
 
 Ask = Callable[[Path], tuple[Entry, ...]]
 """Says which migrations a registry's file has, without running it in this process."""

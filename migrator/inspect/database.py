@@ -20,9 +20,6 @@ from migrator.database.lock_probe import probe
 from migrator.database.run_state import RunState
 from migrator.database.uri import database_uri
 from migrator.database.workspace import Layout
-from migrator.formats import foreign
-from migrator.formats.foreign import ForeignHistory
-from migrator.formats.format import History
 from migrator.inspect.location import (
     no_file,
     refuse_no_directory,
@@ -33,6 +30,11 @@ from migrator.log.translate import is_busy, is_unopened, of_sqlite
 from migrator.model import Applied
 from migrator.sqlite import primary_code
 from migrator.value import Value, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from migrator.formats.foreign import ForeignHistory
+    from migrator.formats.format import History
 
 _BUSY_TIMEOUT = 0.25
 
@@ -143,14 +145,16 @@ def reading(database: Path) -> Iterator[sqlite3.Connection]:
 
 def _read(conn: sqlite3.Connection, history: History, sight: DatabaseView) -> DatabaseView:
     conn.execute("BEGIN")
-    has_history = history.exists(conn)
+    sight = replace(sight, bytes=_bytes(conn))
+    if history.exists(conn):
+        return replace(sight, has_history=True, history=history.read(conn))
+    from migrator.formats import foreign
+
     return replace(
         sight,
-        bytes=_bytes(conn),
-        has_history=has_history,
-        history=history.read(conn) if has_history else (),
-        foreign=None if has_history else foreign.find(conn, history.table),
-        has_tables=not has_history and foreign.has_tables(conn),
+        history=(),
+        foreign=foreign.find(conn, history.table),
+        has_tables=foreign.has_tables(conn),
     )
 
 
@@ -179,7 +183,8 @@ def _open_by_journal_mode(database: Path) -> sqlite3.Connection:
 
 def _is_wal(database: Path) -> bool:
     try:
-        _open(database, "ro&nolock=1").close()
+        # The header tells, so that the schema need not be read.
+        _open(database, "ro&nolock=1", "PRAGMA schema_version").close()
     except NeedsRecoveryError as error:
         # Beside a journal that is not hot it is the missing shared memory all the same.
         return error.__cause__ is not None and is_unopened(error.__cause__)
@@ -188,11 +193,13 @@ def _is_wal(database: Path) -> bool:
     return False
 
 
-def _open(database: Path, mode: str) -> sqlite3.Connection:
+def _open(
+    database: Path, mode: str, question: str = "SELECT count(*) FROM sqlite_master"
+) -> sqlite3.Connection:
     uri = database_uri(database, mode)
     conn = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
     try:
-        conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        conn.execute(question).fetchone()
     except sqlite3.Error as error:
         conn.close()
         code, name = primary_code(error), _sidecar(database)

@@ -16,13 +16,13 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
 
 from migrator import access
 from migrator.errors import DamagedError, DiskError, MigratorError, NotReadyError, UsageError
 from migrator.files import kind_of, realpath, sidecars, unsafe_entry
 from migrator.wait import Deadline, NotYetError, wait_until_ready
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.database.workspace import Layout
     from migrator.model import Emit, Settings

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from migrator import plan
 from migrator.database.workspace import Layout
@@ -20,6 +19,7 @@ from migrator.log.hints import command
 from migrator.model import Applied, Conflict, Emit, Entry, Settings
 from migrator.value import Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.backups.catalog import Backup
 

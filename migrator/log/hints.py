@@ -11,8 +11,8 @@ from migrator.errors import DamagedError, MigratorError
 from migrator.model import Entry, Settings
 
 _NEEDED = ("--database", "--migrations", "--backup-dir", "--history-table")
-_COMMAND = re.compile(r"`(migrator [^`]+)`")
-_OPTION = re.compile(r"`--(?P<name>[a-z-]+)(?: (?P<value>[^` ]+))?`(?: \(MIGRATOR_[^)]*\))?")
+_COMMAND = r"`(migrator [^`]+)`"
+_OPTION = r"`--(?P<name>[a-z-]+)(?: (?P<value>[^` ]+))?`(?: \(MIGRATOR_[^)]*\))?"
 
 
 def command(settings: Settings, *words: str) -> str:
@@ -50,7 +50,7 @@ def complete(hint: str, settings: Settings) -> str:
             return found[0]
         return f"`{found[1]} {flags}`"
 
-    return _COMMAND.sub(completed, hint)
+    return re.sub(_COMMAND, completed, hint)
 
 
 def damaged(settings: Settings, problems: Sequence[str]) -> DamagedError:
@@ -78,8 +78,8 @@ def in_python(settings: Settings) -> Iterator[None]:
         try:
             yield
         except MigratorError as error:
-            error.hint = _OPTION.sub(_as_argument, error.hint)
-            error.message = _OPTION.sub(_as_argument, error.message)
+            error.hint = re.sub(_OPTION, _as_argument, error.hint)
+            error.message = re.sub(_OPTION, _as_argument, error.message)
             error.args = (error.message,)
             raise
 

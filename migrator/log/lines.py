@@ -10,14 +10,18 @@ from __future__ import annotations
 import math
 import os
 import sys
+from _json import encode_basestring_ascii
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
 
 from migrator.errors import InterruptedRunError
 from migrator.log.writer import Sink
 from migrator.terminal import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LOGGER = "sqlite-entrypoint"
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -224,9 +228,29 @@ def json_line(_logger: object, _method: str, event: Mapping[str, Any]) -> str:
     It is the last of structlog's processors in a run, which gives it its first two
     arguments; a start with nothing pending calls it by itself.
     """
-    import json
+    return _as_json(_ordered(event))
 
-    return json.dumps(_ordered(event))
+
+def _as_json(value: Any) -> str:
+    """
+    Render a value that `clean` has made plain, as `json.dumps` does.
+
+    Importing `json` takes longer than the few lines of such a start, so that only its part in C
+    is used: the one that writes texts.
+    """
+    match value:
+        case str():
+            return encode_basestring_ascii(value)
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[value]
+        case int():
+            return int.__repr__(value)
+        case float():
+            return float.__repr__(value)
+        case dict():
+            pairs = (f"{_as_json(key)}: {_as_json(each)}" for key, each in value.items())
+            return f"{{{', '.join(pairs)}}}"
+    return f"[{', '.join(map(_as_json, value))}]"
 
 
 def _ordered(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from migrator.errors import (
     MigrationFailedError,
@@ -14,6 +13,10 @@ from migrator.errors import (
 )
 from migrator.model import Emit
 from migrator.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _SHOWN = (
     "version",

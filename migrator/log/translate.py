@@ -24,10 +24,7 @@ _DENIED = (errno.EACCES, errno.EPERM)
 _IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 _GIVEN_BACK = 192 << 10
 """Bytes: the beginnings of SQLite's files beside a small database, and then some."""
-_LACKING = re.compile(
-    r"(?:no such|unknown) (function|module|tokenizer|collation sequence): (.+)",
-    re.IGNORECASE | re.DOTALL,
-)
+_LACKING = r"(?is)(?:no such|unknown) (function|module|tokenizer|collation sequence): (.+)"
 _DAMAGE = ("unsupported file format", "Could not decode", "must use the same text encoding")
 """What SQLite and Python say of damage without a code of its own."""
 LEFT_BEHIND = "A thread that a migration has left behind interrupts the connection."
@@ -87,7 +84,7 @@ def registered_elsewhere(error: BaseException) -> str | None:
     Returns:
         None where something else went wrong.
     """
-    match = _LACKING.search(str(error)) if primary_code(error) == sqlite3.SQLITE_ERROR else None
+    match = re.search(_LACKING, str(error)) if primary_code(error) == sqlite3.SQLITE_ERROR else None
     if match is None:
         return None
     what, name = match[1], match[2].removesuffix("()")

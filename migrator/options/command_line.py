@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from migrator.errors import UsageError
 from migrator.options.model import Command, Option, Parsed
-from migrator.options.suggest import closest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HELP_FLAGS = ("--help", "-h")
 HELP_COMMAND = "help"
@@ -82,6 +84,8 @@ class _Scanner:
             raise UsageError(msg, hint=f"Write {flag} alone.", data={"option": flag})
 
     def _unknown(self, flag: str) -> UsageError:
+        from migrator.options.suggest import closest
+
         msg = f"{flag!r} is not an option of {self.program}."
         hint = f"`{self.program} --help` lists the options."
         if meant := called_elsewhere(flag, self.commands):
@@ -195,6 +199,8 @@ def _find(words: list[str], commands: Sequence[Command], program: str) -> Comman
     names = {command.name: command for command in commands}
     if words[0] in names:
         return names[words[0]]
+    from migrator.options.suggest import closest
+
     meant = called_elsewhere(words[0], commands) or closest(words[0], names)
     msg = f"{words[0]!r} is not a command of {program}."
     hint = f"Did you mean `{program} {meant}`? " if meant else ""
@@ -287,6 +293,9 @@ def readable_values(
         word = scanner.words[scanner.at]
         if word == "--" or not (anywhere or word.startswith("-")):
             break
+        if not word.startswith("-"):
+            scanner.at += 1
+            continue
         # Each try moves on by one word at least, the mistaken one included.
         with contextlib.suppress(UsageError):
             scanner.option()

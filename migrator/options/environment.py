@@ -6,14 +6,13 @@ import re
 from collections.abc import Collection, Mapping
 
 from migrator.errors import UsageError
-from migrator.options.suggest import one_slip
 from migrator.value import Value
 
 _PREFIX = "MIGRATOR_"
 
 # Kubernetes puts these into every container of a namespace that has a Service
 # called `migrator` or `migrator-...` (its documentation: "Environment variables").
-_SERVICE_LINK = re.compile(
+_SERVICE_LINK = (
     r"MIGRATOR_(?:[A-Z0-9_]+_)?"
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?"
     r"|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
@@ -45,8 +44,10 @@ def check_variables(environ: Mapping[str, str], known: Collection[str]) -> tuple
     suspects = [name for name in environ if _looks_like_ours(name) and name not in known]
     strangers = []
     for name in sorted(suspects):
-        if not environ[name] or _SERVICE_LINK.fullmatch(name):
+        if not environ[name] or re.fullmatch(_SERVICE_LINK, name):
             continue
+        from migrator.options.suggest import one_slip
+
         meant = next((right for right in known if one_slip(name, right)), None)
         if meant is not None:
             raise _misspelled(name, environ[name], meant)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from migrator.errors import UsageError
 from migrator.options.types import BadValueError, one_of
 from migrator.value import EMPTY, Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
 
 
 class Option(Value):
@@ -83,7 +86,7 @@ class Option(Value):
         return self.allowed or " or ".join([", ".join(self.choices[:-1]), self.choices[-1]])
 
 
-Arguments = Mapping[str, Any]
+Arguments: TypeAlias = "Mapping[str, Any]"
 """What a command was given, by field: its options and its positional argument."""
 
 

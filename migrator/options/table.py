@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from migrator.errors import UsageError
 from migrator.model import Settings
@@ -18,6 +17,10 @@ from migrator.options.command_line import flags, readable_values
 from migrator.options.environment import Ignored
 from migrator.options.environment import check_variables as _check_variables
 from migrator.options.model import Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ENGINE_OPTIONS: tuple[Option, ...] = (
     Option(

@@ -15,10 +15,10 @@ from pathlib import Path
 ACCEPTED = ("changed", "missing", "newer", "out-of-order", "foreign")
 """The misfits between files and history that `--accept` may name."""
 
-_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
-_COUNT = re.compile(r"[0-9]+")
-_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
-_SCHEME = re.compile(r"(?:(file|sqlite3):|([A-Za-z][A-Za-z0-9+.\-]*)://)", re.IGNORECASE)
+_SECONDS = r"[0-9]+(\.[0-9]+)?|\.[0-9]+"
+_COUNT = r"[0-9]+"
+_TABLE = r"[A-Za-z_][A-Za-z0-9_$]*"
+_SCHEME = r"(?i)(?:(file|sqlite3):|([A-Za-z][A-Za-z0-9+.\-]*)://)"
 
 _TABLE_LENGTH = 200
 LONGEST = 1e9
@@ -65,7 +65,7 @@ def path(text: str) -> Path:
 
 def seconds(text: str) -> float:
     """Read a decimal number of seconds, 0 or more, without sign, exponent or unit."""
-    if not _SECONDS.fullmatch(text):
+    if not re.fullmatch(_SECONDS, text):
         msg = "which is not a decimal number without a unit"
         raise BadValueError(msg)
     return min(float(text), LONGEST)
@@ -73,7 +73,7 @@ def seconds(text: str) -> float:
 
 def count(text: str) -> int:
     """Read a whole number, 0 or more."""
-    if not _COUNT.fullmatch(text):
+    if not re.fullmatch(_COUNT, text):
         msg = "which is not a whole number"
         raise BadValueError(msg)
     digits = text.lstrip("0") or "0"
@@ -114,7 +114,7 @@ def table_name(text: str) -> str:
     Letters, digits, `_` and `$` only: every tool that reads the history can
     then name it without quotes. SQLite keeps `sqlite_...` for itself.
     """
-    if not _TABLE.fullmatch(text):
+    if not re.fullmatch(_TABLE, text):
         msg = "which is not a plain table name"
         raise BadValueError(msg)
     if text.lower().startswith("sqlite_"):
@@ -139,8 +139,7 @@ def database(text: str) -> Path:
         raise BadValueError(msg)
     if text[:7].lower() == "sqlite:":
         return _from_url(text[7:])
-    scheme = _SCHEME.match(text)
-    if scheme:
+    if ":" in text and (scheme := re.match(_SCHEME, text)):
         name = scheme[1] or scheme[2]
         msg = f"and a URL of the kind {name}: is not understood here"
         raise BadValueError(msg)

@@ -12,30 +12,29 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from migrator.errors import MisfitError
 from migrator.model import Entry
 
-MIGRATION = re.compile(r"([0-9]+(?:\.[0-9]+)*)_(.+)\.(?:py|sql)")
-LEFTOVER = re.compile(
-    r"[.#_].*|.*~|.*\.(?:bak|sw[op]|orig|rej|tmp|pyc|old|save|disabled|off|skip|sample|example"
-    r"|md5|sha256|sig|asc)",
-    re.DOTALL,
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LEFTOVER = (
+    r"(?s)[.#_].*|.*~|.*\.(?:bak|sw[op]|orig|rej|tmp|pyc|old|save|disabled|off|skip|sample|example"
+    r"|md5|sha256|sig|asc)"
 )
 """Names that are not migrations: hidden, an editor's, or disabled."""
 
-HALF = re.compile(
-    r"[0-9](?:.*\.(?:up|do|forwards?)|.*\.(?:down|undo|rollback|revert|reverse|backwards?|downgrade)"
-    r"|[0-9.]*_(?:down|undo|rollback|revert)|[0-9]*[._](?:do|undo|up|down)\..*)\.(?:sql|py)\s*",
-    re.IGNORECASE | re.DOTALL,
+_HALF = (
+    r"(?s)[0-9](?:.*\.(?:up|do|forwards?)|.*\.(?:down|undo|rollback|revert|reverse|backwards?|downgrade)"
+    r"|[0-9.]*_(?:down|undo|rollback|revert)|[0-9]*[._](?:do|undo|up|down)\..*)\.(?:sql|py)\s*"
 )
 """A file of a pair, as other tools name them: one upgrades, the other undoes it."""
 
 _TOLD = 10
 """Bad names in the message; the log line's `problems` has all."""
 
-_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _LONGEST_VERSION = 255
 """A file name is no longer, and `int` refuses strings of thousands of digits."""
 
@@ -47,9 +46,25 @@ def version_key(text: str) -> tuple[int, ...] | None:
     Returns:
         The parts, None if the text is not a version.
     """
-    if len(text) > _LONGEST_VERSION or _VERSION.fullmatch(text) is None:
+    parts = text.split(".")
+    if len(text) > _LONGEST_VERSION or not (text.isascii() and all(map(str.isdigit, parts))):
         return None
-    return tuple(int(part) for part in text.split("."))
+    return tuple(map(int, parts))
+
+
+def split_name(file: str) -> tuple[tuple[int, ...], str, str] | None:
+    """Return key, version and name of a migration's file, None where it is not called like one."""
+    stem, _, ending = file.rpartition(".")
+    version, _, name = stem.partition("_")
+    key = version_key(version)
+    if key is None or not name or "\n" in name or ending not in ("py", "sql"):
+        return None
+    return key, version, name
+
+
+def is_half(file: str) -> bool:
+    """Tell whether a file is one of a pair."""
+    return re.fullmatch(_HALF, file.lower()) is not None
 
 
 def list_directory(path: Path) -> tuple[Entry, ...]:
@@ -70,15 +85,15 @@ def list_directory(path: Path) -> tuple[Entry, ...]:
     # Absolute, since a migration may change the working directory.
     home = path.absolute()
     for item in _scan(path):
-        match = MIGRATION.fullmatch(item.name)
-        if LEFTOVER.fullmatch(item.name):
+        named = split_name(item.name)
+        if named is None and re.fullmatch(LEFTOVER, item.name):
             continue
-        if match is None or HALF.fullmatch(item.name):
+        if named is None or is_half(item.name):
             others.append(item)
         elif (trouble := _no_file(item)) is not None:
             problems.append((item.name, trouble))
         else:
-            entries.append(Entry(_key(match[1]), match[1], match[2], home / item.name))
+            entries.append(Entry(*named, home / item.name))
     if others:
         from migrator.parsing import unread_files
 
@@ -142,10 +157,6 @@ def _missing(path: Path) -> MisfitError:
     return MisfitError(
         msg, hint=hint, reason="migrations.directory_missing", data={"file": str(path)}
     )
-
-
-def _key(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
 
 
 def _no_file(item: os.DirEntry[str]) -> str | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 
 from migrator.model import Entry
-from migrator.parsing.directory import HALF, LEFTOVER, MIGRATION, version_key
+from migrator.parsing.directory import LEFTOVER, is_half, split_name, version_key
 
 _LOWER = frozenset(
     {"down", "downs", "undo", "rollback", "rollbacks", "revert", "reverts", "reverse"}
@@ -112,7 +112,7 @@ class _Look:
             return None
         if _is_directory(item):
             return self._directory(item)
-        if HALF.fullmatch(name) or (undoes(name) and _is_script(name) and _has_number(name)):
+        if is_half(name) or (undoes(name) and _is_script(name) and _has_number(name)):
             return _half(name)
         if _SQL.fullmatch(name):
             return self._sql(name)
@@ -208,7 +208,7 @@ class _Look:
         """Propose a new name with a new version."""
         meant = f"{number}_{rest}"
         free = meant not in self.names and version_key(number) not in self.keys
-        if not free or HALF.fullmatch(meant) or name == meant:
+        if not free or is_half(meant) or name == meant:
             return f"version {number} is there already: rename it to {f'NUMBER_{rest}'!r}"
         return f"rename it to {meant!r}"
 
@@ -221,7 +221,7 @@ class _Look:
 
     def _directory(self, item: os.DirEntry[str]) -> str | None:
         name = item.name
-        if MIGRATION.fullmatch(name):
+        if split_name(name) is not None:
             return "has a migration's name but is a directory; rename or remove it"
         if self.read and (name.lower() in _NO_MIGRATIONS or undoes(name) or self._belongs(name)):
             return None
@@ -233,7 +233,7 @@ class _Look:
             return None
         what = f"is a directory with what looks like a migration ({inside!r}), which is not read"
         inner = Path(inside)
-        if not self.read and MIGRATION.fullmatch(inner.name) and not _numbered(inner.parent):
+        if not self.read and split_name(inner.name) and not _numbered(inner.parent):
             return f"{what}; name it: `--migrations {quote(str(self.path / inner.parent))}`"
         return (
             f"{what}; make each a file of this directory, NUMBER_NAME.sql, what upgrades below"
@@ -247,7 +247,7 @@ class _Look:
             found = sorted(islice(items, _MOST), key=lambda each: each.name)
         for item in found:
             name = item.name
-            if LEFTOVER.fullmatch(name) or name in _PASSED_OVER or _DOCUMENT.fullmatch(name):
+            if re.fullmatch(LEFTOVER, name) or name in _PASSED_OVER or _DOCUMENT.fullmatch(name):
                 continue
             below = f"{told}/{name}"
             if not _is_directory(item):

@@ -15,10 +15,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import ClassVar
 
 from migrator.errors import InterruptedRunError
 from migrator.process.blocked_signals import STOPS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 
 class Signals:

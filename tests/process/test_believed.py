@@ -108,8 +108,8 @@ BUGS = (
         _bug(
             "half of a pair is a migration",
             "migrator/parsing/directory.py",
-            "        if match is None or HALF.fullmatch(item.name):\n",
-            "        if match is None:\n",
+            "        if named is None or is_half(item.name):\n",
+            "        if named is None:\n",
         ),
         {"002_items.rollback.sql": "DROP TABLE items;\n"},
         ITEMS,

@@ -1,0 +1,23 @@
+"""End a process whose last word is said."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def end(code: int) -> NoReturn:
+    """
+    End this process at once.
+
+    Python's own end takes every module and object apart first: a tenth of the time of a look.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
