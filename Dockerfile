@@ -18,6 +18,9 @@ RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         binutils gcc libc6-dev libpython3.13-dev musl-tools python3.13 python3-pip
 
+# What Python compiles here is the same each time, and without the columns of each instruction: a
+# traceback shows them by the source, which is not there.
+ENV PYTHONHASHSEED=0 PYTHONNODEBUGRANGES=1
 WORKDIR /build
 COPY docker/requirements.txt ./
 RUN python3.13 -m pip install --require-hashes --no-deps --no-compile --only-binary :all: \
@@ -28,21 +31,22 @@ RUN python3.13 -m pip install --require-hashes --no-deps --no-compile --only-bin
 # DT_RUNPATH it holds for the extension modules' libraries too, comes before the environment, and
 # leaves no trace). On arm64 segments are aligned for pages of 64 KiB; docker/check.py looks.
 COPY docker/*.c docker/*.h ./
-RUN flags="-std=c11 -O2 -Wall -Wextra -Werror -s" \
+COPY docker/*.py docker/
+COPY entrypoint site/entrypoint
+COPY migrator site/migrator
+RUN python3.13 -m docker.freeze site frozen.c \
+ && flags="-std=c11 -O2 -Wall -Wextra -Werror -s" \
  && layout="-Wl,-z,noseparate-code,-z,relro,-z,now,--build-id=none" \
  && musl-gcc ${flags} -static ${layout} -o start start.c \
  && linker="$(readelf --string-dump=.interp /usr/bin/python3.13)" \
- && gcc ${flags} -fPIE -pie ${layout} -o launcher launcher.c -I/usr/include/python3.13 \
+ && gcc ${flags} -fPIE -pie ${layout} -o launcher launcher.c frozen.c -I/usr/include/python3.13 \
         -Wl,--dynamic-linker="/opt/sqlite-entrypoint/lib/${linker##*/}" \
         -Wl,--disable-new-dtags,-rpath,/opt/sqlite-entrypoint/lib -lpython3.13
 
 COPY LICENSE ./
-COPY docker/*.py docker/
-COPY entrypoint site/entrypoint
-COPY migrator site/migrator
 ARG SOURCE_DATE_EPOCH=0
-RUN PYTHONHASHSEED=0 SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH}" \
-        python3.13 -X no_debug_ranges -m docker.tree /build/root start launcher site LICENSE \
+RUN SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH}" \
+        python3.13 -m docker.tree /build/root start launcher site LICENSE \
  && mkdir /build/empty && touch --date="@${SOURCE_DATE_EPOCH}" /build/empty
 
 FROM scratch

@@ -12,14 +12,20 @@
 
 #include <string.h>
 
+#include "frozen.h"
 #include "hidden.h"
 
 #define PREFIX "/opt/sqlite-entrypoint"
 #define LIBRARY PREFIX "/lib/python" Py_STRINGIFY(PY_MAJOR_VERSION)
 
-/* `import sys` first: what the main function returns is the exit code. */
-#define ENTRYPOINT L"import sys; from entrypoint.main import main; sys.exit(main())"
-#define MIGRATOR L"import sys; from migrator.cli import main; sys.exit(main())"
+/*
+ * `pathlib` asks for two modules of Windows. For a module that is not found Python reads the list
+ * of its archive, which takes as long as all of its own start; of these it knows that they are not
+ * there (None in `sys.modules`).
+ */
+#define BEGIN L"import sys; sys.modules.update(nt=None, _winapi=None); "
+#define ENTRYPOINT BEGIN L"from entrypoint.__main__ import main; main()"
+#define MIGRATOR BEGIN L"from migrator.__main__ import main; main()"
 
 static const char *const search_path[] = {
     LIBRARY "." Py_STRINGIFY(PY_MINOR_VERSION),
@@ -54,6 +60,10 @@ set_paths(PyConfig *config)
     PyStatus status = PyConfig_SetBytesString(config, &config->home, PREFIX);
     if (!PyStatus_Exception(status)) {
         status = PyConfig_SetBytesString(config, &config->executable, PREFIX "/bin/python3");
+    }
+    if (!PyStatus_Exception(status)) {
+        /* Where a frozen package has the modules that are not frozen. */
+        status = PyConfig_SetBytesString(config, &config->stdlib_dir, search_path[0]);
     }
     config->module_search_paths_set = 1;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(search_path) && !PyStatus_Exception(status); i++) {
@@ -113,6 +123,7 @@ main(int argc, char **argv)
     PyStatus status;
 
     show_hidden();
+    PyImport_FrozenModules = frozen_modules;
     status = preinitialize();
     if (!PyStatus_Exception(status)) {
         status = configure(&config, argc, argv);

@@ -16,6 +16,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
+PREFIX = Path("/opt/sqlite-entrypoint")
+INSTALLED = PREFIX / "lib" / STDLIB.name
+"""The tree, and its library, in the image."""
 
 DEVELOPERS = "a tool for developers"
 INSTALLING = "nothing is installed into this Python"
@@ -121,11 +124,17 @@ STAND_IN = """raise ModuleNotFoundError(
 """
 
 
+ASKED_FOR = ("sitecustomize",)
+"""What Python asks for at each start: an empty module is found before the archive is read."""
+
+
 def copy_modules(library: Path) -> None:
     """Copy what is written in Python; a short stand-in for what is left out."""
     shutil.copytree(STDLIB, library, dirs_exist_ok=True, ignore=_ignored)
     for name, why in (LEFT_OUT | HELPERS_LEFT_OUT).items():
         (library / f"{name}.py").write_text(STAND_IN.format(name=name, why=why))
+    for name in ASKED_FOR:
+        (library / f"{name}.py").touch()
 
 
 def _ignored(directory: str, names: list[str]) -> set[str]:
@@ -152,9 +161,7 @@ def compile_all(library: Path, installed: Path) -> None:
     Compile everything and take the sources away.
 
     The modules' time stamps are not looked at (PEP 552): they do not survive
-    every way of copying. Docstrings go as well: nothing in the image reads them. So
-    do the columns of each instruction, where this Python runs with `-X no_debug_ranges`:
-    a traceback shows them by the source, which is not there.
+    every way of copying. Docstrings go as well: nothing in the image reads them.
 
     Args:
         library: The directory of the modules here.

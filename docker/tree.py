@@ -16,8 +16,11 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from docker.freeze import frozen
 from docker.spdx import bill_of_materials
 from docker.standard_library import (
+    INSTALLED,
+    PREFIX,
     STDLIB,
     compile_all,
     copy_extensions,
@@ -27,9 +30,10 @@ from docker.standard_library import (
     zip_zones,
 )
 
-PREFIX = Path("/opt/sqlite-entrypoint")
-LIBRARY = Path("lib") / STDLIB.name
+LIBRARY = INSTALLED.relative_to(PREFIX)
 COMMANDS = ("entrypoint", "migrator", "sqlite-entrypoint")
+OURS = ("entrypoint", "migrator")
+"""Our packages, which lie in the standard library: frozen packages are looked for there."""
 STATIC = "musl"
 """The C library inside of start.c's program."""
 
@@ -41,9 +45,12 @@ def main(root: Path, start: Path, launcher: Path, site: Path, licence: Path) -> 
     copy_modules(tree / LIBRARY)
     copy_extensions(tree / LIBRARY / "lib-dynload")
     copy_site(site, tree / LIBRARY / "site-packages")
+    for name in OURS:
+        shutil.move(tree / LIBRARY / "site-packages" / name, tree / LIBRARY)
     tzdata = tree / LIBRARY / "site-packages/tzdata"
     find_zones_in_archive(tzdata)
-    compile_all(tree / LIBRARY, PREFIX / LIBRARY)
+    compile_all(tree / LIBRARY, INSTALLED)
+    remove_frozen(tree / LIBRARY, site.resolve())
     zip_seldom_needed(tree / LIBRARY)
     zip_zones(tzdata)
     copy_program(start, tree / "bin")
@@ -63,6 +70,12 @@ def copy_site(site: Path, directory: Path) -> None:
     for path in directory.glob("*.dist-info/*"):
         if path.name in {"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json"}:
             path.unlink()
+
+
+def remove_frozen(library: Path, site: Path) -> None:
+    """Remove the files of the modules that the launcher holds."""
+    for module in frozen(site):
+        (library / module.file).with_suffix(".pyc").unlink()
 
 
 def copy_program(program: Path, directory: Path) -> None:
