@@ -9,6 +9,7 @@ from migrator.commands import (
     backups,
     baseline,
     check,
+    completion,
     down,
     new,
     plan,
@@ -26,7 +27,20 @@ PROGRAM = "migrator"
 
 COMMANDS: tuple[Look | Run | Make, ...] = tuple(
     each.COMMAND
-    for each in (up, status, plan, check, down, new, baseline, backup, backups, restore, verify)
+    for each in (
+        up,
+        status,
+        plan,
+        check,
+        down,
+        new,
+        baseline,
+        backup,
+        backups,
+        restore,
+        verify,
+        completion,
+    )
 )
 BY_NAME = {command.name: command for command in COMMANDS}
 
