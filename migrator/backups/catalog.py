@@ -314,24 +314,32 @@ def _journal_mode(value: Any) -> str | None:
 
 def verify_backup(backup: Backup) -> str | None:
     """
-    Compare a backup with its checksum, then check its structure.
+    Compare a backup with its checksum, and check its structure.
 
     Returns:
         What is wrong, as a sentence; None if nothing is.
     """
+    from migrator.database.beside import Beside
+
     path = str(backup.path)
     try:
         size = backup.path.stat().st_size
         if size != backup.bytes:
             return f"The backup {path!r} has {size} bytes instead of {backup.bytes}."
-        if digest_file(backup.path) != backup.sha256:
-            return f"The backup {path!r} does not have the checksum that was noted with it."
+        with Beside(lambda: _damage(backup.path)) as check:
+            if digest_file(backup.path) != backup.sha256:
+                return f"The backup {path!r} does not have the checksum that was noted with it."
+            damage = check.result()
     except OSError as error:
         return f"The backup {path!r} cannot be read: {error.strerror}."
-    try:
-        damage = check_structure(backup.path)
-    except UncheckableError:
-        return None
     except sqlite3.Error as error:
         return f"The backup {path!r} cannot be read: {error}."
     return f"The backup {path!r} is damaged: {damage[0]}." if damage else None
+
+
+def _damage(path: Path) -> list[str]:
+    """Return what is wrong with a backup's structure, as far as SQLite can check it."""
+    try:
+        return check_structure(path)
+    except UncheckableError:
+        return []

@@ -16,7 +16,8 @@ from pathlib import Path
 from migrator.backups.catalog import Backup, verify_backup
 from migrator.context import Context
 from migrator.database import run_state
-from migrator.database.pages import digest_file, page_size, write_pages
+from migrator.database.file_copy import UnequalError, UnreadableError, copied_file
+from migrator.database.pages import page_size, write_pages
 from migrator.database.run_state import RunState
 from migrator.database.uri import database_uri
 from migrator.database.workspace import like_database
@@ -158,10 +159,25 @@ def prepare_file(ctx: Context, chosen: Backup) -> None:
     Raises:
         RestoreError: The copy is not the backup.
     """
-    _copy(chosen.path, ctx.layout.new, like_database(ctx.layout))
-    if digest_file(ctx.layout.new) != chosen.sha256:
+    if _copied(chosen.path, ctx.layout.new, like_database(ctx.layout)) != chosen.sha256:
         message = f"The copy of {chosen.name!r} does not have the backup's checksum."
         raise RestoreError(message, hint="Find out who else writes to the backup directory.")
+
+
+def _copied(source: Path, target: Path, owner: Ownership) -> str | None:
+    """Copy a backup; returns the checksum of the copy, None if it is not what was copied."""
+    remove(target)
+    number = open_regular(source)
+    try:
+        with copied_file(number, target, owner) as copy:
+            pass
+    except UnreadableError as error:
+        raise error.cause from error
+    except UnequalError:
+        return None
+    finally:
+        os.close(number)
+    return copy.sha256
 
 
 def replace_file(ctx: Context, chosen: Backup, intent: RunState) -> None:

@@ -1,0 +1,43 @@
+"""Do two things at once, each of which reads a whole database."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+T = TypeVar("T")
+
+
+class Beside(threading.Thread, Generic[T]):
+    """Do something in a thread, until the end of the `with` at the latest."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self._found: list[T] = []
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.join()
+
+    def run(self) -> None:
+        """Do it."""
+        try:
+            self._found.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - for whoever asks
+            self._error = error
+
+    def result(self) -> T:
+        """Wait for the result, and return it, or raise what was raised."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._found[0]
