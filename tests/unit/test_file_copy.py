@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +21,13 @@ from migrator.database import file_copy
 from migrator.database.file_copy import CopiedFile, UnequalError, UnreadableError, copied_file
 from migrator.database.pages import check_structure
 from migrator.database.raw_file import LiveFile
-from migrator.database.workspace import Layout
+from migrator.database.workspace import Layout, like_database
 from migrator.database.writeback import Writeback
-from migrator.errors import BackupError, DiskError
+from migrator.errors import BackupError, DiskError, RestoreError
 from migrator.exclusive import ExclusiveDatabase
+from migrator.files import make_directory
 from migrator.model import Settings
+from migrator.recovery.copy_back import prepare_file
 from migrator.session.guard import open_guard
 from tests.support.files import make_database, opened, rows
 from tests.support.recorder import Recorder, small_disk
@@ -265,3 +268,32 @@ def test_a_backup_that_cannot_be_written_is_its_own_fault(
         with pytest.raises(BackupError, match="Input/output error"):
             make(conn, Layout.of(Settings(source)), UP, Recorder(), live=live)
     assert names(tmp_path / "backups") == [".gitignore"]
+
+
+@pytest.mark.parametrize("spoiled", ["the copy", "the backup"])
+def test_what_is_put_in_place_is_the_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: str
+) -> None:
+    """A restore takes neither a copy that differs from the backup, nor a backup that has changed."""
+    layout = Layout.of(Settings(make_database(tmp_path / "app.db", FILLED)))
+    with opened(layout.database) as conn:
+        made = make(conn, layout, UP, Recorder())
+    make_directory(layout.home, like_database(layout))
+    ctx: Any = SimpleNamespace(layout=layout)
+    prepare_file(ctx, made)
+    assert layout.new.read_bytes() == made.path.read_bytes()
+    real = os.copy_file_range
+
+    def spoil(one: int, other: int, *more: int) -> int:
+        done = real(one, other, *more)
+        os.pwrite(other, b"\xaa", 700)
+        return done
+
+    if spoiled == "the copy":
+        monkeypatch.setattr(os, "copy_file_range", spoil)
+    else:
+        with made.path.open("r+b") as file:
+            file.seek(700)
+            file.write(b"\xaa")
+    with pytest.raises(RestoreError, match="does not have the backup's checksum"):
+        prepare_file(ctx, made)

@@ -56,6 +56,14 @@ BUGS = (
         "equals_its_original and True",
     ),
     planted(
+        "whatever the backup has become is put in place",
+        "migrator/recovery/copy_back.py",
+        "like_database(ctx.layout)) != chosen.sha256:\n",
+        "like_database(ctx.layout)) is None:\n",
+        FOUND_BY,
+        "put_in_place",
+    ),
+    planted(
         "the copy is not made durable",
         COPY,
         "                self._work.finish()\n",
