@@ -70,7 +70,7 @@ BUGS = (
             "restore wal",
         ),
         "btrfs quota",
-        (2304,),
+        (376,),
     ),
     FullBug(
         _bug(

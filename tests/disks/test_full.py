@@ -37,8 +37,8 @@ def of(name: str) -> Kind:
     [
         ("up in-place wal", "ext4", 1800),
         ("restore delete", "ext4", 1000),
-        ("restore wal", "xfs", 2040),
-        ("restore wal", "btrfs quota", 2304),
+        ("restore wal", "xfs", 1960),
+        ("restore wal", "btrfs quota", 584),
         ("up in-place delete meanwhile", "xfs", 200),
         ("up copy wal meanwhile", "xfs", 4096),
         ("up copy delete meanwhile", "btrfs", 700),

@@ -13,10 +13,17 @@ def _bug(name: str, file: str, old: str, new: str, scene: str, *operations: str)
 BUGS = (
     _bug(
         "the backup is not synced",
+        "migrator/database/writeback.py",
+        "        os.fsync(self.descriptor)\n",
+        "        pass\n",
+        "up in-place delete clean",
+    ),
+    _bug(
+        "a backup through SQLite is not synced",
         "migrator/database/pages.py",
         "            os.fsync(descriptor)\n            return os.fstat(descriptor).st_size\n",
         "            return os.fstat(descriptor).st_size\n",
-        "up in-place delete clean",
+        "inline up in-place wal hot",
     ),
     _bug(
         "the names of the backup are not synced",
