@@ -94,7 +94,8 @@ def wait_until_ready(
     Args:
         check: Looks once; creates and writes nothing.
         deadline: The budget; with nothing left of it the check is done once.
-        emit: Gets `volume.waiting` before each pause, `volume.ready` at the end.
+        emit: Gets `volume.waiting` before a pause whose reason is another one than before, and
+            else before every 2nd, 4th, 8th … of them; `volume.ready` at the end.
         ready: What `volume.ready` says.
         level: Its level where nothing had to be waited for; None: not worth a word then.
 
@@ -102,12 +103,16 @@ def wait_until_ready(
         MigratorError: The cause of the last `NotYetError`, or at once whatever
             else the check raised.
     """
-    waited = False
+    waited: list[str] = []
+    """The reasons of the looks that failed one after another for the same one."""
 
     def say(error: BaseException, attempt: int, pause: float) -> None:
-        nonlocal waited
-        waited = True
-        if isinstance(error, NotYetError):
+        if not isinstance(error, NotYetError):
+            return
+        if waited and waited[-1] != error.reason:
+            waited.clear()
+        waited.append(error.reason)
+        if len(waited).bit_count() == 1:
             _say_waiting(emit, error, attempt, pause)
 
     try:
@@ -199,4 +204,5 @@ def _say_waiting(emit: Emit, error: NotYetError, attempt: int, pause: float) -> 
         attempt=attempt,
         reason=error.reason,
         next_wait=round(pause, 3),
+        **({"hint": error.hint} if error.hint else {}),
     )

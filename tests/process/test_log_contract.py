@@ -187,11 +187,12 @@ def test_rows_that_were_said_to_go_are_counted(flags, tmp_path):
 
 
 def test_waiting_says_why_and_for_how_long(flags, tmp_path):
-    """Each retry is one line with attempt, reason and the next pause."""
+    """A retry is one line with attempt, reason, the next pause and what to do, ever seldomer."""
     database = tmp_path / "later" / "app.db"
     result = run_entrypoint(*flags, "--database", database, "--wait-timeout", "1")
     waits = [checked(event) for event in result.named("volume.waiting")]
-    assert [event["attempt"] for event in waits] == list(range(1, len(waits) + 1))
+    assert [event["attempt"] for event in waits] == [1, 2, 4, 8, 16][: len(waits)]
+    assert all(event["hint"] for event in waits)
     assert {event["reason"] for event in waits} == {"volume.directory_missing"}
     assert all(event["next_wait"] > 0 for event in waits)
 

@@ -57,18 +57,50 @@ def test_what_is_ready_needs_no_wait() -> None:
     assert [(event[0], event[1]) for event in log.events] == [("volume.ready", "debug")]
 
 
-def test_each_retry_is_logged_with_attempt_reason_and_pause() -> None:
+def test_a_retry_is_logged_with_attempt_reason_and_pause() -> None:
     """`volume.waiting` counts the looks and names the reason and the next pause, which grows."""
     log = Log()
 
     assert wait_until_ready(ready_after(3), Deadline(60), log) == "ready"
 
-    assert log.names == ["volume.waiting"] * 3 + ["volume.ready"]
-    assert [event[3]["attempt"] for event in log.events[:3]] == [1, 2, 3]
-    assert {event[3]["reason"] for event in log.events[:3]} == {"volume.directory_missing"}
-    pauses = [event[3]["next_wait"] for event in log.events[:3]]
-    assert 0.1 <= pauses[0] <= 0.2 <= pauses[1] <= 0.3 < pauses[2] <= 0.5
+    assert log.names == ["volume.waiting"] * 2 + ["volume.ready"]
+    assert [event[3]["attempt"] for event in log.events[:2]] == [1, 2]
+    assert {event[3]["reason"] for event in log.events[:2]} == {"volume.directory_missing"}
+    pauses = [event[3]["next_wait"] for event in log.events[:2]]
+    assert 0.1 <= pauses[0] <= 0.2 <= pauses[1] <= 0.3
     assert log.events[0][2].startswith("Missing 0. Looking again in 0.")
+
+
+def test_one_reason_is_said_more_and_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that is read at night has no forty equal lines."""
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _seconds: None)
+    log = Log()
+    wait_until_ready(ready_after(40), Deadline(10_000), log)
+    told = [event[3]["attempt"] for event in log.events if event[0] == "volume.waiting"]
+    assert told == [1, 2, 4, 8, 16, 32]
+
+
+def test_another_reason_is_said_at_once_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads the log then need not wait for the end to learn what to mend."""
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _seconds: None)
+    missing = [not_yet()] * 3
+    in_use = NotReadyError("It is in use.", hint="Stop it.", reason="database.in_use")
+    errors = iter([*missing, NotYetError(in_use), NotYetError(in_use)])
+
+    def check() -> None:
+        for error in errors:
+            raise error
+
+    log = Log()
+    wait_until_ready(check, Deadline(60), log)
+    told = [(e[3]["attempt"], e[3]["reason"], e[3].get("hint")) for e in log.events[:-1]]
+    first = not_yet().hint or None
+    assert told == [
+        (1, "volume.directory_missing", first),
+        (2, "volume.directory_missing", first),
+        (4, "database.in_use", "Stop it."),
+        (5, "database.in_use", "Stop it."),
+    ]
 
 
 def test_pauses_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
