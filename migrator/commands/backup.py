@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
 
 from migrator.commands.kinds import Done, Run
 from migrator.terminal import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
 
