@@ -49,7 +49,7 @@ FOREIGN_FLAGS = {
     "--platform", "--env", "--port", "--build-arg", "--network", "--format",
     "--minutes", "--only", "--seed", "--jobs", "--replicas", "--force", "--for", "--container",
     "--selector", "--date", "--no-cache", "--start-period", "--filter", "--case", "--containers", "--timeout",
-    "--load", "--runs", "--list", "--large", "--quick", "--group",
+    "--load", "--runs", "--list", "--large", "--quick", "--group", "--init", "--stop-timeout", "--unit",
 }  # fmt: skip
 """Flags on the pages that are docker's, kubectl's, pip's, or those of scripts of this repository."""
 

@@ -2,7 +2,8 @@
 A cluster of one: the manifests, built by kustomize and run by Debian's podman.
 
 podman runs a Pod and a Deployment as they are. It has no StatefulSet and no Job, so of these
-the Pod is taken. What else is changed stands in `_fitted`.
+the Pod is taken. It has no sidecars either, so these are containers beside the application's. What
+else is changed stands in `_fitted`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ from tests.support.waiting import until
 SETTINGS = Path(__file__).with_name("containers.conf")
 KEPT = {"io.podman.annotations.init.container.type": "always"}
 """Podman keeps an initContainer that has ended; it would remove it, at times before it knows."""
+
+LITESTREAM = """
+dbs:
+  - path: /data/app.db
+    replica: {type: file, path: /data/replica, sync-interval: 100ms}
+"""
 
 Document = dict[str, Any]
 
@@ -77,12 +84,13 @@ class Cluster:
         migrations: Path,
         arguments: tuple[str, ...] = (),
         mounts: Mapping[str, Path] = {},
+        components: tuple[str, ...] = (),
     ) -> subprocess.CompletedProcess[str]:
         """Apply one manifest and its ConfigMap; what an earlier one of that name left goes first."""
         self.delete(manifest)
         self.said.write_text("")
         self.said.chmod(0o666)
-        built = self._built(manifest, migrations)
+        built = self._built(manifest, migrations, components)
         (made,) = (each for each in built if "template" in each["spec"])
         spec = made["spec"]["template"]["spec"]
         if arguments:
@@ -93,11 +101,15 @@ class Cluster:
             made = {"apiVersion": "v1", "kind": "Pod", "metadata": made["metadata"], "spec": spec}
         path = self._directory / f"{manifest}.yaml"
         maps = [each for each in built if each["kind"] == "ConfigMap"]
+        for text in (each["data"] for each in maps if "litestream.yml" in each["data"]):
+            text["litestream.yml"] = LITESTREAM
         path.write_text(yaml.safe_dump_all([*maps, made]))
         self._played[manifest] = path
         return try_podman("play", "kube", "--network=host", path)
 
-    def _built(self, manifest: str, migrations: Path) -> list[Document]:
+    def _built(
+        self, manifest: str, migrations: Path, components: tuple[str, ...]
+    ) -> list[Document]:
         """Return what kustomize makes of a manifest, under names that nobody else here has."""
         directory = self._directory / "kustomize"
         directory.mkdir(exist_ok=True)
@@ -110,7 +122,10 @@ class Cluster:
         ]
         suffix = self.claim.removeprefix("library-data")
         resources = ("migrations.yaml", "volume.yaml", f"{manifest}.yaml")
-        made = kustomized(self._kubectl, directory, resources, nameSuffix=suffix, images=images)
+        if "components/configmap" in components:
+            resources = resources[1:]
+        changes = {"nameSuffix": suffix, "images": images, "components": list(components)}
+        made = kustomized(self._kubectl, directory, resources, **changes)
         documents: list[Document] = list(yaml.safe_load_all(made))
         # As in a cluster, a claim that is there stays as it is; podman would refuse to play it.
         (claim,) = (each for each in documents if each["kind"] == "PersistentVolumeClaim")
@@ -124,8 +139,15 @@ class Cluster:
         Fit a Pod into the host's network, and do the kubelet's part.
 
         There are no ports of its own: the application takes a free one. The kubelet would make the
-        file for the termination message, and mount the StatefulSet's claim.
+        file for the termination message, mount the StatefulSet's claim, and start a sidecar before
+        the application. No Secret is here for Litestream, which replicates to a directory.
         """
+        initial = spec.get("initContainers", [])
+        sidecars = [each for each in initial if each.pop("restartPolicy", "") == "Always"]
+        for sidecar in sidecars:
+            initial.remove(sidecar)
+            spec["containers"].append(sidecar)
+            sidecar.pop("envFrom", None)
         volumes = spec.setdefault("volumes", [])
         if not any("persistentVolumeClaim" in volume for volume in volumes):
             volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": self.claim}})

@@ -14,10 +14,10 @@ from tests.containers.conftest import CHECKOUT
 
 MANIFESTS = CHECKOUT / "deploy/kubernetes"
 VOLUMES = {
-    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim",
+    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim",
     "projected", "secret",
 }  # fmt: skip
-"""What the restricted standard allows a Pod to mount."""
+"""What the restricted standard allows a Pod to mount (`image` since 1.33, kubernetes#130394)."""
 
 
 def load(name: str) -> dict[str, Any]:
@@ -79,11 +79,14 @@ def kustomized(
 
     Args:
         kubectl: the program.
-        directory: where the copy is made; files that lie there already can be resources.
+        directory: where the copy is made; files that lie there already can be resources. The
+            migrations lie where components/configmap wants them.
         resources: what takes the place of the kustomization's own.
         changes: further fields of the kustomization.
     """
     shutil.copytree(MANIFESTS, directory, dirs_exist_ok=True)
+    for path in (CHECKOUT / "migrations").glob("[0-9]*"):
+        shutil.copy(path, directory / "components/configmap")
     settings = load("kustomization") | changes
     if resources:
         settings["resources"] = list(resources)

