@@ -120,6 +120,11 @@ class Script(Value):
     wants_cursor: bool = False
     """Whether `up` takes a cursor (a registry's `up_func`) instead of a connection."""
 
+    @property
+    def is_code(self) -> bool:
+        """Whether it is Python that its author wrote, not SQL alone."""
+        return self.sql_up is None
+
 
 class Applied(Value):
     """One row of the history."""

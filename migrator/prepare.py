@@ -68,11 +68,14 @@ def prepare(ctx: Context, found: DatabaseStatus) -> Batch:
 
 
 def load(ctx: Context, scripts: Sequence[Script]) -> tuple[Script, ...]:
-    """Import migrations one by one, telling which, should one end the process."""
+    """Import those that are code one by one, telling which, should one end the process."""
     loaded: list[Script] = []
     for script in scripts:
+        if not script.is_code:
+            loaded.append(script)
+            continue
         enter(ctx, f"import {script.entry.label}")
-        with ctx.process_states.isolated(script.entry.key):
+        with ctx.process_states.isolated(script.entry.key, code=True):
             loaded += ctx.source.load([script])
     enter(ctx, "prepare")
     return tuple(loaded)

@@ -170,7 +170,8 @@ def _apply_one(
     """Let a migration do its work, and look at what it did; returns rows said to go, per table."""
     pid = os.getpid()
     try:
-        with ctx.process_states.isolated(script.entry.key), session.migration(script) as conn:
+        room = ctx.process_states.isolated(script.entry.key, code=script.is_code)
+        with room, session.migration(script) as conn:
             if not batch.down:
                 _check(session, script, script.check_before, "check_before", conn)
             _call(script, conn, down=batch.down)

@@ -49,6 +49,9 @@ class ProcessStates:
     """
     One process state per migration: in `up` it finds what its import has changed.
 
+    SQL alone changes nothing of a process. But a function, a thread or a handler that a
+    migration's code has left behind may run in a later one of SQL.
+
     Args:
         worker: Whether this process is a worker; otherwise nothing is done.
     """
@@ -57,11 +60,19 @@ class ProcessStates:
         self._worker = worker
         self._pid = os.getpid()
         self._rooms: dict[object, Surroundings] = {}
+        self._code_has_run = False
 
     @contextlib.contextmanager
-    def isolated(self, key: object) -> Iterator[None]:
-        """Within, the code of one migration runs; no other migration sees what it changes."""
-        if not self._worker:
+    def isolated(self, key: object, *, code: bool) -> Iterator[None]:
+        """
+        Within, one migration runs; no other migration sees what it changes.
+
+        Args:
+            key: The migration.
+            code: Whether it is code, not SQL alone.
+        """
+        self._code_has_run |= code
+        if not self._worker or not self._code_has_run:
             yield
             return
         # Taken anew each time: what the engine itself has changed meanwhile must stay.

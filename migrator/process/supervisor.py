@@ -22,7 +22,7 @@ from migrator.errors import MigratorError
 from migrator.model import Emit
 from migrator.process import orphans, reports
 from migrator.process.signals import Signals
-from migrator.process.worker import DRAIN, Task, become_worker, flush
+from migrator.process.worker import DRAIN, Task, become_worker, flush, unread
 
 GRACE = 1.5
 """Seconds between SIGTERM and SIGKILL for the worker: a stop may take two in all."""
@@ -194,7 +194,8 @@ def _wait(watch: _Watch, signals: Signals, report: int, output: int) -> None:
                 if number == report:
                     more = _read_report(watch, report)
                 elif number == output:
-                    more = _read_output(watch, output)
+                    # What was printed was printed after what is reported already.
+                    more = unread(report) or _read_output(watch, output)
                 else:
                     more = signals.drain()
                 if not more:
@@ -283,13 +284,13 @@ def _read_output(watch: _Watch, output: int) -> bool:
 
 
 def _drain(watch: _Watch, report: int, output: int) -> None:
-    """Read the rest of both pipes, the output first: it was printed before the last report."""
+    """Read the rest of both pipes, the reports first: what was printed is of the last one."""
+    while _holds(report) and _read_report(watch, report):
+        pass
     deadline = time.monotonic() + DRAIN
     while _holds(output) and _read_output(watch, output):
         if time.monotonic() > deadline:
             break
-    while _holds(report) and _read_report(watch, report):
-        pass
     if watch.report:
         # A line that was cut off.
         _on_report(watch, bytes(watch.report))

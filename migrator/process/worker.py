@@ -94,8 +94,9 @@ class _Pipe:
     """
     The child's end of the report pipe: one JSON object a line.
 
-    It and the output pipe have no common order, so around the start and the end of each
-    migration the worker gives the parent time to read.
+    It and the output pipe have no common order. So the parent reads what was reported before
+    what was printed, and before the start and the end of each migration the worker gives it
+    time to read what was printed.
     """
 
     def __init__(self, number: int, output: int, mark: bytes) -> None:
@@ -109,8 +110,6 @@ class _Pipe:
             flush()
             _let_read(self._output)
         self.send({"event": event, "message": message, "level": level, "fields": fields})
-        if event in _BOUNDARIES:
-            _let_read(self._number)
 
     def send(self, what: dict[str, Any]) -> None:
         if os.getpid() != self._pid:
@@ -122,15 +121,17 @@ class _Pipe:
 
 def _let_read(pipe: int) -> None:
     """Wait briefly until the parent has emptied a pipe."""
-    waiting = bytearray(4)
     deadline = time.monotonic() + DRAIN
-    while time.monotonic() < deadline:
-        # FIONREAD answers at both ends of a pipe (pipe(7)).
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(pipe, termios.FIONREAD, waiting)
-        if not any(waiting):
-            return
+    while unread(pipe) and time.monotonic() < deadline:
         time.sleep(0.0005)
+
+
+def unread(pipe: int) -> bool:
+    """Tell whether a pipe holds something, at either of its ends (FIONREAD, pipe(7))."""
+    waiting = bytearray(4)
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+    return any(waiting)
 
 
 def _detach(output: int) -> None:

@@ -171,20 +171,27 @@ class Guard:
         self.record.reset()
         self.conn._prepare_for(row_factory)
 
-    def finish_migration(self) -> None:
+    def finish_migration(self, *, code: bool = True) -> None:
         """
         Take the connection back from a migration, and keep its changes to the database.
 
         Close the cursors, blobs and savepoints that it left open, put settings back, drop
         temporary objects. The record stays until the next migration starts. Do nothing
         once SQLite has ended the transaction, or in a process that a migration forked.
+
+        Args:
+            code: Whether Python code has had the connection. SQL alone leaves no cursor
+                open, and changes nothing of a connection of which SQLite is not asked.
         """
         connection = self.conn
         if connection._forked or connection._given_up or self.ended or self._baseline is None:
             return
         connection._settle()
-        connection._close_handles()
-        connection._take_back(self._baseline)
+        if code or self.record.lasting:
+            connection._close_handles()
+            connection._take_back(self._baseline)
+        else:
+            connection._end_transaction()
 
     def close(self) -> None:
         """Close the connection; only in the process that opened it, and with SQLite's locks."""

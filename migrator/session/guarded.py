@@ -253,8 +253,12 @@ class GuardedConnection(EmulatingConnection):
             self.enable_load_extension(False)  # noqa: FBT003  # its only argument
         with self._as_engine():
             baseline.put_back(like=self._like_set)
-            if self._open:
-                self._raw.execute(f"RELEASE {TX}")
+            self._end_transaction()
             drop_temporary(self._raw)
             self.registrations.take_back(self, everything=False)
+
+    def _end_transaction(self) -> None:
+        """Close the savepoint that a migration has left open, and with it those of its own."""
+        if self._open:
+            self._execute(f"RELEASE {TX}")
         self._prepare_for(None)

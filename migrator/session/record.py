@@ -45,6 +45,8 @@ class Record:
         defined: Tables that were created or dropped, or altered out of sight of the ledger.
         schema_written: Whether the migration may have written to `sqlite_schema` itself.
         replaced: Whether it may have replaced a function or collation of SQLite's own.
+        lasting: Whether it has asked for a pragma or for something temporary: what such a
+            statement changes is the connection's, not the database's.
         ledger: What it deleted itself, dropped and renamed, and what was not rolled back.
         asked: SQLite's relevant questions about the writes of the running statement;
             None if a cursor that does not record executes it.
@@ -56,6 +58,7 @@ class Record:
         "defined",
         "failures",
         "keyword",
+        "lasting",
         "ledger",
         "line",
         "replaced",
@@ -79,7 +82,7 @@ class Record:
         self.written: set[str] = set()
         self.defined: set[str] = set()
         self.unheard: list[Dropped] = []
-        self.schema_written = self.replaced = False
+        self.schema_written = self.replaced = self.lasting = False
         self.ledger.clear()
 
     @property
@@ -116,6 +119,7 @@ class Record:
         self, action: int, first: str | None, second: str | None, schema: str | None, by: str | None
     ) -> None:
         """Note a question to SQLite's authorizer; `by` is the trigger or view that does it."""
+        self.lasting |= schema == "temp" or action == sqlite3.SQLITE_PRAGMA
         if action in _WRITES:
             if schema == "main" and first is not None:
                 self.written.add(first)

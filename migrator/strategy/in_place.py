@@ -80,6 +80,7 @@ class InPlaceSession:
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
+        self._code = False
 
     @property
     def conn(self) -> sqlite3.Connection:
@@ -98,11 +99,13 @@ class InPlaceSession:
     @contextlib.contextmanager
     def migration(self, script: Script) -> Iterator[sqlite3.Connection]:
         """Give a migration the connection; afterwards every setting is put back."""
+        # A function that code has registered may keep the connection, and run in a later one.
+        self._code |= script.is_code
         factory = None if script.wants_cursor else sqlite3.Row
         self._guard.start_migration(row_factory=factory)
         with self._guard.conn.lent() as conn:
             yield conn
-        self._guard.finish_migration()
+        self._guard.finish_migration(code=self._code)
 
     def failure(self, error: BaseException | None) -> FailedStatement | None:
         """Return what went wrong first, also where the migration has swallowed it."""
