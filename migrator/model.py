@@ -10,6 +10,8 @@ from migrator.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
+
+    from migrator.statement import Statement
 else:
     Protocol = object
 
@@ -45,13 +47,6 @@ class Settings(Value):
     log_format: str = "json"
     log_level: str = "info"
     given: tuple[str, ...] = ()
-
-
-class Statement(Value):
-    """One SQL statement as written, with the line of its first character (from 1)."""
-
-    text: str
-    line: int
 
 
 class Section(Value):

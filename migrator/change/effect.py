@@ -17,7 +17,6 @@ from typing import Any
 from migrator.errors import MigrationFailedError, VerificationError
 from migrator.log.translate import END_IT, LEFT_BEHIND, is_interrupted
 from migrator.model import Script, Section
-from migrator.parsing import sql
 
 TRANSACTION = ("BEGIN", "COMMIT", "END")
 """How statements begin that change nothing within the run's own transaction."""
@@ -50,7 +49,7 @@ class CheckFailedError(Exception):
 
 def is_empty(section: Section) -> bool:
     """Tell whether a section has no statement, or none but `BEGIN` and `COMMIT`."""
-    return all(sql.keyword(each.text) in TRANSACTION for each in section.statements)
+    return all(each.keyword in TRANSACTION for each in section.statements)
 
 
 def refuse_unrun(name: str, result: Any) -> None:

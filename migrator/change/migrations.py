@@ -250,15 +250,13 @@ def _run_section(section: Section, conn: sqlite3.Connection) -> None:
     In a transactional section a `BEGIN` or `COMMIT` of its own changes
     nothing: the whole run is one transaction already.
     """
-    from migrator.parsing import sql
-
     if not isinstance(conn, RecordingConnection):
         message = "The connection of a migration records nothing."
         raise MigratorError(message, hint=REPORT)
     conn.run_statements(
         statement
         for statement in section.statements
-        if not (section.transactional and sql.keyword(statement.text) in effect.TRANSACTION)
+        if not (section.transactional and statement.keyword in effect.TRANSACTION)
     )
 
 

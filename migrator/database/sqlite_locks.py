@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import struct
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ _FLOCK = struct.Struct("hhqqi0q")
 """`struct flock` with 64-bit offsets: type, whence, start, length, process."""
 _HELD_BY_OTHERS = (errno.EAGAIN, errno.EACCES)
 _MOST_DESCRIPTORS = 4096
+_LATELY = 0.00005
+"""Seconds, fewer than it takes another process to play a journal back."""
+_now = time.monotonic
 
 Kind = Literal["lock", "journal", "database"]
 Ask = tuple[int, int, int]
@@ -90,6 +94,7 @@ class SqliteLocks:
         forking: bool,
     ) -> None:
         self.loss: Loss | None = None
+        self._looked = -_LATELY
         self._in_transaction = in_transaction
         self._database = database
         self._sidecar = sidecar
@@ -160,10 +165,22 @@ class SqliteLocks:
         return self.loss is not None and self.loss.kind != "journal"
 
     def held(self) -> bool:
-        """Tell within two microseconds whether the locks are there; called for each statement."""
+        """Tell within two microseconds whether the locks are there."""
+        self._looked = _now()
         if self.loss is None and not self._seems_held():
             self.loss = Loss("lock", self._database.path)
         return not self.gone
+
+    def held_lately(self) -> bool:
+        """
+        Tell the same as it was at most `_LATELY` ago; called for each statement.
+
+        No other process has taken the lock, played the journal back and written by then, and
+        a statement itself may take longer.
+        """
+        if _now() - self._looked < _LATELY:
+            return not self.gone
+        return self.held()
 
     def _seems_held(self) -> bool:
         if self._has_ended():

@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from migrator.model import Script, Statement
+from migrator.model import Script
 from migrator.parsing import sql
 from migrator.parsing.directory import misfit
+from migrator.statement import Statement
 
 _TOOLS = re.compile(
     r"--+\s*(?:[+@!]\s*(?:goose|migrate|micrate|dbmate)\b.*|liquibase\s+formatted\s+sql.*)\s*",
@@ -129,7 +130,7 @@ def lower_mark(text: str, statements: Sequence[Statement]) -> Statement | None:
 
 
 def _found(comment: sql.Comment) -> Statement:
-    return Statement(comment.text[:100], comment.line)
+    return Statement(comment.text[:100], comment.line, "")
 
 
 def _looks(comment: str, words: list[str], *, paired: bool) -> bool:

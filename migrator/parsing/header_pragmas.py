@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from migrator.errors import MisfitError
-from migrator.model import Script, Statement
+from migrator.model import Script
 from migrator.parsing import sql
 from migrator.parsing.directory import misfit
+from migrator.statement import Statement
 
 NAMES = ("page_size", "auto_vacuum", "encoding")
 _AUTO_VACUUM = {"none": "0", "full": "1", "incremental": "2"}
@@ -40,9 +41,9 @@ class Setting:
 
 def setting(statement: str) -> Setting | None:
     """Return the setting that a statement makes, None for any other statement."""
-    words = [*sql.words(statement, _MOST_TOKENS), *[""] * 6]
-    if words[0] != "PRAGMA":
+    if sql.keyword(statement) != "PRAGMA":
         return None
+    words = [*sql.words(statement, _MOST_TOKENS), *[""] * 6]
     if words[2] == ".":
         del words[1:3]
     name = words[1].lower()
@@ -59,7 +60,7 @@ def leading(scripts: Iterable[Script]) -> dict[str, str]:
         if script.sql_up is None:
             return found
         for statement in script.sql_up.statements:
-            if sql.keyword(statement.text) not in _BEFORE_TABLES:
+            if statement.keyword not in _BEFORE_TABLES:
                 return found
             if (made := setting(statement.text)) is not None:
                 found[made.name] = made.value
@@ -106,7 +107,7 @@ def way_out(name: str) -> str:
 
 def _settings(script: Script) -> Iterator[tuple[Statement, Setting]]:
     for statement in script.sql_up.statements if script.sql_up is not None else ():
-        if (made := setting(statement.text)) is not None:
+        if statement.keyword == "PRAGMA" and (made := setting(statement.text)) is not None:
             yield statement, made
 
 

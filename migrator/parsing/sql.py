@@ -1,13 +1,13 @@
 """
 Cut SQL text into statements, and read the first words of one.
 
-`sqlite3.complete_statement` decides where a statement ends, as in SQLite's own
-shell. The lexer here follows SQLite's tokenizer
+The lexer here follows SQLite's tokenizer
 (https://sqlite.org/lang_keywords.html, `tokenize.c`, `complete.c`): strings in
 `'…'`, names in `"…"`, `` `…` `` and `[…]`, comments to the end of the line or
 between `/*` and `*/`, words of letters, digits, `_`, `$` and everything beyond
-ASCII. It only finds the semicolons to ask about, so that a dump of many megabytes
-is split in linear time.
+ASCII. A statement ends at its first semicolon; of one that may be a trigger
+`sqlite3.complete_statement` decides, as in SQLite's own shell. So a dump of many
+megabytes is split in linear time, with one match a statement.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from migrator.model import Statement
+from migrator.statement import Statement
 
 # A vertical tab is blank only after another blank (sqlite3GetToken, CC_SPACE).
 _SPACE = r"(?:[ \t\n\f\r][ \t-\r]*+|\ufeff)"
@@ -37,13 +37,24 @@ _QUOTED = (
 )
 _WORD = r"[A-Za-z0-9_$\x80-\ufefe\uff00-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+"
 
+_INSIDE = rf"(?:[^'\"`\[;/-]++|{_QUOTED}|{_LINE_COMMENT}|{_BLOCK_COMMENT}|[/-])*+"
+_OUTSIDE = rf"(?:[^'\"`\[/-]++|{_QUOTED})*+"
+
 _FLAGS = re.DOTALL | re.ASCII | re.IGNORECASE
 _SKIP = re.compile(_GAP, _FLAGS)
-_MARK = re.compile(rf"{_QUOTED}|{_LINE_COMMENT}|{_BLOCK_COMMENT}|;", _FLAGS)
+_STATEMENT = re.compile(rf"{_GAP}()({_WORD})?+{_INSIDE}(;)?+", re.DOTALL)
+"""What is before a statement; where it begins, its first word, and the semicolon behind it."""
+_MORE = re.compile(rf"{_INSIDE};", re.DOTALL)
+_COMMENT = re.compile(rf"{_OUTSIDE}(?:({_LINE_COMMENT}|{_BLOCK_COMMENT})|[/-])", re.DOTALL)
+"""What is before a comment, or before an operator that might begin one; the comment."""
+_MARK = re.compile(rf"{_QUOTED}|{_LINE_COMMENT}|{_BLOCK_COMMENT}", _FLAGS)
 _TRIGGER_END = re.compile(rf"{_GAP}END{_GAP};", _FLAGS)
 _TOKEN = re.compile(rf"{_GAP}(?:(?P<quoted>{_QUOTED})|(?P<word>{_WORD})|(?P<other>.))", _FLAGS)
 
 _EMPTY = re.compile(rf"(?:{_GAP};)*+", _FLAGS)
+
+_PERHAPS_TRIGGERS = ("CREATE", "EXPLAIN")
+"""The first words of statements in which there may be semicolons (`complete.c`)."""
 
 _CLOSING = {"'": "'", '"': '"', "`": "`", "[": "]"}
 
@@ -102,14 +113,15 @@ def split(text: str, first_line: int = 1) -> tuple[Statement, ...]:
         UnterminatedError: A string, a comment, a parenthesis or a trigger's body
             is still open at the end: the text is cut off.
     """
-    statements, rest = _scan(text, first_line)
+    statements, tail = _scan(text, first_line)
+    rest = _rest(tail)
     if rest is not None:
-        if (opened := _opened(rest.text, rest.line) or _unfinished(rest)) is not None:
+        if (opened := _opened(rest) or _unfinished(rest)) is not None:
             raise UnterminatedError(rest.line, rest.text, opened)
         statements = (*statements, rest)
     # SQLite takes an open block comment for the end of the text; in a file it
     # is what an editor or a broken download left, and may hide statements.
-    hidden = _opened(text, first_line)
+    hidden = _opened(tail)
     if hidden is not None:
         raise UnterminatedError(hidden[1], "", hidden)
     return statements
@@ -122,7 +134,8 @@ def split_lenient(text: str, first_line: int = 1) -> tuple[Statement, ...]:
     SQLite runs the last statement of a script without its `;`, takes an open
     block comment for the end of the text, and refuses an open string itself.
     """
-    statements, rest = _scan(text, first_line)
+    statements, tail = _scan(text, first_line)
+    rest = _rest(tail)
     return statements if rest is None else (*statements, rest)
 
 
@@ -133,14 +146,16 @@ def line_comments(text: str) -> Iterator[Comment]:
 
 def comments(text: str) -> Iterator[Comment]:
     """Yield the comments of a script in order, `--` and `/* */` alike."""
-    line, seen = 1, 0
-    for mark in _MARK.finditer(text):
-        if not mark[0].startswith(("--", "/*")):
+    line, seen, at = 1, 0, 0
+    while (found := _COMMENT.match(text, at)) is not None:
+        at = found.end()
+        if found[1] is None:
             continue
-        line += text.count("\n", seen, mark.start())
-        seen = mark.start()
-        before = text[text.rfind("\n", 0, seen) + 1 : seen]
-        yield Comment(mark[0], seen, mark.end(), line, not before.strip(f"{_BLANKS}\ufeff"))
+        start = found.start(1)
+        line += text.count("\n", seen, start)
+        seen = start
+        before = text[text.rfind("\n", 0, start) + 1 : start]
+        yield Comment(found[1], start, at, line, not before.strip(f"{_BLANKS}\ufeff"))
 
 
 def keyword(statement: str) -> str:
@@ -183,45 +198,64 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name for name, _ in tokens[::2])
 
 
-def _scan(text: str, first_line: int) -> tuple[tuple[Statement, ...], Statement | None]:
-    """Return the finished statements, and the text after the last one."""
+def _scan(text: str, first_line: int) -> tuple[tuple[Statement, ...], Statement]:
+    """Return the finished statements, and what is behind the last one."""
+    if "\0" in text:
+        msg = "embedded null character"
+        raise ValueError(msg)
     statements: list[Statement] = []
+    keywords: dict[str | None, str] = {None: ""}
     line, seen, start = first_line, 0, 0
-    for end in _ends(text):
-        begin = _begin(text, start)
+    while (found := _STATEMENT.match(text, start)) is not None and found[3] is not None:
+        begin, end = found.start(1), found.end()
+        word = keywords.get(found[2])
+        if word is None:
+            word = keywords[found[2]] = _upper(found[2])
+        if word in _PERHAPS_TRIGGERS:
+            end = _end_of_trigger(text, begin, end)
+            if end < 0:
+                break
         line += text.count("\n", seen, begin)
-        if text[begin] != ";":
-            statements.append(Statement(text[begin:end], line))
+        if end - begin > 1:
+            statements.append(Statement(text[begin:end], line, word))
         seen, start = begin, end
-    begin = _begin(text, start)
-    if begin == len(text):
-        return tuple(statements), None
-    line += text.count("\n", seen, begin)
-    rest = text[begin:].rstrip(_BLANKS)
+    line += text.count("\n", seen, start)
+    return tuple(statements), Statement(text[start:], line, "")
+
+
+def _end_of_trigger(text: str, begin: int, end: int) -> int:
+    """
+    Return the offset behind the semicolon that ends a statement, -1 if none does.
+
+    Args:
+        text: The script.
+        begin: Where the statement begins.
+        end: Behind its first semicolon.
+    """
+    # Only for `complete_statement` a byte order mark is a letter.
+    while not sqlite3.complete_statement(text[begin:end].replace("\ufeff", " ")):
+        # Only `; END ;` can be the end. Asking at every semicolon of a long body would take
+        # quadratic time.
+        inside = True
+        while inside:
+            last, found = end, _MORE.match(text, end)
+            if found is None:
+                return -1
+            end = found.end()
+            inside = _TRIGGER_END.fullmatch(text, last, end) is None
+    return end
+
+
+def _rest(tail: Statement) -> Statement | None:
+    """Return the statement that is not finished, None where there are only comments."""
+    begin = _begin(tail.text, 0)
+    if begin == len(tail.text):
+        return None
+    rest = tail.text[begin:].rstrip(_BLANKS)
     if rest.endswith("/*"):
         # At the end of the text SQLite takes it for two operators.
-        rest = text[begin:]
-    return tuple(statements), Statement(rest, line)
-
-
-def _ends(text: str) -> Iterator[int]:
-    """Yield the offset after each semicolon that ends a statement."""
-    start = last = 0
-    in_trigger = False
-    for mark in _MARK.finditer(text):
-        if mark[0] != ";":
-            continue
-        end = mark.end()
-        # Inside a trigger only `; END ;` can be the end. Asking at every
-        # semicolon of a long body would take quadratic time.
-        if not in_trigger or _TRIGGER_END.fullmatch(text, last, end):
-            # Only for `complete_statement` a byte order mark is a letter.
-            chunk = text[_begin(text, start) : end].replace("\ufeff", " ")
-            in_trigger = not sqlite3.complete_statement(chunk)
-            if not in_trigger:
-                yield end
-                start = end
-        last = end
+        rest = tail.text[begin:]
+    return Statement(rest, tail.line + tail.text.count("\n", 0, begin), keyword(rest))
 
 
 def _begin(text: str, start: int) -> int:
@@ -230,14 +264,14 @@ def _begin(text: str, start: int) -> int:
     return match.end() if match is not None else start
 
 
-def _opened(text: str, first_line: int) -> tuple[str, int] | None:
+def _opened(rest: Statement) -> tuple[str, int] | None:
     """Return what is still open at the end of a text, and the line it begins on."""
-    marks = deque(_MARK.finditer(text), maxlen=1)
+    marks = deque(_MARK.finditer(rest.text), maxlen=1)
     if not marks or _is_closed(marks[0][0]):
         return None
     last = marks[0]
     what = {"'": "string", "/": "comment"}.get(last[0][0], "name")
-    return what, first_line + text.count("\n", 0, last.start())
+    return what, rest.line + rest.text.count("\n", 0, last.start())
 
 
 def _unfinished(rest: Statement) -> tuple[str, int] | None:

@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from migrator.errors import MisfitError
-from migrator.model import Entry, Section, Statement
+from migrator.model import Entry, Section
 from migrator.parsing import down_markers as marks
 from migrator.parsing import sql
 from migrator.parsing.directory import misfit
+from migrator.statement import Statement
 
 _DIRECTIVE = re.compile(r"--+\s*migrate\s*:\s*(\S*)\s*(.*?)\s*", re.IGNORECASE | re.DOTALL)
 _NEVER_INSIDE = {
@@ -227,7 +228,7 @@ def _refuse_outside(entry: Entry, statement: Statement, mark: _Mark) -> None:
     Raises:
         MisfitError: With the directive that lets the statement run.
     """
-    found = _outside(statement.text)
+    found = _outside(statement)
     if found is None:
         return
     what, way_out = found
@@ -241,15 +242,16 @@ def _refuse_outside(entry: Entry, statement: Statement, mark: _Mark) -> None:
     )
 
 
-def _outside(statement: str) -> tuple[str, str] | None:
+def _outside(statement: Statement) -> tuple[str, str] | None:
     """Name what cannot run inside a transaction, and say what works instead."""
-    first, second, third, fourth, fifth = (*sql.words(statement, 5), *[""] * 5)[:5]
+    first = statement.keyword
+    if first not in _NEVER_INSIDE and first != "PRAGMA":
+        return None
+    _, second, third, fourth, fifth = (*sql.words(statement.text, 5), *[""] * 5)[:5]
     if first == "ROLLBACK" and "TO" in (second, third):
         return None
     if first in _NEVER_INSIDE:
         return first, _NEVER_INSIDE[first]
-    if first != "PRAGMA":
-        return None
     name, sign = (fourth, fifth) if third == "." else (second, third)
     name = name.upper()
     if name not in _PRAGMAS or sign not in ("=", "("):

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from migrator.errors import MisfitError
-from migrator.model import Entry, Script, Section, Statement
+from migrator.model import Entry, Script, Section
 from migrator.parsing import sql
 from migrator.parsing.directory import misfit
+from migrator.statement import Statement
 
 _ENDS = ("COMMIT", "END")
 
@@ -60,7 +61,7 @@ class _Transactions:
 
     def follow(self, statement: Statement) -> str | None:
         """Follow one statement; returns what is wrong with it."""
-        keyword = sql.keyword(statement.text)
+        keyword = statement.keyword
         if keyword == "BEGIN":
             if self.begun is not None:
                 return f"stands inside the transaction that line {self.begun.line} opens"

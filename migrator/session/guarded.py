@@ -57,12 +57,19 @@ class GuardedConnection(EmulatingConnection):
 
     # --- each statement -----------------------------------------------------
 
-    def _before(self, statement: str) -> None:
+    def _guard(self) -> None:
         self._pending = None
         # Checked before each statement, so that SQLite never writes without its locks.
-        if not self._engine and self._has_lost_locks():
+        if self._has_lost_locks():
             raise self._end_of_run()
-        super()._before(statement)
+
+    def _may_repeat(self) -> bool:
+        return (
+            (self._open or not self._begins())
+            and not (self._engine or self._forked or self._pending)
+            and real_in_transaction(self)
+            and (self._locks is None or self._locks.held_lately())
+        )
 
     def _before_vacuum(self) -> None:
         raise self._refusal(*authorizer.VACUUM, self.record.text)
@@ -108,7 +115,8 @@ class GuardedConnection(EmulatingConnection):
     ) -> int:
         if self._engine:
             return sqlite3.SQLITE_OK
-        if not real_in_transaction(self) or self._forked or self._given_up:
+        locks = self._locks
+        if not real_in_transaction(self) or self._forked or (locks is not None and locks.gone):
             self._pending = self._pending or self._end_of_run()
             return sqlite3.SQLITE_DENY
         if action in authorizer.FREE:
@@ -148,7 +156,7 @@ class GuardedConnection(EmulatingConnection):
             raise self._end_of_run()
 
     def _has_lost_locks(self) -> bool:
-        return self._locks is not None and not self._forked and not self._locks.held()
+        return self._locks is not None and not self._forked and not self._locks.held_lately()
 
     @property
     def _given_up(self) -> bool:
@@ -238,8 +246,9 @@ class GuardedConnection(EmulatingConnection):
         self.row_factory, self.text_factory = row_factory, str
 
     def _close_handles(self) -> None:
-        """Close the cursors and blobs that a migration has left open."""
+        """Close the cursors, statements and blobs that a migration has left open."""
         close_cursors(self, self._raw)
+        self.forget_statements()
         blobs, self._blobs = self._blobs, []
         for blob in filter(None, (reference() for reference in blobs)):
             blob.close()

@@ -100,12 +100,12 @@ class Record:
         """Old and new name of each renamed table, in order."""
         return [(each.table, each.new) for each in self.ledger if isinstance(each, Renamed)]
 
-    def begin(self, text: str) -> None:
-        """Note the statement that is executed from now on."""
+    def begin(self, text: str, keyword: str | None = None) -> None:
+        """Note the statement that is executed from now on, and its first word if that is known."""
         # A loop executes the same string again: look at it once.
         if text is not self.text:
             self.text = text
-            self.keyword = sql.keyword(text)
+            self.keyword = sql.keyword(text) if keyword is None else keyword
             self.command = self.keyword or sql.command(text)
         self.asked = [] if self.command != "EXPLAIN" else _EXPLAINED
 
@@ -119,16 +119,16 @@ class Record:
         self, action: int, first: str | None, second: str | None, schema: str | None, by: str | None
     ) -> None:
         """Note a question to SQLite's authorizer; `by` is the trigger or view that does it."""
-        self.lasting |= schema == "temp" or action == sqlite3.SQLITE_PRAGMA
         if action in _WRITES:
-            if schema == "main" and first is not None:
+            if schema != "main":
+                self.lasting = True
+            elif first is not None:
                 self.written.add(first)
             self._note(action, first, schema, by)
-        elif action in DROPS:
-            if schema == "main" and first is not None:
-                self.defined.add(first)
-                if self.asked is None:
-                    self.unheard.append(Dropped(first))
+            return
+        self.lasting |= schema == "temp"
+        if action in DROPS:
+            self._note_drop(first, schema)
             self._note(action, first, schema, by)
         elif action in _CREATES and schema == "main" and first is not None:
             self.defined.add(first)
@@ -136,8 +136,15 @@ class Record:
             self._altered(second)
         elif action in _ENDS:
             self.ledger.doubtful = True
-        elif action == sqlite3.SQLITE_PRAGMA and second is not None:
-            self.schema_written |= fold(first or "") == "writable_schema"
+        elif action == sqlite3.SQLITE_PRAGMA:
+            self.lasting = True
+            self.schema_written |= second is not None and fold(first or "") == "writable_schema"
+
+    def _note_drop(self, table: str | None, schema: str | None) -> None:
+        if schema == "main" and table is not None:
+            self.defined.add(table)
+            if self.asked is None:
+                self.unheard.append(Dropped(table))
 
     def _altered(self, table: str) -> None:
         """Note an `ALTER TABLE`: it keeps all rows, and of a renaming the ledger knows."""

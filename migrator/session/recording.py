@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, Self
 
-from migrator.model import Statement
 from migrator.parsing import sql
 from migrator.parsing.header_pragmas import Setting, setting
 from migrator.session import changes
@@ -26,9 +25,14 @@ from migrator.session.changes import Change
 from migrator.session.functions import RegisteringConnection
 from migrator.session.record import Record
 from migrator.sqlite import fold
+from migrator.statement import Statement
 
 _NEEDS_AFTER = frozenset(("ALTER", "SAVEPOINT", "RELEASE", "ROLLBACK"))
 _DELETE = sqlite3.SQLITE_DELETE
+
+_REPEATED = frozenset(("INSERT", "REPLACE", "UPDATE", "SELECT"))
+_MOST_KNOWN = 128
+"""Statements that a connection keeps prepared, as many as Python's own does."""
 
 LEGACY = -1
 """`sqlite3.LEGACY_TRANSACTION_CONTROL`, which Python 3.11 does not know."""
@@ -43,6 +47,7 @@ real_in_transaction: Callable[[sqlite3.Connection], bool] = (
 _execute = sqlite3.Cursor.execute
 _executemany = sqlite3.Cursor.executemany
 _cursor = sqlite3.Connection.cursor
+_prepare: Callable[[sqlite3.Connection, str], Any] = sqlite3.Connection.__call__
 _total_changes: Callable[[sqlite3.Connection], int] = sqlite3.Connection.total_changes.__get__
 
 _TABLES = "SELECT rowid, name FROM main.sqlite_schema WHERE type = 'table'"
@@ -61,41 +66,37 @@ class RecordingCursor(sqlite3.Cursor):
     def execute(self, statement: str, parameters: Any = (), /) -> Self:
         """Execute one statement, as `sqlite3.Cursor.execute` does."""
         connection = self.connection
+        known = connection._known.get(statement) if type(statement) is str else None
+        # A traceback keeps what its frames hold, and such a statement the connection open.
+        if known is None or not connection._may_repeat():
+            del known
+            connection._wanted = statement
+            try:
+                connection._run(self, statement, parameters)
+                connection._learn(statement)
+            finally:
+                connection._wanted = connection._made = None
+            return self
         record = connection.record
-        # A function that SQL calls may execute a statement within this one.
-        outer, before = record.asked, 0
+        outer = record.asked
+        connection._ready, keyword = known
+        del known
         try:
-            before = _total_changes(connection)
-            connection._before(statement)
+            record.begin(statement, keyword)
             _execute(self, statement, parameters)
-            asked = record.asked
-            if record.command in _NEEDS_AFTER or (asked and asked[0][0] == _DELETE):
-                connection._after()
         except Exception as error:
-            connection._keep_part(before)
+            connection._keep_part(0)
             connection._failed(error)
             raise
         finally:
             record.asked = outer
+            connection._ready = None
         return self
 
     def executemany(self, statement: str, parameters: Iterable[Any], /) -> Self:
         """Execute one statement for each set of parameters, in one call of SQLite's C layer."""
         connection = self.connection
-        record = connection.record
-        outer, before = record.asked, 0
-        try:
-            before = _total_changes(connection)
-            connection._before(statement)
-            _executemany(self, statement, connection._watched(parameters))
-            if record.asked and record.asked[0][0] == _DELETE:
-                connection._after()
-        except Exception as error:
-            connection._keep_part(before)
-            connection._failed(error)
-            raise
-        finally:
-            record.asked = outer
+        connection._run(self, statement, connection._watched(parameters), call=_executemany)
         return self
 
     def executescript(self, script: str, /) -> Self:
@@ -134,6 +135,10 @@ class RecordingConnection(RegisteringConnection):
         self._names: dict[int, str] = {}
         self.asked: dict[str, Setting] = {}
         self._looking = False
+        self._known: dict[str, tuple[Any, str]] = {}
+        self._wanted: Any = None
+        self._made: Any = None
+        self._ready: Any = None
         self._lent = False
         self._lending = threading.RLock()
         super().__init__(*args, **kwargs)
@@ -209,10 +214,46 @@ class RecordingConnection(RegisteringConnection):
             for statement in statements:
                 self.record.line = statement.line
                 try:
-                    cursor.execute(statement.text)
-                    self._drain(cursor)
+                    self._run(cursor, statement.text, (), statement.keyword)
+                    if cursor.description is not None:
+                        self._drain(cursor)
                 finally:
                     self.record.line = None
+
+    def _run(
+        self,
+        cursor: RecordingCursor,
+        statement: str,
+        parameters: Any,
+        keyword: str | None = None,
+        call: Callable[..., object] = _execute,
+    ) -> None:
+        """
+        Execute a statement, and note what it is and what it does.
+
+        Args:
+            cursor: The cursor that executes it.
+            statement: Its text.
+            parameters: What `call` takes.
+            keyword: Its first word in upper case, where it is known.
+            call: `execute` or `executemany` of `sqlite3`.
+        """
+        record = self.record
+        # A function that SQL calls may execute a statement within this one.
+        outer, before = record.asked, 0
+        try:
+            before = _total_changes(self)
+            self._before(statement, keyword)
+            call(cursor, statement, parameters)
+            asked = record.asked
+            if record.command in _NEEDS_AFTER or (asked and asked[0][0] == _DELETE):
+                self._after()
+        except Exception as error:
+            self._keep_part(before)
+            self._failed(error)
+            raise
+        finally:
+            record.asked = outer
 
     def _drain(self, cursor: sqlite3.Cursor) -> None:
         """Run a query to its end: it may write with each row."""
@@ -246,7 +287,39 @@ class RecordingConnection(RegisteringConnection):
 
         super().set_authorizer(authorize)
 
-    def _before(self, statement: str) -> None:
+    def __call__(self, statement: str, /) -> Any:
+        """Prepare a statement, as `sqlite3` asks for it at each execution, since it caches none."""
+        ready, self._ready = self._ready, None
+        if ready is None:
+            ready = _prepare(self, statement)
+            if statement is self._wanted:
+                self._made = ready
+        return ready
+
+    def _may_repeat(self) -> bool:
+        """Tell whether a known statement can be executed as it was prepared, and nothing before."""
+        return not self.record.ledger.open
+
+    def _learn(self, statement: str) -> None:
+        """
+        Keep a statement that has been executed prepared, if nothing of it is ever to be noted.
+
+        SQLite would ask the same about the next one with that text, unless the schema has
+        changed: then it asks by itself.
+        """
+        record = self.record
+        # Of the engine's own statements the record knows nothing.
+        if self._made is None or record.text is not statement or record.keyword not in _REPEATED:
+            return
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[statement] = self._made, record.keyword
+
+    def forget_statements(self) -> None:
+        """Let go of the statements that are kept prepared: they keep a connection open."""
+        self._known.clear()
+
+    def _before(self, statement: str, keyword: str | None = None) -> None:
         """Prepare for a statement that is about to be executed."""
         record = self.record
         if not isinstance(statement, str):
@@ -254,7 +327,7 @@ class RecordingConnection(RegisteringConnection):
         if record.ledger.open and not real_in_transaction(self):
             # `PRAGMA temp_store` outside of a transaction deletes the ledger's stored number.
             self._settle()
-        record.begin(statement)
+        record.begin(statement, keyword)
         if record.command == "ALTER":
             self._names = self._read_names(statement)
         elif record.command == "PRAGMA" and (made := setting(statement)) is not None:

@@ -151,25 +151,29 @@ class EmulatingConnection(RecordingConnection):
         self._savepoints = []
         self._savepoint = None
 
-    def _before(self, statement: str) -> None:
+    def _before(self, statement: str, keyword: str | None = None) -> None:
         if self._engine or not isinstance(statement, str):
             return
+        self._guard()
         self._savepoint = None
         record = self.record
-        record.begin(statement)
+        record.begin(statement, keyword)
         if record.command == "ALTER":
             self._names = self._read_names(statement)
-        prepare = _PREPARE.get(record.keyword)
-        if prepare is not None:
+        if (prepare := _PREPARE.get(record.keyword)) is not None:
             getattr(self, prepare)()
 
-    def _before_dml(self) -> None:
-        if (
+    def _begins(self) -> bool:
+        """Tell whether Python would begin a transaction before an INSERT, and the like."""
+        return (
             not self._open
             and self._level is not None
             and self._control == LEGACY
             and not self._in_script
-        ):
+        )
+
+    def _before_dml(self) -> None:
+        if self._begins():
             self._check_alive()
             self._enter()
 
@@ -232,6 +236,9 @@ class EmulatingConnection(RecordingConnection):
 
     def _check_alive(self) -> None:
         """Raise if the real transaction has ended."""
+
+    def _guard(self) -> None:
+        """Raise if SQLite must not execute anything."""
 
     def _look(self, statement: str) -> list[Any]:
         factory, self.text_factory = self.text_factory, str

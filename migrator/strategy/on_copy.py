@@ -187,6 +187,7 @@ class CopySession:
             settle(conn)
             _make_asked(conn)
         finally:
+            conn.forget_statements()
             with contextlib.suppress(sqlite3.Error):
                 sqlite3.Connection.close(conn)
 

@@ -22,7 +22,7 @@ BUGS = (
     planted(
         "an empty file is applied in silence",
         "migrator/change/effect.py",
-        "    return all(sql.keyword(each.text) in TRANSACTION for each in section.statements)\n",
+        "    return all(each.keyword in TRANSACTION for each in section.statements)\n",
         "    return False\n",
         "process/test_effect.py",
         "without_a_statement and comments",
@@ -38,7 +38,7 @@ BUGS = (
     planted(
         "what is cut off is run",
         "migrator/parsing/sql.py",
-        "        if (opened := _opened(rest.text, rest.line) or _unfinished(rest)) is not None:\n",
+        "        if (opened := _opened(rest) or _unfinished(rest)) is not None:\n",
         "        if (opened := None) is not None:\n",
         "process/test_effect.py",
         "cut_off_does_not_run and trigger",

@@ -16,7 +16,7 @@ BUGS = (
     planted(
         "no look before a statement",
         "migrator/session/guarded.py",
-        "        if not self._engine and self._has_lost_locks():\n",
+        "        if self._has_lost_locks():\n",
         "        if False:\n",
         "process/test_locks.py",
         "test_a_lost_lock_is_a_failed_run and writes and delete and in-place",

@@ -11,7 +11,7 @@ import pytest
 from tests.support.processes import PACKAGES
 
 FLOORS = (
-    {"value"},
+    {"statement", "value"},
     {"errors", "model", "_version", "terminal", "sqlite"},
     {"files", "columns", "options", "wait"},
     {"access", "process"},

@@ -22,7 +22,7 @@ from migrator.verify.row_loss import RowGuard
 from tests.unit.test_rows import old_of
 
 ENTRY = Entry(key=(7,), version="007", name="tidy", path=Path("/m/007_tidy.sql"))
-SCRIPT: Any = SimpleNamespace(wants_cursor=False, sql_up=None, sql_down=None)
+SCRIPT: Any = SimpleNamespace(is_code=True, wants_cursor=False, sql_up=None, sql_down=None)
 BATCH: Any = SimpleNamespace(down=False)
 
 SCHEMA = """

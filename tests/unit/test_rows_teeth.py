@@ -117,8 +117,8 @@ BUGS = (
     _planted(
         "a DELETE of many rows of parameters is not noted",
         "session/recording.py",
-        "            if record.asked and record.asked[0][0] == _DELETE:\n",
-        "            if record.asked is outer:\n",
+        "            asked = record.asked\n            if record.command in",
+        "            asked = record.asked if call is _execute else None\n            if record.command in",
         FOLLOWED,
         "that_stands and _many",
     ),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from migrator.model import Statement
 from migrator.parsing import sql
+from migrator.statement import Statement
 
 TRIGGER = """CREATE TRIGGER t AFTER INSERT ON a BEGIN
   UPDATE a SET n = CASE WHEN n THEN 1 ELSE 2 END; -- END;
@@ -25,7 +25,7 @@ def texts(script: str) -> list[str]:
 
 def test_statements_end_at_their_semicolons():
     """Each statement is its own text, with its semicolon and the line it begins on."""
-    expected = (Statement("SELECT 1;", 1), Statement("SELECT\n2;", 2))
+    expected = (Statement("SELECT 1;", 1, "SELECT"), Statement("SELECT\n2;", 2, "SELECT"))
     assert expected == sql.split("SELECT 1;\nSELECT\n2;\n")
 
 
@@ -66,7 +66,9 @@ def test_lone_semicolons_and_comments_are_no_statements():
 
 def test_line_is_that_of_the_first_token():
     """A statement begins after the comments above it."""
-    assert (Statement("SELECT 1;", 5),) == sql.split("\n-- a\n/* b\n */\n  SELECT 1; -- c")
+    assert (Statement("SELECT 1;", 5, "SELECT"),) == sql.split(
+        "\n-- a\n/* b\n */\n  SELECT 1; -- c"
+    )
 
 
 def test_first_line_is_counted_from():
@@ -76,9 +78,10 @@ def test_first_line_is_counted_from():
 
 def test_crlf_lines_are_counted_once():
     """CRLF is one line end, and stays in the text."""
-    assert (Statement("SELECT\r\n1;", 1), Statement("SELECT 2;", 3)) == sql.split(
-        "SELECT\r\n1;\r\nSELECT 2;\r\n"
-    )
+    assert (
+        Statement("SELECT\r\n1;", 1, "SELECT"),
+        Statement("SELECT 2;", 3, "SELECT"),
+    ) == sql.split("SELECT\r\n1;\r\nSELECT 2;\r\n")
 
 
 def test_a_byte_order_mark_is_blank():
@@ -117,14 +120,18 @@ def test_an_end_that_is_cut_off_is_an_error(script, line, opened):
 )  # fmt: skip
 def test_the_last_statement_needs_no_semicolon(last):
     """What lacks nothing but its `;` is a statement, as in SQLite's own shell."""
-    assert (Statement("SELECT 1;", 1), Statement(last, 2)) == sql.split(f"SELECT 1;\n{last}")
+    assert (
+        Statement("SELECT 1;", 1, "SELECT"),
+        Statement(last, 2, sql.keyword(last)),
+    ) == sql.split(f"SELECT 1;\n{last}")
 
 
 def test_lenient_splitting_keeps_the_unfinished_end():
     """`executescript` runs a last statement without its semicolon, and so does the guard."""
-    assert (Statement("SELECT 1;", 1), Statement("SELECT 2", 2)) == sql.split_lenient(
-        "SELECT 1;\nSELECT 2 \n"
-    )
+    assert (
+        Statement("SELECT 1;", 1, "SELECT"),
+        Statement("SELECT 2", 2, "SELECT"),
+    ) == sql.split_lenient("SELECT 1;\nSELECT 2 \n")
 
 
 def test_an_open_comment_keeps_the_blank_that_makes_it_one():
@@ -134,7 +141,7 @@ def test_an_open_comment_keeps_the_blank_that_makes_it_one():
 
 def test_lenient_splitting_ends_at_an_open_comment():
     """SQLite takes an open block comment for the end of the text."""
-    assert (Statement("SELECT 1;", 1),) == sql.split_lenient("SELECT 1; /* SELECT 2;")
+    assert (Statement("SELECT 1;", 1, "SELECT"),) == sql.split_lenient("SELECT 1; /* SELECT 2;")
 
 
 def test_a_nul_is_refused():
