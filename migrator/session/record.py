@@ -119,15 +119,12 @@ class Record:
         self, action: int, first: str | None, second: str | None, schema: str | None, by: str | None
     ) -> None:
         """Note a question to SQLite's authorizer; `by` is the trigger or view that does it."""
+        self.lasting |= schema == "temp"
         if action in _WRITES:
-            if schema != "main":
-                self.lasting = True
-            elif first is not None:
+            if schema == "main" and first is not None:
                 self.written.add(first)
             self._note(action, first, schema, by)
-            return
-        self.lasting |= schema == "temp"
-        if action in DROPS:
+        elif action in DROPS:
             self._note_drop(first, schema)
             self._note(action, first, schema, by)
         elif action in _CREATES and schema == "main" and first is not None:

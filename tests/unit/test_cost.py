@@ -103,6 +103,21 @@ def test_each_migration_executes_as_many_statements_as_the_one_before(
     assert 0 == watched.walks
 
 
+def test_fifty_more_of_sql_alone_cost_their_rows_and_a_count(watched: Watched) -> None:
+    """Nothing of the connection is read back or put back after a file that asked for none of it."""
+    text = "INSERT INTO first VALUES ({});\n".format
+    few, many = watched.run(10, text), watched.run(60, text)
+    kinds: Counter[str] = Counter()
+    for found, sign in ((few, -1), (many, 1)):
+        for each, times in found.items():
+            kinds[each.partition(" VALUES ")[0]] += sign * times
+    more = {each: times for each, times in kinds.items() if times}
+    (row,) = (each for each in more if each.startswith('INSERT INTO "migrations"'))
+    assert (
+        dict.fromkeys((row, "INSERT INTO first", 'SELECT count(*) FROM main."first"'), 50) == more
+    )
+
+
 def test_no_statement_of_ours_between_migrations_is_about_everything(watched: Watched) -> None:
     """What goes over the whole schema is executed as often for many as for one."""
 

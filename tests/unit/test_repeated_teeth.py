@@ -1,0 +1,209 @@
+"""Bugs planted where something is not asked, read or waited for again: a test finds each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.teeth import Planted, assert_found, planted
+
+pytestmark = pytest.mark.timeout(0)
+
+REPEATED, COST = "unit/test_repeated.py", "unit/test_cost.py"
+RECORDING, GUARDED = "session/recording.py", "session/guarded.py"
+
+
+def _planted(name: str, file: str, old: str, new: str, test: str, where: str = REPEATED) -> Planted:
+    return planted(name, f"migrator/{file}", old, new, where, test)
+
+
+BUGS = (
+    _planted(
+        "a statement is repeated outside of the transaction",
+        GUARDED,
+        "            and real_in_transaction(self)\n",
+        "",
+        "once_sqlite_has_ended",
+    ),
+    _planted(
+        "a repeated statement begins no transaction",
+        GUARDED,
+        "            (self._open or not self._begins())\n            and not",
+        "            not",
+        "where_python_would",
+    ),
+    _planted(
+        "a forked process repeats a statement",
+        GUARDED,
+        "(self._engine or self._forked or self._pending)",
+        "(self._engine or self._pending)",
+        "forked",
+    ),
+    _planted(
+        "a refusal is told of a later statement",
+        GUARDED,
+        "(self._engine or self._forked or self._pending)",
+        "(self._engine or self._forked)",
+        "statements_own",
+    ),
+    _planted(
+        "no look at the locks before a repeated statement",
+        GUARDED,
+        "            and (self._locks is None or self._locks.held_lately())\n",
+        "",
+        "without_the_locks",
+    ),
+    _planted(
+        "a look at the locks holds for a minute",
+        "database/sqlite_locks.py",
+        "_LATELY = 0.00005\n",
+        "_LATELY = 60.0\n",
+        "without_the_locks",
+    ),
+    _planted(
+        "a statement that is known keeps the database open",
+        GUARDED,
+        "        self.forget_statements()\n",
+        "",
+        "once_sqlite_has_ended",
+    ),
+    _planted(
+        "the engine's statements are known to a migration",
+        RECORDING,
+        "self._made is None or record.text is not statement or",
+        "self._made is None or",
+        "engine_has_executed",
+    ),
+    _planted(
+        "any cursor gets a statement that is known",
+        RECORDING,
+        "        if ready is None:\n",
+        "        if ready is None and statement in self._known:\n"
+        "            return self._known[statement][0]\n"
+        "        if ready is None:\n",
+        "plain_cursor",
+    ),
+    _planted(
+        "a kept statement keeps the copy open",
+        "strategy/on_copy.py",
+        "            conn.forget_statements()\n",
+        "",
+        "keeps_no_copy_open",
+    ),
+    _planted(
+        "a traceback keeps a repeated statement",
+        RECORDING,
+        "        del known\n        try:\n",
+        "        try:\n",
+        "failed_repetition and False",
+    ),
+    _planted(
+        "a traceback keeps a statement that was known",
+        RECORDING,
+        "            del known\n            connection._wanted",
+        "            connection._wanted",
+        "failed_repetition and True",
+    ),
+    _planted(
+        "a statement that has just been prepared is kept for good",
+        RECORDING,
+        "                connection._wanted = connection._made = None\n",
+        "                connection._wanted = None\n",
+        "failed_repetition and True",
+    ),
+    _planted(
+        "a pragma of an .sql file stays",
+        "session/record.py",
+        "            self.lasting = True\n            self.schema_written",
+        "            self.schema_written",
+        "is_taken_back and pragma",
+    ),
+    _planted(
+        "a temporary trigger of an .sql file stays",
+        "session/record.py",
+        '        self.lasting |= schema == "temp"\n        if',
+        "        if",
+        "is_taken_back and trigger",
+    ),
+    _planted(
+        "an .sql file's savepoint stays open",
+        GUARDED,
+        '        if self._open:\n            self._execute(f"RELEASE',
+        '        if False:\n            self._execute(f"RELEASE',
+        "is_taken_back and savepoint",
+    ),
+    _planted(
+        "what a function does in an .sql file stays",
+        "strategy/in_place.py",
+        "        self._code |= script.is_code\n",
+        "        self._code = script.is_code\n",
+        "function_of_code",
+    ),
+    _planted(
+        "every .sql file's settings are read back",
+        "session/guard.py",
+        "        if code or self.record.lasting:\n",
+        "        if self._baseline is not None:\n",
+        "sql_alone_cost",
+        COST,
+    ),
+    _planted(
+        "an .sql file's process is never put back",
+        "process/state.py",
+        "        self._code_has_run |= code\n",
+        "        self._code_has_run = code\n",
+        "left_behind",
+    ),
+    _planted(
+        "an .sql file's process is always read",
+        "process/state.py",
+        "        if not self._worker or not self._code_has_run:\n",
+        "        if not self._worker:\n",
+        "no_process_to_put_back",
+    ),
+    _planted(
+        "output is read before the reports",
+        "process/supervisor.py",
+        "                    more = unread(report) or _read_output(watch, output)\n",
+        "                    more = _read_output(watch, output)\n",
+        "migration_that_printed",
+    ),
+    _planted(
+        "a worker does not wait for its output to be read",
+        "process/worker.py",
+        "            _let_read(self._output)\n",
+        "            pass\n",
+        "migration_that_printed",
+    ),
+    _planted(
+        "a dead worker's output is read before its reports",
+        "process/supervisor.py",
+        "    while _holds(report) and _read_report(watch, report):\n        pass\n    deadline",
+        "    while _holds(output) and _read_output(watch, output):\n        pass\n"
+        "    while _holds(report) and _read_report(watch, report):\n        pass\n    deadline",
+        "last_words",
+    ),
+    _planted(
+        "every semicolon of a trigger ends a statement",
+        "parsing/sql.py",
+        '_PERHAPS_TRIGGERS = ("CREATE", "EXPLAIN")\n',
+        '_PERHAPS_TRIGGERS = ("EXPLAIN",)\n',
+        "every_spelling",
+        "unit/test_sql.py",
+    ),
+    _planted(
+        "an explained trigger ends at its first semicolon",
+        "parsing/sql.py",
+        '_PERHAPS_TRIGGERS = ("CREATE", "EXPLAIN")\n',
+        '_PERHAPS_TRIGGERS = ("CREATE",)\n',
+        "every_spelling",
+        "unit/test_sql.py",
+    ),
+)
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=[each.bug.name for each in BUGS])
+def test_a_planted_bug_is_found(bug: Planted, tmp_path: Path) -> None:
+    """The tests that are about it fail with the bug; without it they pass as tests of their own."""
+    assert_found(bug, tmp_path)
