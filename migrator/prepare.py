@@ -59,7 +59,7 @@ def prepare(ctx: Context, found: DatabaseStatus) -> Batch:
         MisfitError: A file cannot be parsed or imported, has been changed, or
             requires what is not there.
     """
-    scripts = ctx.source.scripts()
+    scripts = ctx.source.scripts(found.entries)
     refuse_changed(ctx.settings, ctx.layout, ctx.emit, found, scripts)
     chosen = refuse_unfit(ctx.layout, found, scripts)
     ctx.way = Batch(tuple(chosen), found.applied).way

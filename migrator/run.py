@@ -45,6 +45,8 @@ def bring_up_to_date(parent: Parent) -> Result:
         refuse_or_warn(parent.settings, parent.layout, found, parent.emit)
     if found.up_to_date:
         return nothing_to_do(found, parent.emit)
+    # Names of ten thousand files, which would stay with this process and with its worker.
+    del found
     return in_worker(parent, upgrade, _expected, lambda: _done_by_another_run(parent))
 
 

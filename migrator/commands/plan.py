@@ -72,7 +72,7 @@ def fitting_scripts(parent: Parent, found: DatabaseStatus) -> list[Script] | Non
         return None
     from migrator.inspect.texts import refuse_changed, refuse_unfit
 
-    scripts = parent.source.scripts()
+    scripts = parent.source.scripts(found.entries)
     refuse_changed(parent.settings, parent.layout, parent.emit, found, scripts)
     return refuse_unfit(parent.layout, found, scripts)
 

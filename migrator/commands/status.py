@@ -91,7 +91,7 @@ def _in_texts(parent: Parent, found: DatabaseStatus) -> tuple[Conflict, ...]:
 
     try:
         if not parent.source.is_code:
-            refuse_unfit(parent.layout, found, parent.source.scripts())
+            refuse_unfit(parent.layout, found, parent.source.scripts(found.entries))
         return changed(found)
     except MisfitError as error:
         return (Conflict(error.reason, str(error.data.get("version", "")), error.message),)

@@ -38,6 +38,9 @@ class History(Protocol):
     def read(self, conn: sqlite3.Connection) -> tuple[Applied, ...]:
         """Return what is applied, in the format's order; nothing without a table."""
 
+    def keys(self, conn: sqlite3.Connection) -> Iterable[Any]:
+        """Return what identifies each applied migration; nothing without a table."""
+
     def prepare(self, conn: sqlite3.Connection) -> None:
         """Create the table, or add what it lacks."""
 

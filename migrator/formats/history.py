@@ -168,6 +168,12 @@ class OwnHistory(Value):
         asked = ("version", self.format.name, "applied_at", "checksum", "run_id")
         return self.format.in_order(self._applied(*row) for row in self._rows(conn, asked))
 
+    def keys(self, conn: sqlite3.Connection) -> Iterator[Any]:
+        """Yield what identifies each applied migration; nothing without a table."""
+        if self.exists(conn):
+            for row in self._rows(conn, ("version", self.format.name)):
+                yield self._applied(*row).key
+
     def prepare(self, conn: sqlite3.Connection) -> None:
         """Create the table, or add the nullable columns that it lacks."""
         columns = self.format.columns
@@ -226,13 +232,15 @@ class OwnHistory(Value):
         key = self.format.key_of(known, str(name))
         return Applied(key, known, str(name), *map(_text, others))
 
-    def _rows(self, conn: sqlite3.Connection, asked: tuple[str, ...]) -> list[tuple[object, ...]]:
+    def _rows(
+        self, conn: sqlite3.Connection, asked: tuple[str, ...]
+    ) -> Iterator[tuple[object, ...]]:
         present = {*self._columns(conn)} & self.format.columns.keys()
         names = ", ".join(name if name in present else "NULL" for name in asked)
         order = next(iter(self.format.columns))
         query = f"SELECT {names} FROM {quoted(self.table)} ORDER BY {order}"  # noqa: S608 - quoted
         with _any_text(conn):
-            return conn.execute(query).fetchall()
+            yield from conn.execute(query)
 
     def _not_ours(self, kind: str) -> MisfitError:
         message = (

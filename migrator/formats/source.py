@@ -37,8 +37,8 @@ class Source(Protocol):
     def entries(self) -> tuple[Entry, ...]:
         """Return all migrations by name, in order."""
 
-    def scripts(self) -> tuple[Script, ...]:
-        """Read and parse all of them."""
+    def scripts(self, entries: Sequence[Entry] | None = None) -> tuple[Script, ...]:
+        """Read and parse all of them, as they were listed if that has just been done."""
 
     def load(self, scripts: Sequence[Script]) -> tuple[Script, ...]:
         """Import the ones given, which executes their modules."""
@@ -60,11 +60,11 @@ class DirectorySource:
 
         return source.list_directory(self.directory)
 
-    def scripts(self) -> tuple[Script, ...]:
+    def scripts(self, entries: Sequence[Entry] | None = None) -> tuple[Script, ...]:
         """Parse every file, also the applied ones."""
         from migrator.parsing import scripts
 
-        return scripts.read_all(self.entries())
+        return scripts.read_all(self.entries() if entries is None else entries)
 
     def load(self, scripts: Sequence[Script]) -> tuple[Script, ...]:
         """Import the `.py` files among `scripts`."""
@@ -108,13 +108,14 @@ class RegistrySource:
                 self._entries = tuple(script.entry for script in self.scripts())
         return self._entries
 
-    def scripts(self) -> tuple[Script, ...]:
+    def scripts(self, entries: Sequence[Entry] | None = None) -> tuple[Script, ...]:
         """
         Execute the file and its factory.
 
         A runner that opens its database as soon as it is made is given an
         empty one instead, since reading a registry must not write.
         """
+        del entries
         if self._scripts is None:
             self._scripts = self._load()
         return self._scripts
@@ -157,8 +158,9 @@ class CodeSource:
         """Return the registered migrations in their order."""
         return tuple(script.entry for script in self._scripts)
 
-    def scripts(self) -> tuple[Script, ...]:
+    def scripts(self, entries: Sequence[Entry] | None = None) -> tuple[Script, ...]:
         """Return the registered migrations."""
+        del entries
         return self._scripts
 
     def load(self, scripts: Sequence[Script]) -> tuple[Script, ...]:

@@ -81,7 +81,7 @@ def parse(entry: Entry, text: str) -> SqlFile:
     sections = _sections(entry, text, found.marks)
     # Only without sections: with them the file itself says which part is which.
     mark = None if found.marks else marks.lower_mark(text, sections["up"].statements)
-    return SqlFile(sections["up"], sections.get("down"), frozenset(found.losses), mark)
+    return SqlFile(sections["up"], sections.get("down"), found.losses, mark)
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class _Directives:
 
     entry: Entry
     marks: list[_Mark] = field(default_factory=list)
-    losses: set[str] = field(default_factory=set)
+    losses: frozenset[str] = frozenset()
 
     def read(self, comment: sql.Comment) -> None:
         """Read one comment, which need not be a directive."""
@@ -103,7 +103,7 @@ class _Directives:
             message = f"{comment.text!r} stands behind other text, where it would be overlooked."
             raise _bad(self.entry, comment.line, message, "Put the directive on a line of its own.")
         if word == "allow-row-loss":
-            self.losses.update(_tables(self.entry, comment, rest))
+            self.losses |= {*_tables(self.entry, comment, rest)}
         elif word in ("up", "down"):
             self.marks.append(_mark(self.entry, comment, word, rest, self.marks))
         else:
