@@ -199,6 +199,8 @@ def clean(value: Any) -> Any:
     File names may hold bytes that are no UTF-8 (lone surrogates here), and
     JSON has neither NaN nor infinities.
     """
+    if type(value) is str and value.isascii():
+        return value
     if isinstance(value, Mapping):
         return {_text(key): clean(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
