@@ -8,7 +8,7 @@ migrations are compared, which is only done when something is pending.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from migrator.errors import MisfitError
 from migrator.model import Applied, Conflict, Entry, Script
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from migrator.formats.foreign import ForeignHistory
     from migrator.formats.format import Format
 
+_MOST = 20
+"""Misfits that a log line lists: Docker cuts lines of more than 16 KiB in two."""
+_NAMED = 5
+_LONG = 80
 _ORDER = ("newer", "missing", "changed", "out-of-order", "foreign")
 
 
@@ -41,24 +45,28 @@ def compare(entries: Sequence[Entry], history: Collection[Applied], fmt: Format)
     done = {row.key for row in history}
     pending = tuple(entry for entry in entries if entry.key not in done)
     late = fmt.out_of_order(pending, history)
-    problems = _unknown(entries, history, fmt) + [
-        _out_of_order(entry, late[entry.key]) for entry in pending if entry.key in late
-    ]
+    problems = _unknown(entries, history, fmt) + _out_of_order(
+        [(entry, late[entry.key]) for entry in pending if entry.key in late]
+    )
     return Plan(pending, tuple(sorted(problems, key=lambda p: _ORDER.index(p.kind))))
 
 
 def changed(scripts: Sequence[Script], history: Collection[Applied]) -> tuple[Conflict, ...]:
     """Return the applied migrations whose text is not the one that was applied."""
     recorded = {row.key: row.checksum for row in history}
-    return tuple(
-        Conflict(
-            "changed",
-            script.entry.version,
-            f"{script.entry.file} was changed after it had been applied.",
-        )
+    found = [
+        script.entry
         for script in scripts
         if recorded.get(script.entry.key) not in (None, script.checksum)
-    )
+    ]
+    was = "was changed after it" if len(found) == 1 else "were changed after they"
+    message = f"{_listed([str(entry.file) for entry in found])} {was} had been applied."
+    return tuple(Conflict("changed", entry.version, message) for entry in found)
+
+
+def sentences(problems: Iterable[Conflict]) -> str:
+    """Say what does not fit, each sentence once: those of a kind share theirs."""
+    return " ".join(dict.fromkeys(problem.message for problem in problems))
 
 
 def refuse_conflicts(
@@ -86,8 +94,9 @@ def refuse_conflicts(
         return tuple(problems)
     refused.sort(key=lambda problem: _ORDER.index(problem.kind))
     first = refused[0]
-    data = {"problems": [_as_json(problem) for problem in refused], "version": first.version}
-    message = " ".join(problem.message for problem in refused)
+    listed = [_as_json(problem) for problem in refused[:_MOST]]
+    data = {"problems": listed, "version": first.version}
+    message = sentences(refused)
     kinds = {*accept, *(problem.kind for problem in refused)}
     accepted = ",".join(sorted(kinds, key=_ORDER.index))
     hint = newer_hint() if first.kind == "newer" else _HINTS[first.kind].format(accepted)
@@ -176,30 +185,52 @@ def _unknown(entries: Sequence[Entry], history: Collection[Applied], fmt: Format
     """Return the applied migrations that are not among the ones given."""
     known = {entry.key for entry in entries}
     newer = fmt.newer(entries, history)
-    return [
-        _newer(row, entries) if row.key in newer else _missing(row)
-        for row in history
-        if row.key not in known
-    ]
+    unknown = [row for row in history if row.key not in known]
+    return _newer([row for row in unknown if row.key in newer], entries) + _missing(
+        [row for row in unknown if row.key not in newer]
+    )
 
 
-def _out_of_order(entry: Entry, row: Applied) -> Conflict:
-    message = f"{entry.file} is pending, and lower than {row.version}, which has been applied."
-    return Conflict("out-of-order", entry.version, message)
+def _out_of_order(late: Sequence[tuple[Entry, Applied]]) -> list[Conflict]:
+    found = []
+    for above in dict.fromkeys(row.version for _, row in late):
+        entries = [entry for entry, row in late if row.version == above]
+        files = _listed([str(entry.file) for entry in entries])
+        are = "is" if len(entries) == 1 else "are"
+        message = f"{files} {are} pending, and lower than {above}, which has been applied."
+        found += [Conflict("out-of-order", entry.version, message) for entry in entries]
+    return found
 
 
-def _newer(row: Applied, entries: Sequence[Entry]) -> Conflict:
-    label = _label(row)
+def _newer(rows: Sequence[Applied], entries: Sequence[Entry]) -> list[Conflict]:
     ours = "there are no migrations here"
     if entries:
         ours = f"the highest migration here is {entries[-1].identity}"
-    message = f"The database is newer than this image: it has {label}, and {ours}."
-    return Conflict("newer", row.identity, message)
+    labels = [_label(row) for row in rows]
+    has = _listed(labels)
+    if len(rows) > _NAMED:
+        has = f"{_cut(labels[0])} to {_cut(labels[-1])}"
+    message = f"The database is newer than this image: it has {has}, and {ours}."
+    return [Conflict("newer", row.identity, message) for row in rows]
 
 
-def _missing(row: Applied) -> Conflict:
-    message = f"{_label(row)} has been applied and is not among the migrations here."
-    return Conflict("missing", row.identity, message)
+def _missing(rows: Sequence[Applied]) -> list[Conflict]:
+    verb, they = ("has", "is") if len(rows) == 1 else ("have", "are")
+    labels = _listed([_label(row) for row in rows])
+    message = f"{labels} {verb} been applied and {they} not among the migrations here."
+    return [Conflict("missing", row.identity, message) for row in rows]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: the first ones, and how many more."""
+    first = [_cut(name) for name in names[:_NAMED]]
+    if len(names) > _NAMED:
+        return f"{', '.join(first)} and {len(names) - _NAMED} more"
+    return " and ".join(filter(None, (", ".join(first[:-1]), *first[-1:])))
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONG else f"{name[:_LONG]}…"
 
 
 def _label(row: Applied) -> str:

@@ -173,5 +173,6 @@ def _text(facts: dict[str, Any]) -> str:
         lines += ["", aligned(("VERSION", "NAME", "APPLIED"), rows)]
     lines += ["", f"{len(facts['applied'])} applied, {len(facts['pending'])} pending."]
     lines += advice(facts["beside"], facts["hint"])
-    lines += [printable(f"Problem: {each['message']}") for each in facts["problems"]]
+    told = dict.fromkeys(each["message"] for each in facts["problems"])
+    lines += [printable(f"Problem: {message}") for message in told]
     return "\n".join(lines)

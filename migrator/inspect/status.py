@@ -153,13 +153,17 @@ def refuse_misfits(
         problems,
         settings.accept,
         something_pending=something_pending,
-        newer_hint=lambda: way_back(settings, layout, found.entries),
+        newer_hint=lambda: way_back(settings, layout, found),
     )
 
 
 def warn_of(problems: Iterable[Conflict], emit: Emit) -> None:
-    """Log what does not fit and is accepted all the same."""
+    """Log what does not fit and is accepted all the same: those of a sentence in one line."""
+    said: set[str] = set()
     for each in problems:
+        if each.message in said:
+            continue
+        said.add(each.message)
         emit("history.misfit", each.message, level="warning", kind=each.kind, version=each.version)
 
 
@@ -187,15 +191,18 @@ def missing(layout: Layout) -> NotReadyError:
     return NotReadyError(message, hint=hint, reason="database.missing", retryable=False)
 
 
-def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> str:
+def way_back(settings: Settings, layout: Layout, found: DatabaseStatus) -> str:
     """
-    Name the newest backup that holds nothing but what is known here, as a command.
+    Name the ways out of a database that is newer, as commands.
 
-    Where nothing is known here, the migrations are missing, and not the image's age is at fault.
+    The newer image's `down` keeps what was written since; the newest backup that holds
+    nothing but what is known here does not. Where nothing is known here, the migrations are
+    missing, and not the image's age is at fault.
     """
     from migrator.backups.catalog import list_backups
     from migrator.backups.owner import by_trust
 
+    entries = found.entries
     if not entries:
         where = f" in {settings.migrations!r}" if settings.migrations else ""
         return (
@@ -208,15 +215,21 @@ def way_back(settings: Settings, layout: Layout, entries: Collection[Entry]) -> 
     backups: list[Backup] = []
     with contextlib.suppress(DiskError, NoPermissionError, NotReadyError):
         backups = by_trust(layout, list_backups(layout))
+    keys = {entry.key for entry in entries}
+    last = [row.identity for row in found.applied if row.key in keys][-1:]
+    undo = command(settings, "down", "--to", *last)
+    kept = f" In the newer image `{undo}` leads back too, and keeps the data." if last else ""
     for backup in backups:
         rows = backup.applied
         if all((row.version, row.name) in known or row.name in names for row in rows):
             line = command(settings, "restore", backup.name)
             return (
                 f"Start an image that has these migrations, or go back with `{line}`"
-                " (what was written since that backup is lost)."
+                f" (what was written since that backup is lost).{kept}"
             )
-    return "Start an image that has these migrations; no backup here leads back to this image."
+    return (
+        f"Start an image that has these migrations; no backup here leads back to this image.{kept}"
+    )
 
 
 def say_plan(emit: Emit, found: DatabaseStatus, way: str | None) -> None:

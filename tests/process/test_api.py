@@ -147,7 +147,8 @@ def test_a_command_in_a_hint_works_as_it_is_printed(tmp_path):
     (directory / "002_b.sql").unlink()
     with pytest.raises(errors.MisfitError) as caught:
         runner.run_pending_migrations(verbose=False)
-    (line,) = re.findall("`migrator ([^`]+)`", caught.value.hint)
+    line, down = re.findall("`migrator ([^`]+)`", caught.value.hint)
+    assert down.startswith("down --to 001 ")
     result = run_migrator(*shlex.split(line), cwd=tmp_path)
     assert (0, "migrated") == (result.code, result.finished["outcome"])
     assert {"a", "applied"} == tables(database)

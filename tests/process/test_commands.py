@@ -193,7 +193,6 @@ def test_options_about_the_container_are_ignored_as_variables(call):
 @pytest.mark.parametrize(
     "words",
     [
-        (),
         ("stats",),
         ("status", "extra"),
         ("down", "--to", "1", "--steps", "1"),

@@ -338,3 +338,76 @@ def test_an_applied_migration_without_a_file_meets_a_requirement(base, files, co
     result = run_migrator(command, *where, "--accept", "missing")
     assert result.code == (1 if command == "check" else 0), result.stderr
     assert ("008" in history(base)) is (command == "up")
+
+
+def many(directory: Path, numbers: range, text: str = "CREATE TABLE t{0} (id INTEGER);\n") -> Path:
+    """Write so many migrations."""
+    return write_migrations(directory, {f"{n:03d}_t.sql": text.format(n) for n in numbers})
+
+
+def test_newer_is_one_sentence_with_both_ways_back(tmp_path: Path) -> None:
+    """However many are newer, the line is short, and each command of the hint works."""
+    database = tmp_path / "data" / "app.db"
+    database.parent.mkdir()
+    old = many(tmp_path / "old", range(1, 4))
+    new = tmp_path / "new"
+    shutil.copytree(old, new)
+    down = "-- migrate:up\nCREATE TABLE t{0} (id INTEGER);\n-- migrate:down\nDROP TABLE t{0};\n"
+    many(new, range(4, 301), down)
+    assert start(database, old).code == 0
+    make_database(database, "INSERT INTO t1 VALUES (1)")
+    assert start(database, new).code == 0
+    make_database(database, "INSERT INTO t1 VALUES (2)")
+
+    result = start(database, old)
+    assert result.code == 78
+    end = result.finished
+    assert end["error"] == (
+        "The database is newer than this image: it has 004_t to 300_t,"
+        " and the highest migration here is 003."
+    )
+    assert max(len(line) for line in result.stderr.splitlines()) < 16 << 10
+    back, to = commands(end["hint"])
+    assert to[:4] == ["migrator", "down", "--to", "003"]
+    assert run_migrator(*to[1:4], "--database", database, "--migrations", new).code == 0
+    assert start(database, old).code == 0
+    assert rows(database, "SELECT id FROM t1") == [(1,), (2,)]
+
+    assert start(database, new).code == 0
+    assert back[:2] == ["migrator", "restore"]
+    assert run_migrator(*back[1:]).code == 0
+    assert start(database, old).code == 0
+    assert rows(database, "SELECT id FROM t1") == [(1,)]
+
+
+def commands(hint: str) -> list[list[str]]:
+    """Return the commands that a hint has between backticks."""
+    return [shlex.split(each) for each in hint.split("`")[1::2]]
+
+
+@pytest.mark.parametrize("kind", ["missing", "changed", "out-of-order"])
+def test_many_misfits_of_a_kind_are_one_sentence(kind: str, tmp_path: Path) -> None:
+    """The first ones by name, and how many more; each version is in `status --json`."""
+    database = tmp_path / "data" / "app.db"
+    database.parent.mkdir()
+    applied = range(1, 9) if kind != "out-of-order" else range(8, 9)
+    files = many(tmp_path / "m", applied)
+    assert start(database, files).code == 0
+    if kind == "missing":
+        for number in range(1, 8):
+            (files / f"{number:03d}_t.sql").unlink()
+    elif kind == "changed":
+        many(files, range(1, 8), "CREATE TABLE t{0} (id INTEGER, more TEXT);\n")
+    else:
+        many(files, range(1, 8))
+    write_migrations(files, {"009_pending.sql": "SELECT 1;\n"})
+
+    end = start(database, files).finished
+    assert end["reason"] == f"history.{kind}"
+    assert "005_t" in end["error"]
+    assert " and 2 more " in end["error"]
+    assert "006_t" not in end["error"]
+    assert [each["version"] for each in end["problems"]] == [f"{n:03d}" for n in range(1, 8)]
+    accepted = start(database, files, "--accept", kind)
+    assert accepted.code == 0
+    assert accepted.one("history.misfit")["message"] == end["error"]
