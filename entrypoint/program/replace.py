@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
 from entrypoint.program.resolve import CHECK_COMMAND, not_found
 from migrator.errors import InterruptedRunError, NotExecutableError
+from migrator.process.blocked_signals import name_of, signal
 from migrator.process.signals import Signals
 
 TYPE_CHECKING = False
@@ -127,7 +127,7 @@ def _unblock_signals() -> None:
     # As PID 1 it would be lost: the kernel drops a signal that PID 1 does not handle.
     stops = signal.sigpending() & set(Signals.HANDLED)
     if stops:
-        name = signal.Signals(min(stops)).name
+        name = name_of(min(stops))
         msg = f"{name} arrived before the application was started."
         raise InterruptedRunError(min(stops), msg, hint="Start again: nothing is pending.")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from migrator.commands.kinds import Make
 from migrator.options.model import Argument
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.options.model import Arguments
 

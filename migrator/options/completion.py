@@ -8,8 +8,8 @@ The forms are those of the shells' own manuals: `complete` and `compgen` of bash
 from __future__ import annotations
 
 from shlex import quote
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

@@ -1,6 +1,15 @@
 """Block the termination signals until their handlers are imported."""
 
-import signal
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    # What `signal` adds are enumerations, whose making takes longer than the blocking.
+    import _signal as signal
+
+__all__ = ["STOPS", "block_termination", "name_of", "signal"]
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -12,3 +21,10 @@ def block_termination() -> None:
     The kernel drops a signal to PID 1 that has no handler yet (signal(7)).
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+
+
+def name_of(number: int) -> str:
+    """Return what a signal is called: `SIGTERM`."""
+    from signal import Signals
+
+    return Signals(number).name

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from types import FrameType
 
 from migrator.errors import InterruptedRunError
-from migrator.process.blocked_signals import STOPS
+from migrator.process.blocked_signals import STOPS, name_of, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ class Signals:
         signal.setitimer(signal.ITIMER_REAL, 0.001)
 
     def _interruption(self, number: int) -> InterruptedRunError:
-        name = signal.Signals(number).name
+        name = name_of(number)
         error = InterruptedRunError(
             number,
             f"The run was ended by {name}.",
