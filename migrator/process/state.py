@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from migrator.process import audit_hook
 _LIMITS = tuple(
     getattr(resource, name) for name in sorted(vars(resource)) if name.startswith("RLIMIT_")
 )
+_SIGNALS = tuple(signal.valid_signals())
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _STREAMS = ("stdin", "stdout", "stderr")
 
@@ -33,16 +35,19 @@ class Surroundings:
     """
 
     def __init__(self) -> None:
-        # The limits first: without memory nothing else can be put back.
-        self._put_back = [
-            keep()
-            for keep in (_keep_limits, _keep_signals, _keep_environment, _keep_place, _keep_python)
-        ]
+        self._found = tuple(read() for read, _ in _PARTS)
 
     def put_back(self) -> None:
         """Put the process back."""
-        for each in self._put_back:
-            each()
+        for (_, put_back), found in zip(_PARTS, self._found, strict=True):
+            put_back(found)
+
+    def same_as(self, other: Surroundings) -> bool:
+        """Tell whether the process was the same then."""
+        try:
+            return self._found == other._found
+        except Exception:  # noqa: BLE001 - an object of a migration's own may say anything
+            return False
 
 
 class ProcessStates:
@@ -83,74 +88,81 @@ class ProcessStates:
             with audit_hook.foreign_code():
                 yield
             if os.getpid() == self._pid:
-                self._rooms[key] = Surroundings()
+                self._keep(key, Surroundings(), outside)
         finally:
             # A process that a migration forked must not put anything back: it ends by itself.
             if os.getpid() == self._pid:
                 outside.put_back()
 
-
-# --- the parts, each returning how it is put back ----------------------------
-
-
-def _keep_environment() -> Callable[[], None]:
-    environ, values = os.environ, dict(os.environ)
-
-    def put_back() -> None:
-        os.environ = environ  # noqa: B003 - the object that every module shares
-        for name in [name for name in environ if name not in values]:
-            del environ[name]
-        for name, value in values.items():
-            if environ.get(name) != value:
-                environ[name] = value
-
-    return put_back
+    def _keep(self, key: object, found: Surroundings, outside: Surroundings) -> None:
+        """Keep the room of a migration that has changed something, as few do."""
+        if not found.same_as(outside):
+            self._rooms[key] = found
 
 
-def _keep_place() -> Callable[[], None]:
+# --- the parts: each is read, and what was read is put back -------------------
+
+
+def _environment() -> Any:
+    return os.environ, dict(os.environ)
+
+
+def _put_environment(found: Any) -> None:
+    environ, values = found
+    os.environ = environ  # noqa: B003 - the object that every module shares
+    if dict(environ) == values:
+        return
+    for name in [name for name in environ if name not in values]:
+        del environ[name]
+    for name, value in values.items():
+        if environ.get(name) != value:
+            environ[name] = value
+
+
+def _place() -> Any:
     directory = None
     with contextlib.suppress(OSError):
         directory = os.getcwd()
     umask = os.umask(0o077)
     os.umask(umask)
-
-    def put_back() -> None:
-        os.umask(umask)
-        if directory is not None:
-            with contextlib.suppress(OSError):
-                os.chdir(directory)
-
-    return put_back
+    return directory, umask
 
 
-def _keep_signals() -> Callable[[], None]:
-    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-
-    def put_back() -> None:
-        # The timers first: with the old handlers back, an alarm would end the process.
-        for timer in _TIMERS:
-            signal.setitimer(timer, 0)
-        signal.set_wakeup_fd(-1)
-        for number, handler in handlers.items():
-            # None means a handler that was not installed from Python: it cannot be put back.
-            if handler is not None and signal.getsignal(number) != handler:
-                with contextlib.suppress(OSError, ValueError):
-                    signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-
-    return put_back
+def _put_place(found: Any) -> None:
+    directory, umask = found
+    os.umask(umask)
+    if directory is not None:
+        with contextlib.suppress(OSError):
+            os.chdir(directory)
 
 
-def _keep_limits() -> Callable[[], None]:
-    limits = {limit: resource.getrlimit(limit) for limit in _LIMITS}
+def _signals() -> Any:
+    handlers = [signal.getsignal(number) for number in _SIGNALS]
+    return handlers, signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
-    def put_back() -> None:
-        for limit, wanted in limits.items():
-            if resource.getrlimit(limit) != wanted:
-                _set_limit(limit, *wanted)
 
-    return put_back
+def _put_signals(found: Any) -> None:
+    handlers, blocked = found
+    # The timers first: with the old handlers back, an alarm would end the process.
+    for timer in _TIMERS:
+        signal.setitimer(timer, 0)
+    signal.set_wakeup_fd(-1)
+    for number, handler in zip(_SIGNALS, handlers, strict=True):
+        # None means a handler that was not installed from Python: it cannot be put back.
+        if handler is not None and signal.getsignal(number) != handler:
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _limits() -> Any:
+    return [resource.getrlimit(limit) for limit in _LIMITS]
+
+
+def _put_limits(found: Any) -> None:
+    for limit, wanted in zip(_LIMITS, found, strict=True):
+        if resource.getrlimit(limit) != wanted:
+            _set_limit(limit, *wanted)
 
 
 def _set_limit(limit: int, soft: int, hard: int) -> None:
@@ -163,58 +175,64 @@ def _set_limit(limit: int, soft: int, hard: int) -> None:
         resource.setrlimit(limit, (hard, hard))
 
 
-def _keep_python() -> Callable[[], None]:
+def _python() -> Any:
     lists = [(name, getattr(sys, name), list(getattr(sys, name))) for name in ("path", "argv")]
-    streams = {name: getattr(sys, name) for name in _STREAMS}
-    bytecode, depth = sys.dont_write_bytecode, sys.getrecursionlimit()
-    trace, profile = sys.gettrace(), sys.getprofile()
-    logging, warnings = _keep_logging(), _keep_warnings()
-
-    def put_back() -> None:
-        for name, which, content in lists:
-            which[:] = content
-            setattr(sys, name, which)
-        for name, stream in streams.items():
-            setattr(sys, name, stream)
-        sys.dont_write_bytecode = bytecode
-        if sys.getrecursionlimit() != depth:
-            sys.setrecursionlimit(depth)
-        if sys.gettrace() is not trace:
-            sys.settrace(trace)
-        if sys.getprofile() is not profile:
-            sys.setprofile(profile)
-        logging()
-        warnings()
-
-    return put_back
+    streams = [getattr(sys, name) for name in _STREAMS]
+    flags = sys.dont_write_bytecode, sys.getrecursionlimit(), sys.gettrace(), sys.getprofile()
+    return lists, streams, flags
 
 
-def _keep_logging() -> Callable[[], None]:
-    """Keep the root logger: `basicConfig` sets it up only once."""
+def _put_python(found: Any) -> None:
+    lists, streams, (bytecode, depth, trace, profile) = found
+    for name, which, content in lists:
+        which[:] = content
+        setattr(sys, name, which)
+    for name, stream in zip(_STREAMS, streams, strict=True):
+        setattr(sys, name, stream)
+    sys.dont_write_bytecode = bytecode
+    if sys.getrecursionlimit() != depth:
+        sys.setrecursionlimit(depth)
+    if sys.gettrace() is not trace:
+        sys.settrace(trace)
+    if sys.getprofile() is not profile:
+        sys.setprofile(profile)
+
+
+def _logging() -> Any:
+    """Read the root logger: `basicConfig` sets it up only once."""
     known: Any = sys.modules.get("logging")
     handlers = list(known.root.handlers) if known else []
-    level, disabled = (known.root.level, known.root.manager.disable) if known else (30, 0)
-
-    def put_back() -> None:
-        logging: Any = sys.modules.get("logging")
-        if logging is not None:
-            logging.root.handlers[:] = handlers
-            logging.root.setLevel(level)
-            logging.disable(disabled)
-
-    return put_back
+    return handlers, *((known.root.level, known.root.manager.disable) if known else (30, 0))
 
 
-def _keep_warnings() -> Callable[[], None]:
-    import warnings
+def _put_logging(found: Any) -> None:
+    logging: Any = sys.modules.get("logging")
+    if logging is not None:
+        handlers, level, disabled = found
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+        logging.disable(disabled)
 
-    filters, show = list(warnings.filters), warnings.showwarning
 
-    def put_back() -> None:
-        warnings.showwarning = show
-        if list(warnings.filters) != filters:
-            # Setting an item marks the module's cache as stale.
-            warnings.simplefilter("default")
-            warnings.filters[:] = filters  # type: ignore[index,unused-ignore]
+def _warnings() -> Any:
+    return list(warnings.filters), warnings.showwarning
 
-    return put_back
+
+def _put_warnings(found: Any) -> None:
+    filters, warnings.showwarning = found
+    if list(warnings.filters) != filters:
+        # Setting an item marks the module's cache as stale.
+        warnings.simplefilter("default")
+        warnings.filters[:] = filters  # type: ignore[index,unused-ignore]
+
+
+_PARTS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
+    # The limits first: without memory nothing else can be put back.
+    (_limits, _put_limits),
+    (_signals, _put_signals),
+    (_environment, _put_environment),
+    (_place, _put_place),
+    (_python, _put_python),
+    (_logging, _put_logging),
+    (_warnings, _put_warnings),
+)

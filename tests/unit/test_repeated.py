@@ -274,6 +274,20 @@ def test_what_code_has_left_behind_is_put_back_after_sql(tmp_path: Path) -> None
     assert before == os.getcwd()
 
 
+def test_a_process_that_a_migration_has_not_changed_is_not_kept(tmp_path: Path) -> None:
+    """Ten thousand migrations leave ten thousand times nothing; one that changes it finds it."""
+    states, before = ProcessStates(worker=True), os.getcwd()
+    for number in range(10):
+        with states.isolated(number, code=True):
+            pass
+    with states.isolated("moves", code=True):
+        os.chdir(tmp_path)
+    assert ["moves"] == list(states._rooms)
+    with states.isolated("moves", code=True):
+        assert str(tmp_path) == os.getcwd()
+    assert before == os.getcwd()
+
+
 # --- what was printed, beside what was reported ------------------------------
 
 

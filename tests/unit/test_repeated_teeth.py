@@ -163,6 +163,20 @@ BUGS = (
         "no_process_to_put_back",
     ),
     _planted(
+        "the process is kept for every migration",
+        "process/state.py",
+        "        if not found.same_as(outside):\n",
+        "        if found is not outside:\n",
+        "is_not_kept",
+    ),
+    _planted(
+        "the process is kept for no migration",
+        "process/state.py",
+        "        if not found.same_as(outside):\n",
+        "        if found is outside:\n",
+        "is_not_kept",
+    ),
+    _planted(
         "output is read before the reports",
         "process/supervisor.py",
         "                    more = unread(report) or _read_output(watch, output)\n",
