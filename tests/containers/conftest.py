@@ -114,12 +114,16 @@ def library(image: str, library_base: str) -> str:
 
 @pytest.fixture(scope="session")
 def tools(build_stage: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory with `docker-compose` (version 2) and `kubectl`, from Debian 13."""
+    """Return a directory with `docker-compose` (2), `kubectl` and `quadlet`, from Debian 13."""
     directory = tmp_path_factory.mktemp("tools")
     made = build(HERE / "stand-ins", "sqlite-entrypoint-tools", "--target=tools")
     container = docker("create", made)
     try:
-        for path in ("/usr/libexec/docker/cli-plugins/docker-compose", "/usr/bin/kubectl"):
+        for path in (
+            "/usr/libexec/docker/cli-plugins/docker-compose",
+            "/usr/bin/kubectl",
+            "/usr/libexec/podman/quadlet",
+        ):
             docker("cp", f"{container}:{path}", directory)
     finally:
         docker("rm", container)

@@ -1,4 +1,8 @@
-"""The manifests in deploy/kubernetes at work: kustomize builds them, and podman runs their Pods."""
+"""
+The manifests in deploy/kubernetes at work: kustomize builds them, and podman runs their Pods.
+
+So are the units in deploy/quadlet, whose commands podman runs without systemd.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,12 @@ from pathlib import Path
 
 import pytest
 
+from migrator._version import __version__
 from tests.containers.cluster import Cluster, podman, try_podman
 from tests.containers.conftest import CHECKOUT
 from tests.containers.engine import USER, docker
 from tests.containers.manifests import MANIFESTS, pod
+from tests.containers.quadlet import command, generated
 from tests.support.digest import logical_digest
 from tests.support.files import history, rows
 from tests.support.machine import tool
@@ -231,3 +237,65 @@ def test_group_bits(cluster: Cluster, migrations: Path) -> None:
     cluster.play("job", migrations)
     assert cluster.ended("migrate") == 0, cluster.log("migrate")
     assert len(history(cluster.database)) == 10
+
+
+def test_quadlet(cluster: Cluster, loaded: dict[str, str], migrations: Path, tools: Path) -> None:
+    """The unit that migrates does, and ends with the run's code; then the application's serves."""
+    cluster.use_old_database()
+    services = generated(tools)
+    suffix = cluster.claim.removeprefix("library-data")
+    here = {"library-data": cluster.claim, "%N": f"unit{suffix}-app"}
+    migrate = command(
+        services["library-migrate"],
+        {
+            **here,
+            f"localhost/sqlite-entrypoint:{__version__}": loaded["sqlite-entrypoint"],
+            "/etc/library/migrations": str(migrations),
+        },
+    )
+    done = try_podman(*migrate, "migrator", "check")
+    assert done.returncode == 1, done.stderr  # the same container, asked what is pending
+    podman("rm", cluster.container("app"))
+    done = try_podman(*migrate)
+    assert done.returncode == 0, done.stderr
+    podman("rm", cluster.container("app"))
+    assert len(history(cluster.database)) == 9
+
+    (migrations / "010_broken.sql").write_text(BROKEN)
+    assert try_podman(*migrate).returncode == 80
+    podman("rm", cluster.container("app"))
+    for name in ("library-plain", "library"):
+        start = command(services[name], {**here, "localhost/library:1.0.0": loaded["library"]})
+        start.remove("--publish")  # the host's network, on which the application takes a free port
+        start.remove("127.0.0.1:8000:8000")
+        podman(*start[:1], "--env=APP_PORT=0", *start[1:])
+        assert "8000 loans" in cluster.page(), name
+        podman("rm", "--force", cluster.container("app"))
+
+
+def test_with_an_init(cluster: Cluster, loaded: dict[str, str], migrations: Path) -> None:
+    """Below an init (`init: true`) the codes are the same, and a stop ends run and application."""
+    cluster.use_old_database()
+    before = logical_digest(cluster.database)
+    mounts = [f"--volume={cluster.claim}:/data", f"--volume={migrations}:/migrations:ro"]
+    run = ["run", "--init", "--read-only", "--network=host", "--env=APP_PORT=0", *mounts]
+    name = f"init-{cluster.claim.removeprefix('library-data-')}-app"
+    (migrations / "010_broken.sql").write_text(BROKEN)
+    assert try_podman(*run, "--rm", loaded["library"]).returncode == 80
+    (migrations / "010_broken.sql").unlink()
+
+    (migrations / "010_wait.py").write_text(WAITS)
+    podman(*run, "--detach", f"--name={name}", loaded["library"])
+    until(lambda: '"name": "wait"' in cluster.log("app"), "it does not wait", 90)
+    podman("stop", "--time=30", name)
+    assert cluster.state("app") == "exited 143"
+    podman("rm", name)
+    assert logical_digest(cluster.database) == before
+
+    (cluster.database.parent / "go").touch()
+    podman(*run, "--detach", f"--name={name}", loaded["library"])
+    assert "8000 loans" in cluster.page()
+    assert podman("exec", name, "cat", "/proc/1/comm") != "python3"
+    podman("stop", "--time=30", name)
+    assert cluster.state("app") != "exited 137"
+    podman("rm", name)
