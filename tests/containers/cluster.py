@@ -22,7 +22,7 @@ import yaml
 
 from examples.app.demo import make_old_database
 from tests.containers.engine import USER
-from tests.containers.manifests import containers, kustomized, told
+from tests.containers.manifests import containers, kustomized, template, told
 from tests.support.machine import tool
 from tests.support.waiting import until
 
@@ -91,8 +91,8 @@ class Cluster:
         self.said.write_text("")
         self.said.chmod(0o666)
         built = self._built(manifest, migrations, components)
-        (made,) = (each for each in built if "template" in each["spec"])
-        spec = made["spec"]["template"]["spec"]
+        (made,) = (each for each in built if each["kind"] != "ConfigMap")
+        spec = template(made)["spec"]
         if arguments:
             spec["containers"][0]["args"] = list(arguments)
         self._fitted(spec, mounts)
@@ -130,9 +130,7 @@ class Cluster:
         # As in a cluster, a claim that is there stays as it is; podman would refuse to play it.
         (claim,) = (each for each in documents if each["kind"] == "PersistentVolumeClaim")
         assert claim["metadata"]["name"] == self.claim
-        return [
-            {"spec": {}, **each} for each in documents if each["kind"] != "PersistentVolumeClaim"
-        ]
+        return [each for each in documents if each["kind"] != "PersistentVolumeClaim"]
 
     def _fitted(self, spec: Document, mounts: Mapping[str, Path]) -> None:
         """

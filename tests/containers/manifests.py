@@ -26,9 +26,16 @@ def load(name: str) -> dict[str, Any]:
     return document
 
 
+def template(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the template of the Pod that a manifest makes, in the end."""
+    spec = document["spec"].get("jobTemplate", document)["spec"]
+    made: dict[str, Any] = spec["template"]
+    return made
+
+
 def pod(name: str) -> dict[str, Any]:
     """Return the Pod that a manifest makes."""
-    spec: dict[str, Any] = load(name)["spec"]["template"]["spec"]
+    spec: dict[str, Any] = template(load(name))["spec"]
     return spec
 
 

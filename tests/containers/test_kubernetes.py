@@ -23,11 +23,12 @@ from tests.containers.manifests import (
     kustomized,
     load,
     pod,
+    template,
     told,
     violations,
 )
 
-PODS = ("deployment", "statefulset", "job", "restore")
+PODS = ("deployment", "statefulset", "job", "restore", "backup")
 NAMES = (*PODS, "service", "volume")
 COMPONENTS = ("configmap", "image-volume", "init-container", "litestream")
 FINAL = [64, 65, 77, 78, 80, 81, 82]
@@ -153,6 +154,23 @@ def test_a_job_ends_and_goes(name: str) -> None:
     assert (spec["activeDeadlineSeconds"], spec["ttlSecondsAfterFinished"]) == (3600, 86400)
 
 
+def test_backup_is_the_restore_beside_the_application() -> None:
+    """The CronJob's Pod is that of the way back, with another command, on the application's node."""
+    spec, other = pod("backup"), pod("restore")
+    (near,) = spec.pop("affinity")["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert near["topologyKey"] == "kubernetes.io/hostname"
+    selected = near["labelSelector"]["matchLabels"]
+    assert selected.items() <= pod_labels("deployment").items()
+    assert not selected.items() <= pod_labels("backup").items()
+    (container,), (restores,) = spec["containers"], other["containers"]
+    assert (container.pop("args"), container.pop("name")) == (["migrator", "backup"], "backup")
+    del restores["args"], restores["name"], restores["volumeMounts"][1], other["volumes"][1]
+    assert spec == other
+    whole = load("backup")["spec"]
+    assert whole["concurrencyPolicy"] == "Forbid"
+    assert whole["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 3600
+
+
 def test_codes_that_are_tried_again() -> None:
     """The Job fails at once on what no second attempt can mend, and tries 69 and 75 again."""
     spec = load("job")["spec"]
@@ -222,8 +240,8 @@ def test_migrations_fit_into_a_configmap(tools: Path) -> None:
     made = yaml.safe_load(told(tools / "kubectl", *words))
     mounted = [
         volume["configMap"]["name"]
-        for name in ("deployment", "job", "restore")
-        for volume in pod(name)["volumes"]
+        for name in PODS
+        for volume in pod(name).get("volumes", [])
         if "configMap" in volume
     ]
     assert {made["metadata"]["name"]} == set(mounted)
@@ -464,5 +482,5 @@ def test_scaling_to_zero_waits_for_the_pod(tools: Path, tmp_path: Path) -> None:
 
 def pod_labels(name: str) -> dict[str, str]:
     """Return the labels of the Pod that a manifest makes."""
-    labels: dict[str, str] = load(name)["spec"]["template"]["metadata"]["labels"]
+    labels: dict[str, str] = template(load(name))["metadata"]["labels"]
     return labels

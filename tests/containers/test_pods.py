@@ -224,6 +224,18 @@ def test_litestream(cluster: Cluster, litestream: str, migrations: Path, tmp_pat
     assert rows(restored, "SELECT count(*) FROM loans") == [(8000,)]
 
 
+def test_backup(cluster: Cluster, migrations: Path) -> None:
+    """The CronJob's Pod makes a backup beside the application, which goes on answering."""
+    cluster.use_old_database()
+    assert cluster.play("deployment", migrations).returncode == 0
+    cluster.page()
+    cluster.play("backup", migrations)
+    assert cluster.ended("backup") == 0, cluster.log("backup")
+    made = [json.loads(path.read_text()) for path in cluster.database.parent.rglob("*.db.json")]
+    assert sorted(each["reason"] for each in made) == ["manual", "up"]
+    assert "8000 loans" in cluster.page()
+
+
 def test_group_bits(cluster: Cluster, migrations: Path) -> None:
     """On a volume whose files all have the bits that `fsGroup` adds, the Job migrates as well."""
     cluster.use_old_database()
