@@ -27,7 +27,7 @@ from migrator.process.worker import DRAIN, Task, become_worker, flush, unread
 GRACE = 1.5
 """Seconds between SIGTERM and SIGKILL for the worker: a stop may take two in all."""
 ALIVE = 10.0
-"""Seconds between two `migration.progress` events."""
+"""Seconds between two `migration.progress`, or `verify.progress`, events."""
 _TEXT = 500
 _CHUNK = 8192
 """Bytes read before the parent looks at its signals again: output may be endless."""
@@ -107,6 +107,7 @@ class _Watch:
     emit: Emit
     ending: Ending
     mark: bytes
+    verifying: str | None = None
     report: bytearray = field(default_factory=bytearray)
     output: bytearray = field(default_factory=bytearray)
     alive_at: float = 0.0
@@ -219,7 +220,7 @@ def _pause(watch: _Watch) -> float:
     until = [now + 1.0]
     if watch.kill_at is not None and not watch.killed:
         until.append(watch.kill_at)
-    if watch.ending.migration is not None:
+    if watch.ending.migration is not None or watch.verifying is not None:
         until.append(watch.alive_at)
     return max(0.0, min(until) - now)
 
@@ -244,14 +245,18 @@ def _kill(pid: int, number: int) -> None:
 
 
 def _say_alive(watch: _Watch) -> None:
-    migration = watch.ending.migration
+    migration, verifying = watch.ending.migration, watch.verifying
     now = time.monotonic()
-    if migration is None or now < watch.alive_at:
+    if (migration is None and verifying is None) or now < watch.alive_at:
         return
     watch.alive_at = now + ALIVE
     seconds = round(now - watch.started_at, 3)
-    message = f"{_label(migration)} has been running for {seconds:.0f} s."
-    watch.emit("migration.progress", message, **_identity(migration), seconds=seconds)
+    if migration is not None:
+        message = f"{_label(migration)} has been running for {seconds:.0f} s."
+        watch.emit("migration.progress", message, **_identity(migration), seconds=seconds)
+    else:
+        message = f"The new state has been verified for {seconds:.0f} s."
+        watch.emit("verify.progress", message, check=verifying, seconds=seconds)
 
 
 def _read(number: int, buffer: bytearray, take: Callable[[bytes], None]) -> bool:
@@ -335,14 +340,24 @@ def _follow(watch: _Watch, event: str, fields: dict[str, Any]) -> None:
     """Remember the worker's phase and migration."""
     if event == "phase":
         watch.ending.phase = fields["phase"]
+        watch.verifying = None
     elif event == "migration.started":
         watch.ending.migration = fields
         watch.ending.began = True
-        watch.started_at = time.monotonic()
-        watch.alive_at = watch.started_at + ALIVE
+        _start_clock(watch)
+    elif event == "verify.started":
+        watch.verifying = str(fields.get("check"))
+        _start_clock(watch)
+    elif event in ("verify.finished", "verify.failed") and fields.get("check") == watch.verifying:
+        watch.verifying = None
     elif event in ("migration.finished", "migration.failed"):
         _end_line(watch)
         watch.ending.migration = None
+
+
+def _start_clock(watch: _Watch) -> None:
+    watch.started_at = time.monotonic()
+    watch.alive_at = watch.started_at + ALIVE
 
 
 def _on_output(watch: _Watch, line: bytes) -> None:

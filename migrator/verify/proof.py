@@ -69,14 +69,12 @@ def verify(
         # Whoever opens the database next does not have the functions that migrations registered.
         conn.registrations.take_back(conn, everything=True)
     moves = tuple(renames)
+    check = f"foreign_key_check, {constraints.pragma(ctx)}, history"
+    ctx.emit("verify.started", "The new state is being verified.", check=check)
     _foreign_keys(ctx, conn, known, moves)
     constraints.structure(ctx, conn, known.backup, moves)
     _history(ctx, batch, conn)
-    ctx.emit(
-        "verify.finished",
-        "The new state passed its verification.",
-        check=f"foreign_key_check, {constraints.pragma(ctx)}, history",
-    )
+    ctx.emit("verify.finished", "The new state passed its verification.", check=check)
 
 
 def read_back(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:

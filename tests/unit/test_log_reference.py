@@ -86,6 +86,8 @@ EVENTS: list[dict[str, Any]] = [
         "statement": None,
         "error": "no such table: users",
     },
+    {"event": "verify.started", "check": "quick_check"},
+    {"event": "verify.progress", "check": "quick_check", "seconds": 10.0},
     {"event": "verify.finished", "check": "quick_check"},
     {"event": "verify.failed", "check": "history", "error": "A row is missing."},
     {"event": "restore.finished", "method": "rollback", "identical": None},

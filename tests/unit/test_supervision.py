@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from migrator import errors
 from migrator.errors import InterruptedRunError, MigratorError
-from migrator.process import reports
+from migrator.process import reports, supervisor
 from migrator.process.signals import Signals
 from migrator.process.supervisor import Ending, supervise
 from migrator.wait import NotYetError
@@ -224,3 +225,35 @@ def test_whatever_raises_in_the_parent_no_worker_is_left(raised):
     with pytest.raises(ChildProcessError):
         os.waitpid(pids[0], os.WNOHANG)
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+# --- long work -----------------------------------------------------------------
+
+
+def test_a_long_verification_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every ten seconds, here every few milliseconds, until its own end and not that of a part."""
+    monkeypatch.setattr(supervisor, "ALIVE", 0.01)
+    whole = {"check": "foreign_key_check, quick_check, history"}
+
+    def work(emit: Any) -> None:
+        emit("verify.started", "It begins.", **whole)
+        time.sleep(0.1)
+        emit("verify.finished", "A part.", level="warning", check="foreign_key_check")
+        time.sleep(0.1)
+        emit("verify.finished", "All.", **whole)
+        time.sleep(0.1)
+        emit("plan.ready", "Something else.")
+
+    _, said = followed(work)
+    names = [event["event"] for event in said.events]
+    first, part, end = (
+        names.index("verify.started"),
+        names.index("verify.finished"),
+        len(names) - 1 - names[::-1].index("verify.finished"),
+    )
+    assert set(names[first + 1 : part]) == {"verify.progress"}
+    assert set(names[part + 1 : end]) == {"verify.progress"}
+    assert names[end + 1 :] == ["plan.ready"]
+    each = said.events[first + 1]
+    assert each["check"] == whole["check"]
+    assert each["seconds"] > 0
