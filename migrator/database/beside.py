@@ -13,7 +13,11 @@ T = TypeVar("T")
 
 
 class Beside(threading.Thread, Generic[T]):
-    """Do something in a thread, until the end of the `with` at the latest."""
+    """
+    Do something in a thread, until the end of the `with` at the latest.
+
+    Where no process may have another thread, it is done first.
+    """
 
     def __init__(self, work: Callable[[], T]) -> None:
         super().__init__(daemon=True)
@@ -22,11 +26,18 @@ class Beside(threading.Thread, Generic[T]):
         self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except RuntimeError:
+            self.run()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.join()
+        self._wait()
+
+    def _wait(self) -> None:
+        if self.ident is not None:
+            self.join()
 
     def run(self) -> None:
         """Do it."""
@@ -37,7 +48,7 @@ class Beside(threading.Thread, Generic[T]):
 
     def result(self) -> T:
         """Wait for the result, and return it, or raise what was raised."""
-        self.join()
+        self._wait()
         if self._error is not None:
             raise self._error
         return self._found[0]

@@ -148,11 +148,14 @@ class _Follower(threading.Thread):
         self._work = work
         self._news = threading.Condition()
         self._copied = self._followed = 0
-        self._complete = self._stopped = False
+        self._complete = self._stopped = self._later = False
         self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except RuntimeError:  # where no process may have another thread
+            self._later = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -160,7 +163,10 @@ class _Follower(threading.Thread):
             self._stopped = kind is not None
             self._complete = True
             self._news.notify_all()
-        self.join()
+        if self._later:
+            self.run()
+        else:
+            self.join()
         if self._error is not None and kind is None:
             raise self._error
 
@@ -199,7 +205,7 @@ class _Follower(threading.Thread):
         with self._news:
             self._copied = copied
             self._news.notify_all()
-            if lead is not None:
+            if lead is not None and not self._later:
                 self._news.wait_for(lambda: copied - self._followed <= lead or self._error)
         if self._error is not None:
             raise self._error

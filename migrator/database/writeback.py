@@ -30,7 +30,7 @@ class Writeback:
         seconds = time.monotonic() - began
         if seconds > 0.5:
             self.interval = max(1 << 20, self.interval // 2)
-        elif seconds < 0.1:
+        elif seconds < 0.3:
             self.interval = min(256 << 20, self.interval * 2)
 
     def finish(self) -> None:

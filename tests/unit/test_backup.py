@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,6 +44,7 @@ from migrator.files import Ownership
 from migrator.model import Applied, Settings
 from tests.support.files import make_database, opened, rows
 from tests.support.recorder import Recorder, in_child, read_only, small_disk
+from tests.unit.test_file_copy import no_thread
 
 UP = Facts(
     reason="up",
@@ -801,8 +803,13 @@ def test_facts_that_cannot_be_understood_are_no_backup(layout: Layout, text: str
 # -- checking -------------------------------------------------------------------------
 
 
-def test_a_damaged_backup_is_listed_and_named(layout: Layout) -> None:
+@pytest.mark.parametrize("threads", [True, False])
+def test_a_damaged_backup_is_listed_and_named(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, threads: bool
+) -> None:
     """Bits that flipped, a file cut short or gone: `verify_backup` says which."""
+    if not threads:
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
     made = back_up(layout)
     good = made.path.read_bytes()
     made.path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
@@ -817,8 +824,13 @@ def test_a_damaged_backup_is_listed_and_named(layout: Layout) -> None:
     assert not made.intact
 
 
-def test_a_checksum_alone_does_not_make_a_backup_sound(layout: Layout) -> None:
+@pytest.mark.parametrize("threads", [True, False])
+def test_a_checksum_alone_does_not_make_a_backup_sound(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, threads: bool
+) -> None:
     """Damage that was noted with its own checksum is found by SQLite's check."""
+    if not threads:
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
     made = back_up(layout)
     damage(made.path)
     fake = replace(made, sha256=hashlib.sha256(made.path.read_bytes()).hexdigest())

@@ -51,6 +51,12 @@ def alone(path: Path) -> Iterator[ExclusiveDatabase]:
         yield live
 
 
+def no_thread(_: threading.Thread) -> None:
+    """Stand in for the start of a thread where no more processes are allowed."""
+    message = "can't start new thread"
+    raise RuntimeError(message)
+
+
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a small database copied and compared in many steps."""
@@ -58,7 +64,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_copy, "_PIECE", 8192)
 
 
-@pytest.fixture(params=["by the kernel", "by hand", "bit by bit"])
+@pytest.fixture(params=["by the kernel", "by hand", "bit by bit", "without threads"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copy in each way: where the kernel can, where it cannot, and where a call does a part."""
     real = os.copy_file_range
@@ -69,7 +75,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     def some(source: int, target: int, length: int, *offsets: int) -> int:
         return real(source, target, min(length, 10_000), *offsets)
 
-    if request.param != "by the kernel":
+    if request.param == "without threads":
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+    elif request.param != "by the kernel":
         found = refuse if request.param == "by hand" else some
         monkeypatch.setattr(os, "copy_file_range", found)
 
@@ -146,10 +154,13 @@ def _is_refused(path: Path) -> bool:
 
 
 @pytest.mark.usefixtures("steps")
+@pytest.mark.parametrize("threads", [True, False])
 def test_a_copy_that_is_not_the_database_is_no_backup(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: bool
 ) -> None:
-    """One byte that no check of SQLite's finds, wherever it is."""
+    """One byte that no check of SQLite's finds, wherever it is, and whoever may compare it."""
+    if not threads:
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
     source = make_database(tmp_path / "app.db", FILLED)
     size = source.stat().st_size
     real = os.copy_file_range
