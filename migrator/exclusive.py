@@ -61,7 +61,13 @@ class ExclusiveDatabase:
         return None if self.raw is None else self.raw.same_as(backup)
 
     def whole_file(self) -> LiveFile | None:
-        """Return the database's file if all of the database is in it, and it may be read."""
+        """
+        Return the database's file if all of the database is in it, and it may be read.
+
+        It was opened a moment before SQLite opened what stood at that path then.
+        """
+        if self.raw is None or not self.raw.is_in_place():
+            return None
         wal = sidecars(self.path)[0]
         with contextlib.suppress(FileNotFoundError):
             if wal.stat().st_size and not self.checkpoint():

@@ -56,6 +56,12 @@ class LiveFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def is_in_place(self) -> bool:
+        """Tell whether it still is the file at the database's path."""
+        with suppress(OSError):
+            return os.path.samestat(os.lstat(self.path), os.fstat(self.descriptor))
+        return False
+
     @property
     def size(self) -> int:
         """How many bytes of the file belong to the database."""

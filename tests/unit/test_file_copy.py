@@ -129,6 +129,19 @@ def test_rows_that_are_only_in_the_wal_are_copied(tmp_path: Path) -> None:
     assert rows(made.path, "SELECT filler FROM t WHERE id = 1000") == [("in the wal",)]
 
 
+def test_another_file_than_sqlites_is_not_copied(tmp_path: Path) -> None:
+    """Where the database was replaced between the two openings, SQLite copies what it has open."""
+    source = make_database(tmp_path / "app.db", FILLED)
+    other = make_database(tmp_path / "other.db", "CREATE TABLE other (x)")
+    raw = LiveFile.open(source)
+    other.rename(source)
+    with closing(ExclusiveDatabase(source, open_guard(source), raw, alone=True)) as live:
+        assert live.whole_file() is None
+        with live.guard.engine():
+            made = make(live.conn, Layout.of(Settings(source)), UP, Recorder())
+    assert rows(made.path, "SELECT name FROM sqlite_schema") == [("other",)]
+
+
 @pytest.mark.parametrize("wal", [False, True])
 def test_a_copy_costs_no_lock(tmp_path: Path, wal: bool) -> None:
     """During a backup and after it, nobody else can write to the database."""

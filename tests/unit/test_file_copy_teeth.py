@@ -39,6 +39,14 @@ BUGS = (
         "only_in_the_wal",
     ),
     planted(
+        "a file that SQLite does not have open is backed up",
+        "migrator/exclusive.py",
+        "        if self.raw is None or not self.raw.is_in_place():\n",
+        "        if self.raw is None:\n",
+        FOUND_BY,
+        "another_file",
+    ),
+    planted(
         "the copy costs SQLite its locks",
         CREATE,
         "                copied_file(live.descriptor, slot.partial",
