@@ -11,10 +11,10 @@ import errno
 import os
 import stat
 from pathlib import Path
-from shlex import quote
 
 from migrator.errors import NoPermissionError, NotReadyError
 from migrator.files import sidecars
+from migrator.terminal import quote
 from migrator.wait import NotYetError
 
 _LOOKS = 3

@@ -14,9 +14,9 @@ import os
 import stat
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
 
 from migrator.errors import DiskError, MigratorError, NoPermissionError, NotReadyError
+from migrator.terminal import quote
 from migrator.value import Value, replace
 
 TYPE_CHECKING = False

@@ -26,3 +26,10 @@ def printable(text: str, keep: str = "") -> str:
     keep += _SPACES
     shown = (each if each.isprintable() or each in keep else ascii(each)[1:-1] for each in text)
     return "".join(shown)
+
+
+def quote(word: str) -> str:
+    """Quote a word of a command that a person will type, as `shlex` does, once one is needed."""
+    import shlex
+
+    return shlex.quote(word)

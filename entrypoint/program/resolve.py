@@ -12,12 +12,12 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
-from shlex import quote
 
 from entrypoint import privileges
 from entrypoint.identities import User
 from entrypoint.program import elf
 from migrator.errors import CommandNotFoundError, MigratorError, NotExecutableError
+from migrator.terminal import quote
 
 CHECK_COMMAND = "Check the command of the image: it must name an executable file."
 _FIRST_LINE = "Give it a first line such as `#!/bin/sh`, or name the interpreter: `sh SCRIPT`."

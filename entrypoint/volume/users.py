@@ -11,10 +11,10 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from shlex import quote
 
 from entrypoint.volume import mounts
 from migrator.errors import MigratorError
+from migrator.terminal import quote
 
 _REASONS = frozenset({"database.in_use", "lock.timeout"})
 _UNSHARED = frozenset({"container-layer", "tmpfs"})

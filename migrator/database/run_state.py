@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from shlex import quote
 
 from migrator.access import denied
 from migrator.errors import MisfitError
@@ -17,6 +16,7 @@ from migrator.files import (
     unsafe_entry,
     write_atomic,
 )
+from migrator.terminal import quote
 from migrator.value import EMPTY, Value, as_dict
 
 TYPE_CHECKING = False

@@ -15,11 +15,11 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from shlex import quote
 
 from migrator import access
 from migrator.errors import DamagedError, DiskError, MigratorError, NotReadyError, UsageError
 from migrator.files import kind_of, realpath, sidecars, unsafe_entry
+from migrator.terminal import quote
 from migrator.wait import Deadline, NotYetError, wait_until_ready
 
 TYPE_CHECKING = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 
 from migrator.errors import DamagedError, MigratorError
@@ -24,6 +23,8 @@ def command(settings: Settings, *words: str) -> str:
     `docker compose run --rm SERVICE` or `docker run … IMAGE`, because the
     entrypoint executes `migrator` at once.
     """
+    import shlex
+
     return shlex.join(("migrator", *words, *_repeated(settings.given)))
 
 
@@ -43,6 +44,8 @@ def spelled_out(settings: Settings) -> Iterator[None]:
 
 def complete(hint: str, settings: Settings) -> str:
     """Add this database's flags to the commands in a text that have none of them."""
+    import shlex
+
     flags = shlex.join(_repeated(settings.given))
 
     def completed(found: re.Match[str]) -> str:

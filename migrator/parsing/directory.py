@@ -26,11 +26,15 @@ LEFTOVER = (
 )
 """Names that are not migrations: hidden, an editor's, or disabled."""
 
-_HALF = (
-    r"(?s)[0-9](?:.*\.(?:up|do|forwards?)|.*\.(?:down|undo|rollback|revert|reverse|backwards?|downgrade)"
-    r"|[0-9.]*_(?:down|undo|rollback|revert)|[0-9]*[._](?:do|undo|up|down)\..*)\.(?:sql|py)\s*"
+_HALVES = frozenset(
+    {"up", "do", "forward", "forwards", "down", "undo", "rollback", "revert", "reverse"}
+    | {"backward", "backwards", "downgrade"}
 )
-"""A file of a pair, as other tools name them: one upgrades, the other undoes it."""
+_SECOND_HALVES = frozenset({"down", "undo", "rollback", "revert"})
+_PREFIXES = frozenset({"do", "undo", "up", "down"})
+"""How other tools name the files of a pair: one upgrades, the other undoes it."""
+
+_DIGITS = "0123456789"
 
 _TOLD = 10
 """Bad names in the message; the log line's `problems` has all."""
@@ -63,8 +67,19 @@ def split_name(file: str) -> tuple[tuple[int, ...], str, str] | None:
 
 
 def is_half(file: str) -> bool:
-    """Tell whether a file is one of a pair."""
-    return re.fullmatch(_HALF, file.lower()) is not None
+    """Tell whether a file is one of a pair: `1_a.up.sql`, `1_down.sql`, `1.undo.a.sql`."""
+    stem, _, ending = file.lower().rstrip().rpartition(".")
+    if ending not in ("py", "sql") or not stem.startswith(tuple(_DIGITS)):
+        return False
+    _, dot, last = stem.rpartition(".")
+    version, _, name = stem.partition("_")
+    rest = stem.lstrip(_DIGITS)
+    prefix, dot_behind, _ = rest[1:].partition(".")
+    return (
+        (dot == "." and last in _HALVES)
+        or (name in _SECOND_HALVES and not version.strip(f"{_DIGITS}."))
+        or (rest.startswith((".", "_")) and dot_behind == "." and prefix in _PREFIXES)
+    )
 
 
 def list_directory(path: Path) -> tuple[Entry, ...]:
