@@ -7,6 +7,7 @@ from functools import partial
 from migrator.commands.kinds import Done, Run, done
 from migrator.options import types
 from migrator.options.model import Argument, Arguments, Option
+from migrator.terminal import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def _restore(parent: Parent, given: Arguments) -> Done:
         return result, "No restore is unfinished; the database is as it was."
     work = partial(restore, wanted=backup, before=before)
     plan = partial(restored, wanted=backup, before=before)
-    return done("Restored", in_worker(parent, work, plan))
+    result, sentence = done("Restored", in_worker(parent, work, plan))
+    if result.replaced is not None:
+        sentence += printable(f" What it replaced is in the backup {result.replaced}.")
+    return result, sentence
 
 
 COMMAND = Run(

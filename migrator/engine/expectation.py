@@ -191,10 +191,13 @@ class BackupPages(Expectation):
         return False
 
     def result(self, claim: Claim | None) -> Result:
-        """Return the backup's name, unless the database was that already."""
+        """Return the backup's name, unless the database was that already, and the other one's."""
         if claim is not None and claim.get("outcome") == "up_to_date":
             return Result("up_to_date")
-        return Expectation.result(self, claim)
+        saved = Path(str((claim or {}).get("backup") or ""))
+        names = {each.name for each in known_backups(self.parent.layout)}
+        replaced = saved.name if saved.name in names else None
+        return Result("migrated", len(self.changed), changed=self.changed, replaced=replaced)
 
 
 @dataclass(slots=True)

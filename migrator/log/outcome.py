@@ -46,11 +46,13 @@ class Result(Value):
     A run that did what it was told.
 
     `applied` counts the migrations that it applied, undid or noted, `changed` names them.
+    `replaced` is the name of the backup of what a restore has replaced, if there is one.
     """
 
     outcome: str
     applied: int = 0
     changed: tuple[str, ...] = ()
+    replaced: str | None = None
 
 
 def new_run_id() -> str:

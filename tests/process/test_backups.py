@@ -375,6 +375,9 @@ def test_restore_latest(upgraded, steps):
     done = result.one("restore.finished")
     assert ("backup", True) == (done["method"], done["identical"])
     assert "migrated" == result.finished["outcome"]
+    kept = f" What it replaced is in the backup {newest['name']}.\n"
+    assert result.stdout.endswith(kept), result.stdout
+    assert result.stdout.removesuffix(kept).startswith("Restored: app.db-")
 
 
 def test_restore_again(upgraded, steps):
