@@ -224,8 +224,8 @@ BUGS = (
     (
         "a problem",
         "migrator/commands/status.py",
-        "printable(f\"Problem: {each['message']}\")",
-        "f\"Problem: {each['message']}\"",
+        'printable(f"Problem: {message}")',
+        'f"Problem: {message}"',
         "status",
     ),
     (
