@@ -117,9 +117,11 @@ def _reset_signals() -> None:
     for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
         signal.setitimer(timer, 0)
     # Python ignores SIGPIPE and SIGXFSZ, and execve keeps what is ignored.
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_DFL)
+    # What was ignored when this process began, Python knows as well.
+    for number in signal.valid_signals():
+        if signal.getsignal(number) != signal.SIG_DFL:
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _unblock_signals() -> None:
