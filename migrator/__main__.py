@@ -15,7 +15,7 @@ def main() -> NoReturn:
     """Run the command; a signal that stops it waits while it is imported."""
     blocked_signals.block_termination()
     # What is imported stays: looking for garbage while it is made finds none.
-    gc.set_threshold(50_000)
+    gc.set_threshold(20_000)
     from migrator.cli import main as run
     from migrator.process.ending import end
 
