@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import textwrap
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -207,3 +208,17 @@ def test_service_that_runs_before(project: Project) -> None:
 def health(project: Project) -> str:
     """Return what the engine makes of the file's healthcheck."""
     return str(project.state("app")["Health"]["Status"])
+
+
+def test_the_pages_examples(tools: Path, tmp_path: Path) -> None:
+    """What docs/compose.md shows can be laid over the file: Compose knows every key and value."""
+    page = (CHECKOUT / "docs/compose.md").read_text()
+    shown = re.findall(r"^ *```yaml\n(.*?)^ *```$", page, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 3
+    for number, text in enumerate(shown):
+        part = tmp_path / f"{number}.yml"
+        part.write_text(textwrap.dedent(text))
+        files = ["-f", CHECKOUT / "compose.example.yml", "-f", part]
+        command = [tools / "docker-compose", *files, "config", "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
