@@ -149,7 +149,7 @@ def test_way_out_of_a_refused_start(project: Project) -> None:
     assert (refused["exit_code"], refused["reason"]) == (78, "history.newer")
     assert project.applied() == 9
 
-    (command,) = re.findall(r"`(migrator [^`]+)`", str(refused["hint"]))
+    (command,) = re.findall(r"`(migrator restore [^`]+)`", str(refused["hint"]))
     restored = project.one_off(*shlex.split(command))
     assert restored.returncode == 0, restored.stderr
     project.serves("app")

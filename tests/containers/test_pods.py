@@ -105,11 +105,13 @@ def test_deployment(cluster: Cluster, migrations: Path) -> None:
     assert logical_digest(cluster.database) == before
 
 
-def test_rollback(cluster: Cluster, migrations: Path) -> None:
+@pytest.mark.parametrize("way", ["restore", "down"])
+def test_rollback(cluster: Cluster, migrations: Path, way: str) -> None:
     """
-    The Job upgrades; the release before it is refused, and the command that it names leads back.
+    The Job upgrades; the release before it is refused, and each command that it names leads back.
 
-    The command comes from the termination message, and restore.yaml runs it word by word.
+    The command comes from the termination message, and restore.yaml runs it word by word: `down`
+    with the migrations of the newer release.
     """
     cluster.use_old_database()
     cluster.play("job", migrations)
@@ -117,14 +119,18 @@ def test_rollback(cluster: Cluster, migrations: Path) -> None:
     assert len(history(cluster.database)) == 9
     cluster.delete("job")
 
-    (migrations / "009_compact.sql").unlink()
+    newest = migrations / "009_compact.sql"
+    kept = newest.rename(migrations.parent / newest.name)
     played = cluster.play("deployment", migrations)
     assert "exited with code 78" in played.stderr
-    (command,) = re.findall(r"`(migrator [^`]+)`", cluster.said.read_text())
+    (command,) = re.findall(rf"`(migrator {way} [^`]+)`", cluster.said.read_text())
     cluster.delete("deployment")  # kubectl scale --replicas=0
 
+    if way == "down":
+        kept.rename(newest)
     cluster.play("restore", migrations, arguments=tuple(shlex.split(command)))
     assert cluster.ended("restore") == 0, cluster.log("restore")
+    newest.unlink(missing_ok=True)
     cluster.delete("restore")
     played = cluster.play("deployment", migrations)
     assert played.returncode == 0, played.stderr
