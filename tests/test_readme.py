@@ -374,6 +374,31 @@ def test_the_commands_for_backups_run(database: Path, migrations: Path):
             assert before == logical_digest(database)
 
 
+def test_the_one_off_creates_no_database_beside_the_one_that_is_meant(tmp_path: Path):
+    """Its variables, for a volume whose file is called otherwise, and with the right name."""
+    (block,) = [code for code in blocks(README, "sh") if "MIGRATOR_CREATE=never" in code]
+    words = shlex.split(block)
+    given = dict(word.split("=", 1) for at, word in enumerate(words) if words[at - 1] == "-e")
+    assert words[-1] == "sqlite-entrypoint"
+    assert given["MIGRATOR_DATABASE"] == "/data/app.db"
+    volume = tmp_path / "data"
+    volume.mkdir()
+    database = make_database(volume / "library.sqlite3", "CREATE TABLE books (id INTEGER)")
+    migrations = write_migrations(
+        tmp_path / "m", {"001_more.sql": "CREATE TABLE more (id INTEGER);"}
+    )
+    given |= {"MIGRATOR_MIGRATIONS": str(migrations), "MIGRATOR_WAIT_TIMEOUT": "0"}
+    wrong = run_entrypoint(
+        env=given | {"MIGRATOR_DATABASE": str(volume / "app.db")}, check_log=False
+    )
+    assert wrong.code == 69
+    assert "library.sqlite3" in wrong.stderr
+    assert [path.name for path in volume.iterdir()] == ["library.sqlite3"]
+    right = run_entrypoint(env=given | {"MIGRATOR_DATABASE": str(database)}, check_log=False)
+    assert right.code == 0, right.stderr
+    assert "more" in tables(database)
+
+
 def test_two_databases_chain_in_one_line(tmp_path: Path):
     """The line of the operations page migrates both and ends as the application."""
     (line,) = [code for code in blocks(ROOT / "docs" / "operations.md", "sh") if "a.db" in code]

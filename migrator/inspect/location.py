@@ -161,10 +161,7 @@ def check_missing(database: Path, backup_dir: Path, create: str) -> None:
     """Wait where a missing database is not a first install."""
     if create == "never":
         msg = f"{str(database)!r} does not exist, and `--create never` forbids to create it."
-        hint = (
-            "Check that the right volume is mounted; for a first install leave"
-            " `--create` (MIGRATOR_CREATE) at `auto`."
-        )
+        hint = f"{_what_is_there(database)} For a first install leave `--create` at `auto`."
         raise NotYetError(NotReadyError(msg, hint=hint, reason="database.missing"))
     found = orphaned_files(database, backup_dir, create)
     if not found:
@@ -176,6 +173,22 @@ def check_missing(database: Path, backup_dir: Path, create: str) -> None:
     hint = _bring_back(database, backup_dir, found)
     data = {"found": [str(path) for path in found]}
     raise NotYetError(NotReadyError(msg, hint=hint, reason="database.missing", data=data))
+
+
+def _what_is_there(database: Path) -> str:
+    """Say what a person may have meant, by what lies in the directory."""
+    from migrator.database.workspace import Layout
+    from migrator.inspect.first_run import databases_beside, told_beside
+
+    # By their names alone: this may be an application's own process.
+    beside = databases_beside(Layout(database, database.parent), open_them=False)
+    if beside:
+        told = told_beside(beside)
+        return f"{told[0].upper()}{told[1:]}."
+    with contextlib.suppress(OSError):
+        if not os.listdir(database.parent):
+            return "Its directory is empty: is the left side of `-v` right, or the volume's name?"
+    return "Check that the right volume is mounted."
 
 
 def orphaned_files(database: Path, backup_dir: Path, create: str = "auto") -> tuple[Path, ...]:
