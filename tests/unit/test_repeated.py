@@ -172,6 +172,22 @@ def test_the_error_is_the_statements_own(guard: Guard) -> None:
         guard.conn.execute(INSERT, (10,))
 
 
+def test_a_repeated_query_is_one_of_its_own_each_time(guard: Guard) -> None:
+    """Two that are under way do not share their rows, and one left halfway locks no table."""
+    query = "SELECT a FROM t ORDER BY a"
+    for _ in range(3):
+        assert 1 == guard.conn.execute(query).fetchone()[0]
+    one, two = guard.conn.execute(query), guard.conn.execute(query)
+    assert [1, 1, 2, 2] == [each.fetchone()[0] for each in (one, two, one, two)]
+    del one, two
+    guard.conn.execute("DROP TABLE t")
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        guard.conn.execute(query)
+    guard.conn.execute("CREATE TABLE t (a, b)")
+    guard.conn.execute("INSERT INTO t VALUES (7, 8)")
+    assert [7] == rows(guard.conn)
+
+
 @pytest.mark.parametrize("committed", [False, True])
 def test_a_failed_repetition_keeps_the_database_open_for_nobody(
     guard: Guard, path: Path, committed: bool
