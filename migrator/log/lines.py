@@ -30,8 +30,6 @@ _LAST_WORDS = ("run.finished", "app.failed")
 """What a run and its start end with: no level filters it, and its reader is given a moment."""
 _COMMON = ("timestamp", "level", "event", "message", "logger", "run_id", "database")
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
-_IN_LINES = frozenset(("statement", "traceback", "error"))
-"""Fields whose texts keep their line breaks for people, indented below the line."""
 
 
 class _Once:
@@ -146,7 +144,7 @@ class Log:
         import structlog
         from structlog import processors
 
-        render = _Console(colors=self._wants_colors()) if self._console else json_line
+        render = _for_people(self._wants_colors()) if self._console else json_line
         return structlog.wrap_logger(
             self._sink,
             processors=[
@@ -233,6 +231,14 @@ def json_line(_logger: object, _method: str, event: Mapping[str, Any]) -> str:
     return _as_json(_ordered(event))
 
 
+def _for_people(colors: bool) -> Callable[[object, str, Mapping[str, Any]], str]:
+    """Return what renders an event for people, as `json_line` does for programs."""
+    from migrator.log.console import Console
+
+    console = Console(colors=colors)
+    return lambda _logger, _method, event: console.render(_ordered(event))
+
+
 def _as_json(value: Any) -> str:
     """
     Render a value that `clean` has made plain, as `json.dumps` does.
@@ -259,49 +265,6 @@ def _ordered(event: Mapping[str, Any]) -> dict[str, Any]:
     """Put what every line has first, and make every value plain."""
     common = {key: clean(event[key]) for key in _COMMON}
     return common | {_text(key): clean(each) for key, each in event.items() if key not in common}
-
-
-class _Console:
-    """
-    Lines for people: the sentence first, texts of several lines and the hint below it.
-
-    A hint has commands in it, which are copied from here: no quotes around it,
-    and none in it escaped. What is the same in every line of a run (`logger`,
-    `run_id`, `database`) is left out, and so are fields without a value.
-    """
-
-    def __init__(self, *, colors: bool) -> None:
-        from structlog.dev import ConsoleRenderer
-
-        self._render: Callable[..., str] = ConsoleRenderer(
-            0, colors, sort_keys=False, event_key="message"
-        )
-
-    def __call__(self, logger: Any, method: str, event: Mapping[str, Any]) -> str:
-        fields = {
-            key: _shown(key, value)
-            for key, value in _ordered(event).items()
-            if value is not None and key not in {"logger", "run_id", "database"}
-        }
-        fields["timestamp"] = fields["timestamp"][:19] + "Z"
-        blocks = [key for key, value in fields.items() if _is_block(key, value)]
-        below = "".join(_block(key, fields.pop(key)) for key in blocks if key != "message")
-        return self._render(logger, method, fields) + below
-
-
-def _shown(key: str, value: Any) -> Any:
-    """Make a field's text safe for a terminal; what is no text, structlog shows by its `repr`."""
-    if not isinstance(value, str):
-        return value
-    return printable(value, "\n\t" if key in _IN_LINES else "\t")
-
-
-def _is_block(key: str, value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and (key == "hint" or "\n" in value)
-
-
-def _block(key: str, text: str) -> str:
-    return f"\n    {key}:\n" + "\n".join(f"      {line}" for line in text.rstrip().split("\n"))
 
 
 _WIDTH = 20
@@ -369,6 +332,9 @@ class _OnStderr:
     Standard output is the application's, and structlog's own default would print there.
     """
 
+    def __init__(self) -> None:
+        self._render = _for_people(colors=False)
+
     def debug(self, event: str, **fields: Any) -> None:
         """Say nothing: nobody has asked."""
 
@@ -384,7 +350,7 @@ class _OnStderr:
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         line = {"timestamp": _now(), "level": level, "event": event, "logger": LOGGER, **fields}
-        text = _Console(colors=False)(None, level, line)
+        text = self._render(None, level, {"database": None, "run_id": None, **line})
         if sys.stderr is not None:
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()

@@ -230,16 +230,16 @@ BUGS = (
     ),
     (
         "the log for people",
-        "migrator/log/lines.py",
-        '    return printable(value, "\\n\\t" if key in _IN_LINES else "\\t")\n',
-        "    return value\n",
+        "migrator/log/console.py",
+        "word + printable(message, chr(9))",
+        "word + message",
         "up",
     ),
     (
-        "every line of the log for people",
-        "migrator/log/lines.py",
-        'frozenset(("statement", "traceback", "error"))',
-        'frozenset(("statement", "traceback", "error", "message"))',
+        "what stands below a line of the log for people",
+        "migrator/log/console.py",
+        'shown = printable(text.rstrip(), "\\n\\t" if key in _IN_LINES else "\\t")',
+        "shown = text.rstrip()",
         "up",
     ),
 )

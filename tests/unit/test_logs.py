@@ -317,41 +317,72 @@ def test_our_lines_do_not_follow_the_configuration_of_structlog(reader: Reader) 
 # Lines for people
 
 
-def test_a_console_line_is_the_sentence_with_its_fields(reader: Reader) -> None:
-    """People read time, level and sentence; what is the same in every line is left out."""
+def test_a_line_for_people_is_the_time_and_the_sentence(reader: Reader) -> None:
+    """What happened and how long it took; fields are for programs, which read JSON."""
     log = Log("console", fd=reader.writing, database="/data/app.db", run_id="r1", colors=False)
-    log("backup.finished", "The backup is finished.", path="/b.db", bytes=4096, identical=None)
-    line = reader.text()
+    log("run.started", "`migrator up` begins.", command="up")
+    log("backup.finished", "The backup is finished.", path="/b.db", bytes=4096, seconds=1.25)
+    log("lock.acquired", "The lock is held.", seconds=1.25)
+    log("history.misfit", "001_a is missing.", level="warning", kind="missing", version="001")
+    log("run.finished", "It is done.", outcome="migrated", exit_code=0, applied=1, seconds=0.01)
+    first, *rest = reader.text().splitlines()
     assert re.fullmatch(
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ \[info     \] The backup is finished\."
-        r" event=backup\.finished path=/b\.db bytes=4096\n",
-        line,
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ  `migrator up` begins on /data/app.db\.", first
     )
+    assert [re.sub(r"^\d\d:\d\d:\d\d", "TIME", line) for line in rest] == [
+        "TIME  The backup is finished (1.2 s).",
+        "TIME  The lock is held.",
+        "TIME  Warning: 001_a is missing.",
+        "TIME  It is done.",
+    ]
 
 
-def test_texts_of_several_lines_stand_below(reader: Reader) -> None:
-    """A statement or a traceback keeps its lines, indented under the event."""
+def test_a_failure_is_told_once_and_the_hint_is_last(reader: Reader) -> None:
+    """Where it happens with the statement in its lines; at the end only what came of it."""
     log = Log("console", fd=reader.writing, colors=False)
-    log("migration.failed", "It failed.", level="error", statement="INSERT\n  INTO t;\n", name="a")
-    first, *rest = reader.text().splitlines()
-    assert first.endswith("[error    ] It failed. event=migration.failed name=a")
-    assert rest == ["    statement:", "      INSERT", "        INTO t;"]
-
-
-def test_a_hint_stands_below_as_it_is(reader: Reader) -> None:
-    """Its commands are copied from there, whatever quotes they need."""
+    told = {"error": "It failed.", "statement": "INSERT\n  INTO t;\n"}
+    log("migration.failed", "It failed.", level="error", name="a", **told)
     hint = """Go back with `migrator restore latest --database 'it'"'"'s "here".db'`."""
+    end = {"outcome": "failed_restored", "exit_code": 80, "reason": "migration.failed"}
+    log("run.finished", "It failed.", level="error", hint=hint, **told, **end)
+    lines = [re.sub(r"^\d\d:\d\d:\d\d", "TIME", line) for line in reader.text().splitlines()]
+    assert lines == [
+        "TIME  Error: It failed.",
+        "    statement:",
+        "      INSERT",
+        "        INTO t;",
+        "TIME  Error: Ended with exit code 80 (failed_restored, migration.failed).",
+        f"  Hint: {hint}",
+    ]
+
+
+def test_a_refusal_is_two_lines(reader: Reader) -> None:
+    """What is wrong with the code, and what to do."""
     log = Log("console", fd=reader.writing, colors=False)
-    log("run.finished", "It failed.", level="error", hint=hint, retryable=False)
-    first, *rest = reader.text().splitlines()
-    assert first.endswith("[error    ] It failed. event=run.finished retryable=False")
-    assert rest == ["    hint:", f"      {hint}"]
+    end = {"outcome": "refused", "exit_code": 64, "reason": "usage"}
+    log("run.finished", "It is no option.", level="error", hint="Write it so.", **end)
+    first, second = reader.text().splitlines()
+    assert first.endswith("  Error: It is no option. Ended with exit code 64 (refused, usage).")
+    assert second == "  Hint: Write it so."
+
+
+def test_a_traceback_and_a_backup_stand_below(reader: Reader) -> None:
+    """What a person needs of a bug, and of a state that is still there."""
+    log = Log("console", fd=reader.writing, colors=False)
+    log("run.finished", "A bug.", level="error", traceback="A\n  B", backup="/b.db", seconds=1.0)
+    assert reader.text().splitlines()[1:] == [
+        "    backup:",
+        "      /b.db",
+        "    traceback:",
+        "      A",
+        "        B",
+    ]
 
 
 def test_control_characters_are_shown_and_not_obeyed(reader: Reader) -> None:
     """What a migration printed cannot clear or colour the terminal."""
     log = Log("console", fd=reader.writing, colors=False)
-    log("migration.output", "It printed.", text="\x1b[2J\r\x9bred\x7f")
+    log("migration.output", "It printed: \x1b[2J\r\x9bred\x7f")
     text = reader.text()
     assert "\x1b" not in text
     assert "\\x1b[2J\\r\\x9bred\\x7f" in text
@@ -379,7 +410,7 @@ def test_progress_is_a_bar_on_a_terminal(reader: Reader) -> None:
     first, second, last = reader.text().split("\r\x1b[K")[1:]
     assert first == "backup  [##########..........]  50 %  100 MB/s"
     assert second == "backup  [####################]  100 %  210 MB/s"
-    assert re.fullmatch(r"2\S+ \[info     \] The backup is finished\. event=\S+\n", last)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  The backup is finished\.\n", last)
 
 
 @pytest.mark.parametrize(
