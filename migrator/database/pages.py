@@ -274,6 +274,8 @@ def _differences(one: int, other: int, size: int) -> Iterator[int]:
 
 def masked(chunk: bytes, offset: int, page_size: int) -> bytes:
     """Return a chunk of a database file with all bytes blank that `same_pages` ignores."""
+    if offset not in (0, _LOCK_PAGE):
+        return chunk
     left = bytearray(chunk)
     if offset == 0:
         for index in _MASKED:
