@@ -42,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing := list(_missing(options)):
         print(*missing, sep="\n", file=sys.stderr)
         return 69
+    if options.write and (load_average := os.getloadavg()[0]) > 1:
+        print(
+            f"The machine is busy (load {load_average:.1f}): wait, or the figures are worth little."
+        )
     options.cache.mkdir(parents=True, exist_ok=True)
     measured: dict[str, Part] = {}
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.directory) as directory:
