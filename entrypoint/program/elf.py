@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import struct
 import sys
 from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+    _Order: TypeAlias = Literal["little", "big"]
 
 MAGIC = b"\x7fELF"
 
@@ -46,13 +51,13 @@ def foreign_machine(head: bytes) -> str | None:
 
 def interpreter(head: bytes, descriptor: int) -> str | None:
     """Return a binary's dynamic loader, None for a static or a broken binary."""
-    with contextlib.suppress(OSError, struct.error):
+    with contextlib.suppress(OSError, ValueError):
         order, wide = _byte_order(head), head[4] == 2
         start, size, count = _program_headers(head, order, wide=wide)
         for index in range(min(count, _MAX_HEADERS)):
             header = os.pread(descriptor, size, start + index * size)
             offset, length = _extent(header, order, wide=wide)
-            if struct.unpack_from(order + "I", header)[0] == _PT_INTERP:
+            if _number(header, 0, 4, order) == _PT_INTERP:
                 path = os.pread(descriptor, min(length, _MAX_PATH), offset)
                 return os.fsdecode(path.split(b"\0", 1)[0])
     return None
@@ -95,7 +100,7 @@ def _matches(entry: Path, path: str, head: bytes) -> bool:
 
 
 @functools.cache
-def _our_machine() -> tuple[str, int] | None:
+def _our_machine() -> tuple[_Order, int] | None:
     """Return the machine of Python itself: under an emulator, the emulated one."""
     for path in (sys.executable, "/proc/self/exe"):
         with contextlib.suppress(OSError, TypeError), open(path, "rb") as file:
@@ -104,28 +109,40 @@ def _our_machine() -> tuple[str, int] | None:
     return None
 
 
-def _machine(head: bytes) -> tuple[str, int] | None:
+def _machine(head: bytes) -> tuple[_Order, int] | None:
     if len(head) < 20 or not head.startswith(MAGIC):
         return None
     order = _byte_order(head)
-    return order, struct.unpack_from(order + "H", head, 18)[0]
+    return order, _number(head, 18, 2, order)
 
 
-def _byte_order(head: bytes) -> str:
-    return ">" if head[5] == 2 else "<"
+def _byte_order(head: bytes) -> _Order:
+    return "big" if head[5] == 2 else "little"
 
 
-def _program_headers(head: bytes, order: str, *, wide: bool) -> tuple[int, int, int]:
+def _program_headers(head: bytes, order: _Order, *, wide: bool) -> tuple[int, int, int]:
     """Return offset, size and number of the program headers."""
-    start: int = struct.unpack_from(order + ("Q" if wide else "I"), head, 32 if wide else 28)[0]
-    size, count = struct.unpack_from(order + "HH", head, 54 if wide else 42)
-    return start, size, count
+    start = _number(head, 32, 8, order) if wide else _number(head, 28, 4, order)
+    at = 54 if wide else 42
+    return start, _number(head, at, 2, order), _number(head, at + 2, 2, order)
 
 
-def _extent(header: bytes, order: str, *, wide: bool) -> tuple[int, int]:
+def _extent(header: bytes, order: _Order, *, wide: bool) -> tuple[int, int]:
     """Return offset and length of a segment in the file."""
     if wide:
-        offset, length = (struct.unpack_from(order + "Q", header, at)[0] for at in (8, 32))
-    else:
-        offset, length = (struct.unpack_from(order + "I", header, at)[0] for at in (4, 16))
-    return offset, length
+        return _number(header, 8, 8, order), _number(header, 32, 8, order)
+    return _number(header, 4, 4, order), _number(header, 16, 4, order)
+
+
+def _number(data: bytes, at: int, size: int, order: _Order) -> int:
+    """
+    Return the number of so many bytes.
+
+    Raises:
+        ValueError: The data ends before it.
+    """
+    part = data[at : at + size]
+    if len(part) < size:
+        msg = "The header is cut off."
+        raise ValueError(msg)
+    return int.from_bytes(part, order)

@@ -113,7 +113,18 @@ OURS = {
 """Our modules that a start with nothing pending imports: one more is a decision."""
 
 DEAR = {
-    *("argparse", "ast", "dataclasses", "inspect", "json", "logging", "random", "shlex", "string"),
+    *(
+        "argparse",
+        "ast",
+        "dataclasses",
+        "inspect",
+        "json",
+        "logging",
+        "random",
+        "shlex",
+        "string",
+        "struct",
+    ),
     *("subprocess", "tempfile", "textwrap", "tokenize", "traceback", "typing"),
     *("structlog", "tenacity"),
 }

@@ -353,12 +353,12 @@ def test_a_binary_for_another_machine_is_126(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "foreign"),
     [
-        (("<", 62), ("<", 3), None),
-        (("<", 183), ("<", 40), None),
-        (("<", 40), ("<", 183), None),
-        (("<", 21), (">", 21), "64-bit PowerPC"),
-        (("<", 62), ("<", 183), "64-bit ARM"),
-        (("<", 62), ("<", 4711), "machine type 4711"),
+        (("little", 62), ("<", 3), None),
+        (("little", 183), ("<", 40), None),
+        (("little", 40), ("<", 183), None),
+        (("little", 21), (">", 21), "64-bit PowerPC"),
+        (("little", 62), ("<", 183), "64-bit ARM"),
+        (("little", 62), ("<", 4711), "machine type 4711"),
         (None, ("<", 183), None),
     ],
 )
