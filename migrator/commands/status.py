@@ -108,6 +108,12 @@ def _known(parent: Parent, found: DatabaseStatus) -> tuple[Applied, ...]:
     return ()
 
 
+def _is_known(parent: Parent, found: DatabaseStatus) -> bool:
+    """Tell whether the history was read, or there is none, or a backup told what is in it."""
+    sight = found.sight
+    return not sight.exists or sight.history is not None or bool(_known(parent, found))
+
+
 def still_pending(parent: Parent, found: DatabaseStatus) -> tuple[Entry, ...]:
     """Return what is pending, also while a run has the database to itself."""
     done = {row.identity for row in _known(parent, found)}
@@ -128,6 +134,7 @@ def _facts(
         "exists": os.path.exists(database) if found is None else found.sight.exists,
         "up_to_date": up_to_date,
         "running": _running(found),
+        "history_read": found is not None and _is_known(parent, found),
         "applied": [] if found is None else [_row(row) for row in _known(parent, found)],
         "pending": [] if found is None else pending_facts(still_pending(parent, found)),
         "problems": [
@@ -168,10 +175,12 @@ def _text(facts: dict[str, Any]) -> str:
     rows = [
         (row["version"] or "", row["name"], row["applied_at"] or "") for row in facts["applied"]
     ]
-    rows += [(row["version"], row["name"], "pending") for row in facts["pending"]]
+    state = "pending" if facts["history_read"] else "unknown"
+    rows += [(row["version"], row["name"], state) for row in facts["pending"]]
     if rows:
         lines += ["", aligned(("VERSION", "NAME", "APPLIED"), rows)]
-    lines += ["", f"{len(facts['applied'])} applied, {len(facts['pending'])} pending."]
+    counts = f"{len(facts['applied'])} applied, {len(facts['pending'])} pending."
+    lines += ["", counts if facts["history_read"] else "What is applied could not be read."]
     lines += advice(facts["beside"], facts["hint"])
     told = dict.fromkeys(each["message"] for each in facts["problems"])
     lines += [printable(f"Problem: {message}") for message in told]

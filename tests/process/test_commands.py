@@ -26,6 +26,7 @@ from tests.support.files import (
     until_there,
     write_migrations,
 )
+from tests.support.others import leave_hot_journal
 from tests.support.processes import (
     Result,
     clean_environment,
@@ -983,3 +984,19 @@ def test_the_two_seed_columns_are_all_that_a_plain_program_needs(call, database)
     actual = rows(database, "PRAGMA table_info(migrations)")
     reference.close()
     assert expected == actual[: len(expected)]
+
+
+def test_status_counts_nothing_that_it_could_not_read(database, migrations):
+    """A hot journal, or a file that is no database: it says so instead of "0 applied"."""
+    leave_hot_journal(database)
+    for broken in (False, True):
+        if broken:
+            database.write_bytes(os.urandom(4096))
+            Path(f"{database}-journal").unlink()
+        given = ("--database", database, "--migrations", migrations)
+        text = run_migrator("status", *given).stdout
+        assert "What is applied could not be read." in text
+        assert " applied, " not in text
+        assert " pending" not in text
+        facts = json.loads(run_migrator("status", "--json", *given).stdout)
+        assert (facts["history_read"], facts["up_to_date"]) == (False, False)
