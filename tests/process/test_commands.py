@@ -259,6 +259,7 @@ def test_status_as_json(call, database):
         "exists": True,
         "up_to_date": False,
         "running": None,
+        "history_read": True,
         "applied": [],
         "problems": [],
         "pending": [
