@@ -31,6 +31,7 @@ from tests.containers.engine import (
     inspect,
     run,
 )
+from tests.process.test_quiet_start import OURS
 from tests.support.digest import logical_digest
 from tests.support.files import rows
 
@@ -277,6 +278,15 @@ def test_standard_library(image: str) -> None:
     """Migrations have the standard library: time zones, hashes, SQLite, a pool of processes."""
     version = tuple(int(part) for part in python(image, STANDARD).split("."))
     assert version >= (3, 46)
+
+
+def test_what_every_start_imports_is_frozen(image: str) -> None:
+    """A module that is a file would be looked for, opened and read at each start."""
+    code = (
+        "import importlib, json; print(json.dumps([name for name in"
+        f" {sorted(OURS)} if importlib.import_module(name).__spec__.origin != 'frozen']))"
+    )
+    assert json.loads(python(image, code)) == []
 
 
 NAMES = """
