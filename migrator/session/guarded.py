@@ -59,8 +59,9 @@ class GuardedConnection(EmulatingConnection):
 
     def _guard(self) -> None:
         self._pending = None
-        # Checked before each statement, so that SQLite never writes without its locks.
-        if self._has_lost_locks():
+        # Checked before each statement, so that SQLite never writes without its locks. Within a
+        # script nothing but SQL runs between two of them.
+        if self._has_lost_locks(lately=self._in_script):
             raise self._end_of_run()
 
     def _may_repeat(self) -> bool:
@@ -155,8 +156,10 @@ class GuardedConnection(EmulatingConnection):
         if self._forked or not real_in_transaction(self) or self._has_lost_locks():
             raise self._end_of_run()
 
-    def _has_lost_locks(self) -> bool:
-        return self._locks is not None and not self._forked and not self._locks.held_lately()
+    def _has_lost_locks(self, *, lately: bool = False) -> bool:
+        if self._locks is None or self._forked:
+            return False
+        return not (self._locks.held_lately() if lately else self._locks.held())
 
     @property
     def _given_up(self) -> bool:

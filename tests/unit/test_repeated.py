@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from migrator.database import sqlite_locks
 from migrator.database.sqlite_locks import SqliteLocks
 from migrator.parsing import sql
 from migrator.process import state
@@ -161,6 +162,22 @@ def test_nothing_is_repeated_without_the_locks(guard: Guard, path: Path) -> None
     time.sleep(0.01)
     with pytest.raises(RefusedError, match="locks"):
         guard.conn.execute(INSERT, (13,))
+    guard.watch(None)
+
+
+@pytest.mark.parametrize("script", [False, True], ids=["a statement", "a script"])
+def test_what_is_not_repeated_looks_at_the_locks_itself(
+    guard: Guard, path: Path, monkeypatch: pytest.MonkeyPatch, script: bool
+) -> None:
+    """However short ago the last look was: code has run since, and the statement may be long."""
+    monkeypatch.setattr(sqlite_locks, "_LATELY", 60.0)
+    guard.open_journal()
+    guard.watch(SqliteLocks.note(path, lambda: guard.in_transaction, alone=True))
+    guard.conn.execute(INSERT, (12,))
+    os.close(os.open(path, os.O_RDONLY))
+    execute = guard.conn.executescript if script else guard.conn.execute
+    with pytest.raises(RefusedError, match="locks"):
+        execute("UPDATE t SET a = a + 100")
     guard.watch(None)
 
 

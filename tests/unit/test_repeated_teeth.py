@@ -55,6 +55,13 @@ BUGS = (
         "without_the_locks",
     ),
     _planted(
+        "a statement trusts the look before the code that ran since",
+        GUARDED,
+        "lately=self._in_script",
+        "lately=True",
+        "looks_at_the_locks_itself and statement",
+    ),
+    _planted(
         "a look at the locks holds for a minute",
         "database/sqlite_locks.py",
         "_LATELY = 0.00005\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,15 +77,19 @@ class Run:
 
 
 @pytest.fixture
-def run(guard: Guard) -> Run:
+def run(guard: Guard) -> Iterator[Run]:
     """Return a run with `--row-guard on`."""
-    return Run(guard, "on")
+    run = Run(guard, "on")
+    with run.rows:
+        yield run
 
 
 @pytest.fixture
-def strict(guard: Guard) -> Run:
+def strict(guard: Guard) -> Iterator[Run]:
     """Return a run with `--row-guard strict`."""
-    return Run(guard, "strict")
+    run = Run(guard, "strict")
+    with run.rows:
+        yield run
 
 
 def lost(error: pytest.ExceptionInfo[VerificationError]) -> tuple[object, object, object]:
@@ -367,12 +372,11 @@ def test_what_cannot_be_counted_is_listed(tmp_path: Path) -> None:
     conn.close()
     conn = sqlite3.connect(path)
 
-    rows = RowGuard(conn, "on", "migrations", path)
-    rows.begin()
     touched = Record()
     touched.written.add("far")
-    rows.check(touched, ENTRY, frozenset())
-    conn.close()
+    with closing(conn), RowGuard(conn, "on", "migrations", path) as rows:
+        rows.begin()
+        rows.check(touched, ENTRY, frozenset())
 
     assert {"far": "no such module: own_module"} == rows.uncounted
 
@@ -388,14 +392,12 @@ def test_a_cascade_is_not_said_by_the_delete_that_causes_it(tmp_path: Path) -> N
         INSERT INTO notes VALUES (1), (2);
     """)
     shutil.copy(path, tmp_path / "old.db")
-    rows = RowGuard(conn, "on", "migrations", tmp_path / "old.db")
-    rows.begin()
-    conn.record.reset()
-    conn.executescript("PRAGMA foreign_keys=ON; DELETE FROM users WHERE id = 1")
-
-    with pytest.raises(VerificationError) as caught:
-        rows.check(conn.record, ENTRY, frozenset())
-    conn.close()
+    with closing(conn), RowGuard(conn, "on", "migrations", tmp_path / "old.db") as rows:
+        rows.begin()
+        conn.record.reset()
+        conn.executescript("PRAGMA foreign_keys=ON; DELETE FROM users WHERE id = 1")
+        with pytest.raises(VerificationError) as caught:
+            rows.check(conn.record, ENTRY, frozenset())
 
     assert ("notes", 2, 1) == lost(caught)
     assert 1 == len(caught.value.data["tables"])

@@ -58,6 +58,17 @@ SHRINK = (
 Migration = Callable[[sqlite3.Connection], object]
 
 
+BEGUN = contextlib.ExitStack()
+"""The row guards of a test, which have the copy of its database open."""
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close them after each test."""
+    with BEGUN:
+        yield
+
+
 class Run:
     """A run of migrations under the row guard, on one of the two ways."""
 
@@ -65,6 +76,7 @@ class Run:
         self.desk = desk
         with desk.engine():
             self.rows = RowGuard(desk.conn, mode, "migrations", old_of(desk.conn))
+            BEGUN.push(self.rows)
             self.rows.begin()
 
     def __call__(self, migration: str | Migration, *allowed: str) -> dict[str, int]:
