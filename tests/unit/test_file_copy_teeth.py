@@ -76,7 +76,7 @@ BUGS = (
         COPY,
         "                self._work.finish()\n",
         "                pass\n",
-        "unit/test_backup.py",
+        "unit/backups/test_making.py",
         "on_disk_before_it_has_its_name",
     ),
 )
