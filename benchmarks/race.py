@@ -7,6 +7,7 @@ before it, outside of its time, and has reached the disk; the page cache is warm
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -140,7 +141,9 @@ def _run(command: Sequence[str], limit: float, output: Path) -> None:
         try:
             code = process.wait(limit)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
+            # It may just have ended by itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise TooLongError from None
             raise

@@ -107,6 +107,7 @@ class _Watch:
     emit: Emit
     ending: Ending
     mark: bytes
+    printed: int
     verifying: str | None = None
     report: bytearray = field(default_factory=bytearray)
     output: bytearray = field(default_factory=bytearray)
@@ -156,7 +157,7 @@ def supervise(
             if pid == 0:
                 theirs = (report, output, *signals.descriptors)
                 become_worker(task, prepare, parent, report_end, output_end, theirs, private, mark)
-            watch = _Watch(pid, emit, Ending(), mark)
+            watch = _Watch(pid, emit, Ending(), mark, printed=output)
             try:
                 # The worker's ends: while this process has them open, it never sees the pipes' end.
                 while len(mine) > 2:
@@ -196,7 +197,7 @@ def _wait(watch: _Watch, signals: Signals, report: int, output: int) -> None:
                     more = _read_report(watch, report)
                 elif number == output:
                     # What was printed was printed after what is reported already.
-                    more = unread(report) or _read_output(watch, output)
+                    more = unread(report) > 0 or _read_output(watch, output)
                 else:
                     more = signals.drain()
                 if not more:
@@ -302,6 +303,17 @@ def _drain(watch: _Watch, report: int, output: int) -> None:
     _end_line(watch)
 
 
+def _read_printed(watch: _Watch) -> None:
+    """Read what a migration had printed when it ended; its worker waits only so long for that."""
+    with contextlib.suppress(OSError):
+        for _ in range(0, unread(watch.printed), _CHUNK):
+            _read_output(watch, watch.printed)
+        if unread(watch.printed):
+            # More is coming, and begins perhaps with the rest of this line.
+            return
+    _end_line(watch)
+
+
 def _end_line(watch: _Watch) -> None:
     """Hand on an unfinished line of output as it is."""
     if watch.output:
@@ -351,7 +363,7 @@ def _follow(watch: _Watch, event: str, fields: dict[str, Any]) -> None:
     elif event in ("verify.finished", "verify.failed") and fields.get("check") == watch.verifying:
         watch.verifying = None
     elif event in ("migration.finished", "migration.failed"):
-        _end_line(watch)
+        _read_printed(watch)
         watch.ending.migration = None
 
 

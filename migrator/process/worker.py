@@ -126,12 +126,12 @@ def _let_read(pipe: int) -> None:
         time.sleep(0.0005)
 
 
-def unread(pipe: int) -> bool:
-    """Tell whether a pipe holds something, at either of its ends (FIONREAD, pipe(7))."""
+def unread(pipe: int) -> int:
+    """Return how many bytes a pipe holds, asked at either of its ends (FIONREAD, pipe(7))."""
     waiting = bytearray(4)
     with contextlib.suppress(OSError):
         fcntl.ioctl(pipe, termios.FIONREAD, waiting)
-    return any(waiting)
+    return int.from_bytes(waiting, sys.byteorder)
 
 
 def _detach(output: int) -> None:

@@ -154,7 +154,8 @@ def test_the_way_back_from_a_newer_database(place):
     """The `migrator restore NAME` of the newer refusal leads back, while the start is refused."""
     (place.migrations / "002_b.sql").unlink()
     end = assert_failed(place.start("--", "true"), 78, "history.newer")
-    line = only_command(end["hint"])
+    line, undo = commands(end["hint"])
+    assert undo.startswith("migrator down --to 001")
     name = shlex.split(line)[2]
     assert (place.root / "kept here" / name).is_file()
     result = place.type(line)
@@ -167,7 +168,7 @@ def test_the_way_back_from_a_newer_database(place):
 def test_the_way_back_twice_changes_nothing_more(one_place):
     """Typed again, the command finds the backup in its place already."""
     (one_place.migrations / "002_b.sql").unlink()
-    line = only_command(one_place.start().finished["hint"])
+    line, _ = commands(one_place.start().finished["hint"])
     one_place.type(line)
     before = Before.of(one_place.database)
     assert_succeeded(one_place.type(line), "up_to_date")
@@ -175,13 +176,19 @@ def test_the_way_back_twice_changes_nothing_more(one_place):
 
 
 def test_no_backup_leads_back(one_place):
-    """Where no backup leads back, no command is named."""
+    """Where no backup leads back, only the newer image's own way is named, and it works there."""
     for path in (one_place.root / "kept here").glob("app.db-*"):
         path.unlink()
-    (one_place.migrations / "002_b.sql").unlink()
+    newer = one_place.migrations / "002_b.sql"
+    text = newer.read_text()
+    newer.unlink()
     end = assert_failed(one_place.start(), 78, "history.newer")
-    assert commands(end["hint"]) == []
-    assert "image" in end["hint"]
+    assert "no backup here leads back" in end["hint"]
+    line = only_command(end["hint"])
+    newer.write_text(f"-- migrate:up\n{text}-- migrate:down\nDROP TABLE b;\n")
+    assert_succeeded(one_place.type(f"{line} --accept changed"), "migrated", 1)
+    newer.unlink()
+    assert_succeeded(one_place.start("--", "true"), "up_to_date")
 
 
 def test_migrations_that_are_not_mounted(one_place):
@@ -490,13 +497,15 @@ def test_a_long_termination_message_is_cut(as_root, one_place, tmp_path):
     """It is cut to 4096 bytes, between two characters of the error: the hint is there whole."""
     log = tmp_path / "termination-log"
     log.touch()
-    names = {f"{n:03}_{'ä' * 60}.sql": "SELECT 1;\n" for n in range(100, 160)}
-    write_migrations(one_place.migrations, names)
-    one_place.start()
-    for name in names:
-        (one_place.migrations / name).unlink()
+    orphans = "".join(
+        f"CREATE TABLE {'ä' * 60}_{n} (a REFERENCES parent (id));"
+        f"INSERT INTO {'ä' * 60}_{n} VALUES (1);\n"
+        for n in range(60)
+    )
+    text = f"CREATE TABLE parent (id INTEGER PRIMARY KEY);\n{orphans}"
+    write_migrations(one_place.migrations, {"003_orphans.sql": text})
     result = run_entrypoint(*one_place._flags(), prefix=in_namespace(log))
-    end = assert_failed(result, 78, "history.newer")
+    end = assert_failed(result, 81, "verify.foreign_keys", "failed_restored")
     data = log.read_bytes()
     assert 4000 < len(data) <= 4096
     error, hint = data.decode().split("\n")

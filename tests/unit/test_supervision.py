@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from migrator import errors
 from migrator.errors import InterruptedRunError, MigratorError
-from migrator.process import reports, supervisor
+from migrator.process import reports, supervisor, worker
 from migrator.process.signals import Signals
 from migrator.process.supervisor import Ending, supervise
 from migrator.wait import NotYetError
@@ -225,6 +226,29 @@ def test_whatever_raises_in_the_parent_no_worker_is_left(raised):
     with pytest.raises(ChildProcessError):
         os.waitpid(pids[0], os.WNOHANG)
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_slow_reader_tears_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker waits only so long, here not at all; what it printed is its migration's all the same."""
+    monkeypatch.setattr(worker, "DRAIN", 0.0)
+    said = Recorder()
+
+    def slowly(event: str, message: str, **fields: Any) -> None:
+        if event == "migration.output" and not said.named(event):
+            time.sleep(0.3)
+        said(event, message, **fields)
+
+    def task(emit: Any) -> dict[str, Any]:
+        for version in ("001", "002"):
+            emit("migration.started", "It begins.", version=version, name="talks")
+            sys.stdout.write("".join(f"{number}\n" for number in range(3000)))
+            emit("migration.finished", "It ends.", version=version, name="talks")
+        return {}
+
+    supervise(task, emit=slowly, signals=Signals())
+    printed = said.named("migration.output")
+    assert [each["text"] for each in printed] == [str(number) for number in range(3000)] * 2
+    assert [each["version"] for each in printed[:3000]] == ["001"] * 3000
 
 
 # --- long work -----------------------------------------------------------------
