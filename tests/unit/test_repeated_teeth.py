@@ -186,9 +186,17 @@ BUGS = (
     _planted(
         "output is read before the reports",
         "process/supervisor.py",
-        "                    more = unread(report) or _read_output(watch, output)\n",
+        "                    more = unread(report) > 0 or _read_output(watch, output)\n",
         "                    more = _read_output(watch, output)\n",
         "migration_that_printed",
+    ),
+    _planted(
+        "what is printed at the end is told of nobody",
+        "process/supervisor.py",
+        "        _read_printed(watch)\n",
+        "        _end_line(watch)\n",
+        "slow_reader",
+        "unit/test_supervision.py",
     ),
     _planted(
         "a worker does not wait for its output to be read",
