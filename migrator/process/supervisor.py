@@ -32,6 +32,8 @@ _TEXT = 500
 _CHUNK = 8192
 """Bytes read before the parent looks at its signals again: output may be endless."""
 _LONGEST_LINE = 4096
+_FULLEST = 1 << 20
+"""Bytes: no pipe of an ordinary user holds more (pipe(7)), whatever a worker says."""
 
 
 @dataclass(slots=True)
@@ -262,17 +264,29 @@ def _say_alive(watch: _Watch) -> None:
 
 def _read(number: int, buffer: bytearray, take: Callable[[bytes], None]) -> bool:
     """Read some of a pipe and hand it on line by line; False at its end."""
-    try:
-        data = os.read(number, _CHUNK)
-    except BlockingIOError:
+    data = _some(number, _CHUNK)
+    if data is None:
         return True
+    _split(data, buffer, take)
+    return bool(data)
+
+
+def _some(number: int, most: int) -> bytes | None:
+    """Read so many bytes of a pipe at most; nothing at its end, None where there is nothing yet."""
+    try:
+        return os.read(number, most)
+    except BlockingIOError:
+        return None
+
+
+def _split(data: bytes, buffer: bytearray, take: Callable[[bytes], None]) -> None:
+    """Hand on whole lines, and keep the rest in the buffer."""
     searched = len(buffer)
     buffer += data
     while (at := buffer.find(b"\n", searched)) >= 0:
         take(bytes(buffer[:at]))
         del buffer[: at + 1]
         searched = 0
-    return bool(data)
 
 
 def _read_report(watch: _Watch, report: int) -> bool:
@@ -303,14 +317,12 @@ def _drain(watch: _Watch, report: int, output: int) -> None:
     _end_line(watch)
 
 
-def _read_printed(watch: _Watch) -> None:
-    """Read what a migration had printed when it ended; its worker waits only so long for that."""
-    with contextlib.suppress(OSError):
-        for _ in range(0, unread(watch.printed), _CHUNK):
-            _read_output(watch, watch.printed)
-        if unread(watch.printed):
-            # More is coming, and begins perhaps with the rest of this line.
-            return
+def _read_printed(watch: _Watch, left: Any) -> None:
+    """Read as much as was unread when a migration ended: its worker waits only so long for that."""
+    left = min(left, _FULLEST) if isinstance(left, int) else 0
+    while left > 0 and (data := _some(watch.printed, min(left, _CHUNK))):
+        left -= len(data)
+        _split(data, watch.output, lambda line: _on_output(watch, line))
     _end_line(watch)
 
 
@@ -343,12 +355,12 @@ def _on_report(watch: _Watch, line: bytes) -> None:
         ending.error = what.get("error", ending.error)
         ending.crash = what.get("crash", ending.crash)
         return
-    _follow(watch, what["event"], what["fields"])
+    _follow(watch, what["event"], what["fields"], what.get("unread"))
     if what["event"] != "phase":
         watch.emit(what["event"], what["message"], level=what["level"], **what["fields"])
 
 
-def _follow(watch: _Watch, event: str, fields: dict[str, Any]) -> None:
+def _follow(watch: _Watch, event: str, fields: dict[str, Any], unread_then: Any) -> None:
     """Remember the worker's phase and migration."""
     if event == "phase":
         watch.ending.phase = fields["phase"]
@@ -363,7 +375,7 @@ def _follow(watch: _Watch, event: str, fields: dict[str, Any]) -> None:
     elif event in ("verify.finished", "verify.failed") and fields.get("check") == watch.verifying:
         watch.verifying = None
     elif event in ("migration.finished", "migration.failed"):
-        _read_printed(watch)
+        _read_printed(watch, unread_then)
         watch.ending.migration = None
 
 

@@ -106,10 +106,17 @@ class _Pipe:
         self._pid = os.getpid()
 
     def __call__(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:
+        what: dict[str, Any] = {
+            "event": event,
+            "message": message,
+            "level": level,
+            "fields": fields,
+        }
         if event in _BOUNDARIES:
             flush()
             _let_read(self._output)
-        self.send({"event": event, "message": message, "level": level, "fields": fields})
+            what["unread"] = unread(self._output)
+        self.send(what)
 
     def send(self, what: dict[str, Any]) -> None:
         if os.getpid() != self._pid:

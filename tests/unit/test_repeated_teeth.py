@@ -193,7 +193,7 @@ BUGS = (
     _planted(
         "what is printed at the end is told of nobody",
         "process/supervisor.py",
-        "        _read_printed(watch)\n",
+        "        _read_printed(watch, unread_then)\n",
         "        _end_line(watch)\n",
         "slow_reader",
         "unit/test_supervision.py",
