@@ -28,8 +28,15 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(shown)
 
 
-def quote(word: str) -> str:
-    """Quote a word of a command that a person will type, as `shlex` does, once one is needed."""
-    import shlex
+_SAFE = frozenset("%+,-./0123456789:=@ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
 
-    return shlex.quote(word)
+
+def quote(word: str) -> str:
+    """
+    Quote a word of a command that a person will type, as `shlex.quote` does.
+
+    Without its import, since Python's files may be out of reach of the user that this is done as.
+    """
+    if word and _SAFE.issuperset(word):
+        return word
+    return "'" + word.replace("'", "'\"'\"'") + "'"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
+import shlex
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import pytest
 import structlog
 
 from migrator import Migration, MigrationRunner, errors
-from migrator.terminal import printable
+from migrator.terminal import printable, quote
 from tests.faults.planted import Bug
 from tests.support.files import make_database, write_migrations
 from tests.support.processes import Result, run_entrypoint, run_migrator
@@ -176,6 +178,15 @@ def test_a_file_may_be_called_anything(tmp_path: Path, command: str, name: str, 
     given = ("--database", database, "--migrations", tmp_path / "migrations")
     result = run_migrator(command, *given, "--log-format", "console", check_log=False)
     assert_printable(result.stdout, result.stderr)
+
+
+def test_a_word_of_a_command_is_quoted_as_the_standard_library_does() -> None:
+    """It is quoted here without that module, which another user may not be able to import."""
+    chance = random.Random(1)  # noqa: S311 - nothing secret
+    for length in range(7):
+        for _ in range(2000):
+            word = "".join(chance.choices("abZ09_-./:=@%+,'\" ~!*\u00fc\n\\$;", k=length))
+            assert quote(word) == shlex.quote(word)
 
 
 def test_new_shows_the_path_that_it_made(tmp_path: Path) -> None:
