@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.results import OURS, Curve
 
@@ -13,7 +14,11 @@ def draw(curve: Curve, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    settings = {"svg.hashsalt": curve.name, "svg.fonttype": "none", "font.family": "sans-serif"}
+    settings: Any = {
+        "svg.hashsalt": curve.name,
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+    }
     plain = FuncFormatter(lambda number, _: f"{number:,g}")
     with mpl.rc_context(settings):
         figure = Figure(figsize=(8, 4), layout="constrained")

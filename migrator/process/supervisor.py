@@ -323,7 +323,9 @@ def _read_printed(watch: _Watch, left: Any) -> None:
     while left > 0 and (data := _some(watch.printed, min(left, _CHUNK))):
         left -= len(data)
         _split(data, watch.output, lambda line: _on_output(watch, line))
-    _end_line(watch)
+    # Some of that may have been read before, and the next migration have begun to print.
+    if not unread(watch.printed):
+        _end_line(watch)
 
 
 def _end_line(watch: _Watch) -> None:
