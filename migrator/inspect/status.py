@@ -218,7 +218,12 @@ def way_back(settings: Settings, layout: Layout, found: DatabaseStatus) -> str:
     keys = {entry.key for entry in entries}
     last = [row.identity for row in found.applied if row.key in keys][-1:]
     undo = command(settings, "down", "--to", *last)
-    kept = f" In the newer image `{undo}` leads back too, and keeps the data." if last else ""
+    kept = ""
+    if last:
+        kept = (
+            f" In the newer image `{undo}` leads back too, and keeps what was written since,"
+            " but for what it removes itself."
+        )
     for backup in backups:
         rows = backup.applied
         if all((row.version, row.name) in known or row.name in names for row in rows):

@@ -988,7 +988,7 @@ def test_the_two_seed_columns_are_all_that_a_plain_program_needs(call, database)
 
 
 def test_status_counts_nothing_that_it_could_not_read(database, migrations):
-    """A hot journal, or a file that is no database: it says so instead of "0 applied"."""
+    """A hot journal, or a file that is not a database: it says so instead of "0 applied"."""
     leave_hot_journal(database)
     for broken in (False, True):
         if broken:

@@ -150,3 +150,37 @@ def test_a_rollback_that_is_interrupted_is_settled_by_the_parent(
     assert [each["outcome"] for each in result.named("recovery.finished")] == ["discarded"]
     assert logical_digest(database) == before
     assert not (database.parent / "app.db.migrator/state.json").exists()
+
+
+IN_THE_CALLERS_PROCESS = """
+    import sqlite3, sys
+    from migrator import MigrationRunner
+    from migrator.errors import MigratorError
+    from migrator.recovery import rollback
+
+    def interrupted(*_):
+        error = sqlite3.OperationalError("interrupted")
+        error.sqlite_errorcode = sqlite3.SQLITE_INTERRUPT
+        raise error
+
+    rollback._roll_back = interrupted
+    try:
+        MigrationRunner(sys.argv[1], sys.argv[2]).run_pending_migrations(False)
+    except MigratorError as error:
+        print(error.exit_code)
+    """
+
+
+def test_without_a_parent_the_journal_undoes_it_and_the_next_run_goes_on(
+    database: Path, tmp_path: Path
+) -> None:
+    """The Python API closes its connection, which rolls back; what it noted, the next run clears."""
+    before = logical_digest(database)
+    text = "def up(conn):\n    conn.execute('CREATE TABLE made (id)')\n"
+    directory = write_migrations(tmp_path / "m", {"001_kept.py": f"{text}    raise ValueError\n"})
+    assert run_script(IN_THE_CALLERS_PROCESS, database, directory).stdout == "80\n"
+    assert logical_digest(database) == before
+    write_migrations(directory, {"001_kept.py": text})
+    result = run_migrator("up", "--database", database, "--migrations", directory)
+    assert_succeeded(result, "migrated", 1)
+    assert not (database.parent / "app.db.migrator/state.json").exists()

@@ -360,9 +360,9 @@ def test_a_refusal_is_two_lines(reader: Reader) -> None:
     """What is wrong with the code, and what to do."""
     log = Log("console", fd=reader.writing, colors=False)
     end = {"outcome": "refused", "exit_code": 64, "reason": "usage"}
-    log("run.finished", "It is no option.", level="error", hint="Write it so.", **end)
+    log("run.finished", "It is not an option.", level="error", hint="Write it so.", **end)
     first, second = reader.text().splitlines()
-    assert first.endswith("  Error: It is no option. Ended with exit code 64 (refused, usage).")
+    assert first.endswith("  Error: It is not an option. Ended with exit code 64 (refused, usage).")
     assert second == "  Hint: Write it so."
 
 
