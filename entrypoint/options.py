@@ -119,7 +119,7 @@ _PGID = Option(
 )
 
 
-_AFTER = {"migrations": (MIGRATE,), "create": (MOUNT,), "verify": (RUN_AS,)}
+_AFTER = {"format": (MIGRATE,), "create": (MOUNT,), "verify": (RUN_AS,)}
 
 OPTIONS: tuple[Option, ...] = tuple(
     each for option in ENGINE_OPTIONS for each in (option, *_AFTER.get(option.field, ()))

@@ -44,13 +44,16 @@ class Context:
     locks: SqliteLocks | None = None
     lock: RunLock | None = None
     counter: int | None = None
-    history: History = field(init=False)
     process_states: ProcessStates = field(init=False)
 
     def __post_init__(self) -> None:
-        """Name the history, and whose process this is."""
+        """Note whose process this is."""
         self.process_states = ProcessStates(worker=not self.inline)
-        self.history = self.source.format.history(self.settings.history_table)
+
+    @property
+    def history(self) -> History:
+        """The table in which it is noted what is applied; whose it is, a look decides."""
+        return self.source.format.history(self.settings.history_table)
 
     @property
     def lock_is_lost(self) -> bool:

@@ -34,6 +34,7 @@ class Settings(Value):
 
     database: Path
     migrations: str = "migrations"
+    format: str = "auto"
     backup_dir: Path | None = None
     backup_keep: int = 5
     create: str = "auto"
@@ -62,13 +63,15 @@ class Entry(Value):
 
     `key` is what identifies it: the version's parts as numbers for files
     (`(1,)` for `001`), the name for a registry's. `path` is None for a
-    migration registered in code.
+    migration registered in code; `shown` is what people call a file whose name
+    alone says too little (`up.sql`).
     """
 
     key: Any
     version: str
     name: str
     path: Path | None = None
+    shown: str | None = None
 
     @property
     def identity(self) -> str:
@@ -78,6 +81,8 @@ class Entry(Value):
     @property
     def file(self) -> str | None:
         """The file's name for people, None for a migration registered in code."""
+        if self.shown is not None:
+            return self.shown
         return self.path.name if self.path is not None else None
 
     @property
@@ -85,7 +90,7 @@ class Entry(Value):
         """What people call it: its file, or its name where one file registers many."""
         if self.path is None:
             return self.name
-        return f"{self.name} ({self.path.name})" if self.key == self.name else self.path.name
+        return f"{self.name} ({self.file})" if self.key == self.name else str(self.file)
 
 
 class Script(Value):

@@ -234,7 +234,9 @@ def _cut(name: str) -> str:
 
 
 def _label(row: Applied) -> str:
-    return row.name if row.key == row.name else f"{row.version}_{row.name}"
+    if row.key == row.name or not row.name:
+        return row.identity
+    return f"{row.version}_{row.name}"
 
 
 def _same_version(version: str | None, entries: Sequence[Entry]) -> str | None:

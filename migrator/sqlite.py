@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 
 _FOLD = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
@@ -21,3 +23,14 @@ def primary_code(error: BaseException) -> int | None:
     """Return SQLite's primary result code of an exception, None for one that has none."""
     code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
     return code & 0xFF if isinstance(code, int) else None
+
+
+@contextlib.contextmanager
+def any_text(conn: sqlite3.Connection) -> Iterator[None]:
+    """Within, a text that is no UTF-8 is read all the same: it is no version that anybody knows."""
+    factory = conn.text_factory
+    conn.text_factory = lambda data: data.decode(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        conn.text_factory = factory

@@ -32,6 +32,7 @@ def _plan(parent: Parent, given: Arguments) -> Answer:
     facts = {
         "database": str(parent.layout.database),
         "way": way,
+        "format": found.format,
         "pending": pending_facts(found.pending),
         "database_bytes": found.sight.bytes,
         "space_needed_bytes": needed,

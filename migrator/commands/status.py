@@ -57,8 +57,8 @@ def _database_alone(parent: Parent) -> DatabaseStatus | None:
     from migrator.inspect.status import DatabaseStatus
 
     with contextlib.suppress(MigratorError):
-        history = parent.source.format.history(parent.settings.history_table)
-        return DatabaseStatus(inspect_database(parent.layout, history), (), (), ())
+        table = parent.settings.history_table
+        return DatabaseStatus(inspect_database(parent.layout, parent.source, table), (), (), ())
     return None
 
 
@@ -133,6 +133,7 @@ def _facts(
         "database": str(database),
         "exists": os.path.exists(database) if found is None else found.sight.exists,
         "up_to_date": up_to_date,
+        "format": None if found is None else found.format,
         "running": _running(found),
         "history_read": found is not None and _is_known(parent, found),
         "applied": [] if found is None else [_row(row) for row in _known(parent, found)],

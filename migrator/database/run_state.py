@@ -72,10 +72,13 @@ class RunState(Value):
 
     def is_in(self, rows: Sequence[Applied]) -> bool:
         """Tell by the history's rows whether this run was committed."""
-        undone = self.extra.get("undone")
-        if undone is None:
-            return any(row.run_id == self.run_id for row in rows)
-        return not {row.identity for row in rows} & set(undone)
+        known = {row.identity for row in rows}
+        if (undone := self.extra.get("undone")) is not None:
+            return not known & set(undone)
+        # Another tool's history knows no runs, only what is applied.
+        if (applied := self.extra.get("applied")) is not None:
+            return known >= set(applied)
+        return any(row.run_id == self.run_id for row in rows)
 
 
 def now() -> str:
@@ -155,9 +158,12 @@ def _fits(fields: dict[str, Any]) -> bool:
 def _extra_fits(extra: Any) -> bool:
     if not isinstance(extra, dict) or extra.get("wanted_journal_mode") not in JOURNAL_MODES:
         return False
-    undone = extra.get("undone", [])
-    known = undone is None or isinstance(undone, list)
-    return known and all(isinstance(each, str) for each in undone or ()) and _found_fits(extra)
+    return _is_list(extra.get("undone")) and _is_list(extra.get("applied")) and _found_fits(extra)
+
+
+def _is_list(value: Any) -> bool:
+    """Tell whether a value is a list of texts, or None."""
+    return value is None or (isinstance(value, list) and all(isinstance(x, str) for x in value))
 
 
 def _found_fits(extra: dict[str, Any]) -> bool:

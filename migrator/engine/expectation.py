@@ -19,6 +19,7 @@ from migrator.database.raw_file import LiveFile
 from migrator.errors import DamagedError, MigratorError, MisfitError, NotReadyError
 from migrator.inspect.database import DatabaseView, inspect_database
 from migrator.log.outcome import Result
+from migrator.model import Applied
 from migrator.wait import wait_until_ready
 
 if TYPE_CHECKING:
@@ -69,11 +70,11 @@ class Expectation:
     def sight(self) -> DatabaseView:
         """Look at the database, waiting within the budget while somebody keeps readers out."""
         parent = self.parent
-        history = parent.source.format.history(parent.settings.history_table)
+        table = parent.settings.history_table
 
         def once() -> DatabaseView:
             try:
-                return inspect_database(parent.layout, history)
+                return inspect_database(parent.layout, parent.source, table)
             except NotReadyError as error:
                 if error.reason != "database.in_use":
                     raise
@@ -94,12 +95,14 @@ class HistoryRows(Expectation):
         gone: Those that are not.
         may_lack: Whether there need be no database: it is the application's to create.
         existed: Whether there was one before.
+        before: What was in it before, by key, where its rows do not name the run that added them.
     """
 
     there: Mapping[Any, str] = field(default_factory=dict)
     gone: Mapping[Any, str] = field(default_factory=dict)
     may_lack: bool = False
     existed: bool = True
+    before: frozenset[Any] | None = None
     _exists: bool = True
 
     def lacking(self, claim: Claim | None) -> str | None:
@@ -118,13 +121,17 @@ class HistoryRows(Expectation):
         missing = [name for key, name in self.there.items() if key not in keys]
         left = [name for key, name in self.gone.items() if key in keys]
         if not self.gone:
-            run = self.parent.run_id
-            self.changed = tuple(row.identity for row in rows if row.run_id == run)
+            self.changed = tuple(row.identity for row in rows if self._is_new(row))
         if missing:
             return f"its history lacks {', '.join(missing[:5])}"
         if left:
             return f"its history still has {', '.join(left[:5])}"
         return None if claim is None else self._other_file(claim)
+
+    def _is_new(self, row: Applied) -> bool:
+        if self.before is None:
+            return row.run_id == self.parent.run_id
+        return row.key in self.there and row.key not in self.before
 
     def _other_file(self, claim: Claim) -> str | None:
         """Say so where a file stands there that is not the one which the worker has verified."""
@@ -225,12 +232,24 @@ def upgraded(parent: Parent) -> Expectation:
     """Plan an upgrade: all migrations are to be in the history."""
     source = parent.source
     existed = os.path.lexists(parent.layout.database)
+    before = _before(parent)  # a look, by which the source knows whose migrations these are
     return HistoryRows(
         parent,
         there={entry.key: entry.label for entry in source.entries()},
         may_lack=source.needs_database and not existed,
         existed=existed,
+        before=before,
     )
+
+
+def _before(parent: Parent) -> frozenset[Any] | None:
+    """Return the keys in a history of another tool, whose rows name no run; of ours None."""
+    if parent.source.format.notes_runs:
+        return None
+    with contextlib.suppress(MigratorError):
+        rows = inspect_database(parent.layout, parent.source, parent.settings.history_table).history
+        return frozenset(row.key for row in rows or ())
+    return frozenset()
 
 
 def undone(parent: Parent, to: str | None, steps: int | None) -> Expectation:
@@ -258,8 +277,9 @@ def noted(parent: Parent, version: str) -> Expectation:
     entries = parent.source.entries()
     at = next((at for at, entry in enumerate(entries) if entry.key == key), None)
     there = {row.key: row.identity for row in Expectation(parent).sight().history or ()}
+    before = None if parent.source.format.notes_runs else frozenset(there)
     there |= {entry.key: entry.label for entry in entries[: None if at is None else at + 1]}
-    return HistoryRows(parent, there=there if at is not None else {key: version})
+    return HistoryRows(parent, there=there if at is not None else {key: version}, before=before)
 
 
 def restored(parent: Parent, wanted: str | None, before: str | None) -> Expectation:

@@ -61,7 +61,7 @@ class Parent:
         self.prepare = prepare
         self.log_thoroughly = log_thoroughly
         # A registry is only read when it is asked for, and in a child.
-        self.source = open_source(settings.migrations, layout.database, self._read_registry)
+        self.source = open_source(settings, layout.database, self._read_registry)
 
     def survey(self) -> DatabaseStatus:
         """Look at the database and the names of its migrations."""
@@ -88,7 +88,7 @@ class Parent:
         """Have a worker do something under the lock, and wait for its end."""
         from migrator.process.supervisor import supervise
 
-        source = open_source(self.settings.migrations, self.layout.database)
+        source = open_source(self.settings, self.layout.database)
 
         def task(emit: Emit) -> dict[str, Any]:
             prepare_worker(self.layout, self.settings.migrations)
@@ -114,7 +114,7 @@ class Parent:
 
     def registry_way(self, pending: Collection[object]) -> str:
         """Return the way that a registry's pending migrations need; asked of a child."""
-        source = open_source(self.settings.migrations, self.layout.database)
+        source = open_source(self.settings, self.layout.database)
 
         def task(_emit: Emit) -> dict[str, Any]:
             prepare_worker(self.layout, self.settings.migrations)
@@ -129,7 +129,7 @@ class Parent:
 
     def _read_registry(self, path: Path) -> tuple[Entry, ...]:
         """Read a registry's names in a child, since the file is code."""
-        source = open_source(self.settings.migrations, self.layout.database)
+        source = open_source(self.settings, self.layout.database)
 
         def task(_emit: Emit) -> dict[str, Any]:
             prepare_worker(self.layout, self.settings.migrations)

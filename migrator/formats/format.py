@@ -60,8 +60,14 @@ class Format(Protocol):
     A key is what `Entry.key` and `Applied.key` hold; only the format knows its type.
     """
 
+    name: str
+    """The value of `--format` that stands for it."""
+
     has_checksums: bool
     """Whether the history keeps checksums, so that a changed text is a conflict."""
+
+    notes_runs: bool
+    """Whether the history's rows name the run that added them; another tool's do not."""
 
     def key(self, text: str) -> Any:
         """Return the key that VERSION of a command means, None for a text that cannot be one."""

@@ -8,14 +8,13 @@ nullable.
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from migrator.errors import MisfitError
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.directory import version_key
-from migrator.sqlite import quoted
+from migrator.sqlite import any_text, quoted
 from migrator.value import Value
 
 TYPE_CHECKING = False
@@ -35,16 +34,18 @@ class OwnFormat(_Format):
     """
     A format whose history is a table of ours.
 
-    `columns` are the table's, `identity` and `name` those of them that identify a migration
+    `columns` are the table's, `identity` and `label` those of them that identify a migration
     and that hold its name; `written` and `given` say in words what such a history holds, and
     what such migrations are.
     """
 
     columns: dict[str, str]
     identity: str
-    name: str
+    label: str
     written: str
     given: str
+    name = "native"
+    notes_runs = True
 
     def history(self, table: str) -> History:
         """Return the history in the table of that name."""
@@ -64,7 +65,7 @@ class ByVersion(OwnFormat):
         "seconds": "REAL",
         "run_id": "TEXT",
     }
-    identity, name = "version", "name"
+    identity, label = "version", "name"
     written, given = "versions of files", "a directory of versions"
 
     def key(self, text: str) -> tuple[int, ...] | None:
@@ -108,7 +109,7 @@ class ByName(OwnFormat):
         "seconds": "REAL",
         "run_id": "TEXT",
     }
-    identity = name = "migration_name"
+    identity = label = "migration_name"
     written, given = "names of a registry", "a registry of names"
 
     def key(self, text: str) -> str:
@@ -151,27 +152,27 @@ class OwnHistory(Value):
 
     def exists(self, conn: sqlite3.Connection) -> bool:
         """Tell whether the table is there, in the shape of this format, or raise."""
-        kind = self._kind(conn)
-        if kind is None:
-            return False
-        found = own_format(conn, self.table) if kind == "table" else None
-        if found is None:
-            raise self._not_ours(kind)
-        if found is not self.format:
+        found = own_format(conn, self.table)
+        if found is self.format:
+            return True
+        if found is not None:
             raise self._other_source(found)
-        return True
+        kind = self._kind(conn)
+        if kind is not None:
+            raise self._not_ours(kind)
+        return False
 
     def read(self, conn: sqlite3.Connection) -> tuple[Applied, ...]:
         """Return what is applied, in the format's order; nothing without a table."""
         if not self.exists(conn):
             return ()
-        asked = ("version", self.format.name, "applied_at", "checksum", "run_id")
+        asked = ("version", self.format.label, "applied_at", "checksum", "run_id")
         return self.format.in_order(self._applied(*row) for row in self._rows(conn, asked))
 
     def keys(self, conn: sqlite3.Connection) -> Iterator[Any]:
         """Yield what identifies each applied migration; nothing without a table."""
         if self.exists(conn):
-            for row in self._rows(conn, ("version", self.format.name)):
+            for row in self._rows(conn, ("version", self.format.label)):
                 yield self._applied(*row).key
 
     def prepare(self, conn: sqlite3.Connection) -> None:
@@ -193,7 +194,7 @@ class OwnHistory(Value):
         entry = script.entry
         row: dict[str, object] = {
             "version": entry.version,
-            self.format.name: entry.name,
+            self.format.label: entry.name,
             "description": script.description,
             "seconds": seconds if seconds is None else round(seconds, 3),
             "run_id": run_id,
@@ -239,7 +240,7 @@ class OwnHistory(Value):
         names = ", ".join(name if name in present else "NULL" for name in asked)
         order = next(iter(self.format.columns))
         query = f"SELECT {names} FROM {quoted(self.table)} ORDER BY {order}"  # noqa: S608 - quoted
-        with _any_text(conn):
+        with any_text(conn):
             yield from conn.execute(query)
 
     def _not_ours(self, kind: str) -> MisfitError:
@@ -266,7 +267,11 @@ class OwnHistory(Value):
 
 
 def own_format(conn: sqlite3.Connection, table: str) -> OwnFormat | None:
-    """Return the format that a table is the history of, None where it is no history of ours."""
+    """
+    Return the format that a table is the history of, None where it is no history of ours.
+
+    A view is none: it has no primary key.
+    """
     rows = conn.execute(f"PRAGMA table_xinfo({quoted(table)})").fetchall()
     if any(row[6] and str(row[1]).lower() in {*ByVersion.columns, *ByName.columns} for row in rows):
         # A generated column cannot be written to.
@@ -274,17 +279,6 @@ def own_format(conn: sqlite3.Connection, table: str) -> OwnFormat | None:
     rows = [row for row in rows if not row[6]]
     columns = [(str(r[1]).lower(), str(r[2]).upper(), r[3], r[4], r[5]) for r in rows]
     return next((each for each in (BY_VERSION, BY_NAME) if _fits(columns, each.columns)), None)
-
-
-@contextlib.contextmanager
-def _any_text(conn: sqlite3.Connection) -> Iterator[None]:
-    """Within, a text that is no UTF-8 is read all the same: it is no version that anybody knows."""
-    factory = conn.text_factory
-    conn.text_factory = lambda data: data.decode(errors="backslashreplace")
-    try:
-        yield
-    finally:
-        conn.text_factory = factory
 
 
 def _fits(columns: list[tuple[str, str, int, object, int]], shape: dict[str, str]) -> bool:

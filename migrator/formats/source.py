@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from migrator.errors import MisfitError
-from migrator.formats.history import BY_NAME, BY_VERSION
-from migrator.model import Entry, Script
+from migrator.errors import MisfitError, UsageError
+from migrator.formats.history import BY_NAME, BY_VERSION, own_format
+from migrator.model import Entry, Script, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import sqlite3
     from typing import Protocol
 
     from migrator.formats.format import Format
@@ -34,6 +35,22 @@ class Source(Protocol):
     needs_database: bool
     """Whether a database that does not exist is left to the application, which creates it."""
 
+    undecided: bool = False
+    """Whether a look at the database decides whose migrations they are."""
+
+    def recognise(self, conn: sqlite3.Connection | None, table: str) -> None:
+        """
+        Decide whose migrations these are, where that is not known.
+
+        Args:
+            conn: The database, None where it does not exist or cannot be read.
+            table: The history's table, as given.
+
+        Raises:
+            UsageError: They may be two tools'.
+        """
+        del conn, table
+
     def entries(self) -> tuple[Entry, ...]:
         """Return all migrations by name, in order."""
 
@@ -44,7 +61,7 @@ class Source(Protocol):
         """Import the ones given, which executes their modules."""
 
 
-class DirectorySource:
+class DirectorySource(Source):
     """A directory of `001_name.py` and `002_name.sql` files."""
 
     format = BY_VERSION
@@ -73,7 +90,64 @@ class DirectorySource:
         return tuple(load(script) for script in scripts)
 
 
-class RegistrySource:
+class RecognisedSource(Source):
+    """
+    A directory of migrations whose tool is known once the database has been seen.
+
+    It is recognised at each look: what stands there may be another database by then.
+    """
+
+    undecided = True
+    is_code = False
+    needs_database = False
+
+    def __init__(self, directory: Path, database: Path) -> None:
+        self.directory = directory
+        self.database = database
+        self._native = DirectorySource(directory)
+        self._chosen: Source | None = None
+
+    def recognise(self, conn: sqlite3.Connection | None, table: str) -> None:
+        """
+        Decide by a database's tables, or where it has no history by the files.
+
+        Raises:
+            UsageError: It has the histories of two tools, and the files may be either's.
+        """
+        # First, and alone: a database that was taken over has another tool's history as well.
+        if conn is not None and own_format(conn, table) is BY_VERSION:
+            self._chosen = self._native
+            return
+        from migrator.formats.recognise import recognised
+
+        self._chosen = recognised(conn, self.directory, self.database) or self._native
+
+    @property
+    def chosen(self) -> Source:
+        """The source that was decided for; by the files alone before any database was seen."""
+        if self._chosen is None:
+            self.recognise(None, "")
+        return self._chosen or self._native
+
+    @property
+    def format(self) -> Format:
+        """How the migrations are identified, ordered and compared."""
+        return self.chosen.format
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all migrations by name, in order."""
+        return self.chosen.entries()
+
+    def scripts(self, entries: Sequence[Entry] | None = None) -> tuple[Script, ...]:
+        """Read and parse all of them."""
+        return self.chosen.scripts(entries)
+
+    def load(self, scripts: Sequence[Script]) -> tuple[Script, ...]:
+        """Import the ones given."""
+        return self.chosen.load(scripts)
+
+
+class RegistrySource(Source):
     """
     A Python file with a factory that returns a runner with registered migrations.
 
@@ -144,7 +218,7 @@ class RegistrySource:
         return tuple(scripts)
 
 
-class CodeSource:
+class CodeSource(Source):
     """Migrations that the caller of the Python API registered itself."""
 
     format = BY_NAME
@@ -168,23 +242,39 @@ class CodeSource:
         return tuple(scripts)
 
 
-def open_source(text: str, database: Path, ask: Ask | None = None) -> Source:
+def open_source(settings: Settings, database: Path, ask: Ask | None = None) -> Source:
     """
-    Return the source that `--migrations` names.
+    Return the source that `--migrations` and `--format` name.
 
     Args:
-        text: The option's value.
+        settings: With both options' values.
         database: The database, which a registry's factory is told.
         ask: Reads the names of a registry in another process; None in a worker.
 
     Raises:
         MisfitError: A registry's file does not exist.
+        UsageError: The migrations are a registry, which no other tool has.
     """
-    if ".py" not in text:
-        return DirectorySource(Path(text))
-    from migrator.formats import registry
+    path, chosen = Path(settings.migrations), settings.format
+    found = None
+    if ".py" in settings.migrations:
+        from migrator.formats import registry
 
-    found = registry.parse_source(text)
-    if found is None:
-        return DirectorySource(Path(text))
-    return RegistrySource(found[0], found[1], database, ask)
+        found = registry.parse_source(settings.migrations)
+    if found is not None:
+        if chosen not in ("auto", "native"):
+            raise _no_registry(settings)
+        return RegistrySource(found[0], found[1], database, ask)
+    if chosen == "native":
+        return DirectorySource(path)
+    if chosen == "auto":
+        return RecognisedSource(path, database)
+    from migrator.formats.tools import tool
+
+    return tool(chosen, path, database)
+
+
+def _no_registry(settings: Settings) -> UsageError:
+    message = f"--format {settings.format} is a directory's; {settings.migrations!r} is a file."
+    hint = "Name the directory with `--migrations` (MIGRATOR_MIGRATIONS), or leave `--format` out."
+    return UsageError(message, hint=hint, data={"option": "--format"})

@@ -66,13 +66,14 @@ def create(directory: Path, name: str, sql: bool) -> Path:
 
     Raises:
         UsageError: The name has no letters or digits, the file exists, or the
-            migrations are a registry.
+            migrations are a registry, or another tool's.
         MisfitError: The directory holds names that only look like migrations.
         NoPermissionError: The file cannot be created.
         DiskError: The disk failed.
     """
     stem, suffix = _name(name, sql)
     _refuse_registry(directory)
+    _refuse_other_tool(directory)
     entries = list_directory(directory) if directory.exists() else ()
     path = directory / f"{_next_version(entries)}_{stem}{suffix}"
     title = stem.replace("_", " ").capitalize()
@@ -101,6 +102,15 @@ def _refuse_registry(directory: Path) -> None:
         msg = f"{str(directory)!r} is a registry, and `new` makes files in a directory."
         hint = "Add the migration to the registry's own file, or name a directory."
         raise UsageError(msg, hint=hint)
+
+
+def _refuse_other_tool(directory: Path) -> None:
+    from migrator.formats.recognise import recognised
+
+    found = recognised(None, directory, directory) if directory.exists() else None
+    if found is not None:
+        msg = f"The migrations in {str(directory)!r} are {found.title}'s, and `new` makes ours."
+        raise UsageError(msg, hint=f"Make the next one with {found.title} itself.")
 
 
 def _name(name: str, sql: bool) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from migrator.database.lock_probe import probe
 from migrator.database.run_state import RunState
 from migrator.database.uri import database_uri
 from migrator.database.workspace import Layout
+from migrator.errors import UsageError
 from migrator.inspect.location import (
     no_file,
     refuse_no_directory,
@@ -34,7 +35,7 @@ from migrator.value import Value, replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.formats.foreign import ForeignHistory
-    from migrator.formats.format import History
+    from migrator.formats.source import Source
 
 _BUSY_TIMEOUT = 0.25
 
@@ -63,9 +64,14 @@ class NeedsRecoveryError(Exception):
     """The database can only be read after a recovery, which would write."""
 
 
-def inspect_database(layout: Layout, history: History) -> DatabaseView:
+def inspect_database(layout: Layout, source: Source, table: str) -> DatabaseView:
     """
     Look at the database and at what an earlier run may have left.
+
+    Args:
+        layout: Where they lie.
+        source: The migrations, whose history is read; the look decides whose they are.
+        table: The history's table.
 
     Raises:
         DamagedError: It is no SQLite database.
@@ -85,13 +91,15 @@ def inspect_database(layout: Layout, history: History) -> DatabaseView:
     with translated_errors_at_once(layout.database.parent):
         refuse_odd_sidecars(layout.database)
     if size is None:
+        source.recognise(None, table)
         return DatabaseView(exists=False, unfinished=unfinished, running=running)
     # Until the database has been read, which says how many pages there are.
     size += _size(layout.database.with_name(f"{layout.database.name}-wal")) or 0
     sight = DatabaseView(exists=True, bytes=size, unfinished=unfinished, running=running)
     try:
-        return _read_steadily(layout.database, history, sight)
+        return _read_steadily(layout.database, source, table, sight)
     except NeedsRecoveryError as error:
+        _recognise_torn(layout.database, source, table)
         return replace(sight, needs_recovery=str(error))
     except (sqlite3.Error, UnicodeDecodeError) as error:
         # A run may have begun since its lock was looked at.
@@ -101,7 +109,20 @@ def inspect_database(layout: Layout, history: History) -> DatabaseView:
         raise of_sqlite(error, layout.database, doing, writing=False) from error
 
 
-def _read_steadily(database: Path, history: History, sight: DatabaseView) -> DatabaseView:
+def _recognise_torn(database: Path, source: Source, table: str) -> None:
+    """
+    Recognise the migrations by the tables of a database that has to be recovered first.
+
+    Its pages may be of two states, so this is a guess, which the worker makes good.
+    """
+    if source.undecided:
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError, UsageError):
+            uri = database_uri(database, "ro&immutable=1")
+            with contextlib.closing(sqlite3.connect(uri, uri=True)) as conn:
+                source.recognise(conn, table)
+
+
+def _read_steadily(database: Path, source: Source, table: str, sight: DatabaseView) -> DatabaseView:
     """
     Read the history, again where the file was changed meanwhile.
 
@@ -112,7 +133,7 @@ def _read_steadily(database: Path, history: History, sight: DatabaseView) -> Dat
         before = _stamp(database)
         try:
             with reading(database) as conn:
-                found = _read(conn, history, sight)
+                found = _read(conn, source, table, sight)
         except sqlite3.DatabaseError as error:
             if last or is_busy(error) or _stamp(database) == before:
                 raise
@@ -143,9 +164,13 @@ def reading(database: Path) -> Iterator[sqlite3.Connection]:
         conn.close()
 
 
-def _read(conn: sqlite3.Connection, history: History, sight: DatabaseView) -> DatabaseView:
+def _read(
+    conn: sqlite3.Connection, source: Source, table: str, sight: DatabaseView
+) -> DatabaseView:
     conn.execute("BEGIN")
     sight = replace(sight, bytes=_bytes(conn))
+    source.recognise(conn, table)
+    history = source.format.history(table)
     if history.exists(conn):
         return replace(sight, has_history=True, history=history.read(conn))
     from migrator.formats import foreign

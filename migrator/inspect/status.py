@@ -12,7 +12,14 @@ from functools import partial
 
 from migrator import plan
 from migrator.database.workspace import Layout
-from migrator.errors import DiskError, MisfitError, NoPermissionError, NotReadyError
+from migrator.errors import (
+    DiskError,
+    MigratorError,
+    MisfitError,
+    NoPermissionError,
+    NotReadyError,
+    UsageError,
+)
 from migrator.formats.source import Source
 from migrator.inspect.database import DatabaseView, inspect_database
 from migrator.log.hints import command
@@ -33,8 +40,8 @@ class DatabaseStatus(Value):
     problems: tuple[Conflict, ...]
     left_alone: bool = False
     """Whether the database does not exist and is the application's to create."""
-    has_checksums: bool = False
-    """Whether the texts of applied migrations can be compared."""
+    source: Source | None = None
+    """The migrations themselves, None where they cannot be read."""
 
     @property
     def up_to_date(self) -> bool:
@@ -48,6 +55,11 @@ class DatabaseStatus(Value):
         """Whether another run is under way, or an earlier one has left something."""
         sight = self.sight
         return bool(sight.running or sight.unfinished or sight.needs_recovery)
+
+    @property
+    def format(self) -> str | None:
+        """Whose migrations they are, as `--format` says it; None where they cannot be read."""
+        return None if self.source is None else self.source.format.name
 
     @property
     def applied(self) -> tuple[Applied, ...]:
@@ -65,8 +77,18 @@ def inspect_status(settings: Settings, layout: Layout, source: Source) -> Databa
         DamagedError: The file is not an SQLite database.
         NotReadyError: It cannot be read at the moment.
     """
-    entries = source.entries()
-    sight = inspect_database(layout, source.format.history(settings.history_table))
+    # A fault of the names comes before one of the database, wherever they can be told first.
+    entries = () if source.undecided else source.entries()
+    try:
+        sight = inspect_database(layout, source, settings.history_table)
+    except UsageError:
+        raise
+    except MigratorError:
+        if source.undecided:
+            source.entries()
+        raise
+    if source.undecided:
+        entries = source.entries()
     matched = plan.compare(entries, sight.history or (), source.format)
     return DatabaseStatus(
         sight,
@@ -74,7 +96,7 @@ def inspect_status(settings: Settings, layout: Layout, source: Source) -> Databa
         matched.pending,
         matched.problems,
         left_alone=source.needs_database and not sight.exists,
-        has_checksums=source.format.has_checksums,
+        source=source,
     )
 
 
@@ -85,12 +107,10 @@ def changed(found: DatabaseStatus) -> tuple[Conflict, ...]:
     Raises:
         MisfitError: One of them cannot be read any more.
     """
-    if not found.has_checksums:
+    if found.source is None or not found.source.format.has_checksums:
         return ()
-    from migrator.parsing import scripts
-
     applied = {row.key for row in found.applied}
-    read = [scripts.read(entry) for entry in found.entries if entry.key in applied]
+    read = found.source.scripts([entry for entry in found.entries if entry.key in applied])
     return plan.changed(read, found.applied)
 
 
@@ -250,4 +270,5 @@ def say_plan(emit: Emit, found: DatabaseStatus, way: str | None) -> None:
         pending=len(found.pending),
         applied=len(found.applied),
         way=way,
+        format=found.format,
     )

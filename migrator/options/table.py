@@ -45,6 +45,16 @@ ENGINE_OPTIONS: tuple[Option, ...] = (
         allowed="a directory, or a registry FILE.py[:FACTORY]",
     ),
     Option(
+        "--format",
+        "format",
+        "whose migrations these are; auto: by the database's history, else by marks that only one"
+        " tool's files have, else ours (native)",
+        metavar="NAME",
+        variable="MIGRATOR_FORMAT",
+        default="auto",
+        choices=types.FORMATS,
+    ),
+    Option(
         "--backup-dir",
         "backup_dir",
         "where the backups are kept",

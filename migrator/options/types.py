@@ -15,6 +15,12 @@ from pathlib import Path
 ACCEPTED = ("changed", "missing", "newer", "out-of-order", "foreign")
 """The misfits between files and history that `--accept` may name."""
 
+FORMATS = (
+    *("auto", "native", "dbmate", "goose", "golang-migrate", "sqlx", "diesel", "refinery"),
+    *("flyway", "yoyo", "drizzle", "prisma", "d1", "sqlite-utils", "fastmigrate"),
+)
+"""Whose migrations `--format` may say that they are; `migrator.formats.tools` has each."""
+
 _SECONDS = r"[0-9]+(\.[0-9]+)?|\.[0-9]+"
 _COUNT = r"[0-9]+"
 _TABLE = r"[A-Za-z_][A-Za-z0-9_$]*"

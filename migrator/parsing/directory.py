@@ -99,13 +99,13 @@ def list_directory(path: Path) -> tuple[Entry, ...]:
     problems: list[tuple[str, str]] = []
     # Absolute, since a migration may change the working directory.
     home = path.absolute()
-    for item in _scan(path):
+    for item in scan(path):
         named = split_name(item.name)
         if named is None and re.fullmatch(LEFTOVER, item.name):
             continue
         if named is None or is_half(item.name):
             others.append(item)
-        elif (trouble := _no_file(item)) is not None:
+        elif (trouble := no_file(item)) is not None:
             problems.append((item.name, trouble))
         else:
             entries.append(Entry(*named, home / item.name))
@@ -114,9 +114,9 @@ def list_directory(path: Path) -> tuple[Entry, ...]:
 
         problems += unread_files.troubles(path, others, entries)
     if problems:
-        raise _bad_names(path, sorted(problems))
+        raise bad_names(path, sorted(problems))
     entries.sort(key=lambda entry: entry.key)
-    _refuse_duplicates(path, entries)
+    refuse_duplicates(path, entries)
     return tuple(entries)
 
 
@@ -141,7 +141,13 @@ def misfit(
     return MisfitError(f"{place}: {message}", hint=hint, reason=reason, data={**facts, **data})
 
 
-def _scan(path: Path) -> list[os.DirEntry[str]]:
+def scan(path: Path) -> list[os.DirEntry[str]]:
+    """
+    Return what lies in a migrations directory.
+
+    Raises:
+        MisfitError: It does not exist, or cannot be listed.
+    """
     try:
         with os.scandir(path) as items:
             return list(items)
@@ -174,7 +180,7 @@ def _missing(path: Path) -> MisfitError:
     )
 
 
-def _no_file(item: os.DirEntry[str]) -> str | None:
+def no_file(item: os.DirEntry[str]) -> str | None:
     """Return why something with a migration's name is not a readable file."""
     try:
         item.name.encode()
@@ -190,7 +196,7 @@ def _no_file(item: os.DirEntry[str]) -> str | None:
     return f"has a migration's name but is {what}; rename or remove it"
 
 
-def _bad_names(path: Path, problems: list[tuple[str, str]]) -> MisfitError:
+def bad_names(path: Path, problems: list[tuple[str, str]]) -> MisfitError:
     """Build the one error that lists every bad name."""
     lines = [f"{printable(name)!r} {trouble}" for name, trouble in problems]
     msg = f"In {str(path)!r} {lines[0]}."
@@ -201,6 +207,11 @@ def _bad_names(path: Path, problems: list[tuple[str, str]]) -> MisfitError:
         "Do what is said of each name. Migrations are files NUMBER_NAME.py or NUMBER_NAME.sql,"
         " such as 003_add_email.sql; names that begin with `_` or `.` are ignored."
     )
+    if (tools := _tools([name for name, _ in problems])) is not None:
+        hint = (
+            f"If these are migrations of {tools}, say which with `--format` (MIGRATOR_FORMAT), and"
+            f" they are run as they are. Otherwise: {hint}"
+        )
     return MisfitError(
         msg,
         hint=hint,
@@ -212,14 +223,26 @@ def _bad_names(path: Path, problems: list[tuple[str, str]]) -> MisfitError:
     )
 
 
-def _refuse_duplicates(path: Path, entries: Iterable[Entry]) -> None:
+def _tools(names: list[str]) -> str | None:
+    """Return the tools that name their files so, where no mark in them says which one it is."""
+    first = names[0]
+    if re.fullmatch(r"(?s)[0-9]+_.*\.(?:up|down)\.sql", first):
+        return "golang-migrate or sqlx"
+    if re.fullmatch(r"(?s)(?:[VU][0-9][0-9._]*|R)__.+\.sql", first):
+        return "flyway or refinery"
+    if re.fullmatch(r"(?s)[0-9]{4}-.+\.(?:sql|py)", first):
+        return "fastmigrate"
+    return None
+
+
+def refuse_duplicates(path: Path, entries: Iterable[Entry]) -> None:
     """
     Refuse two files of one version; the entries come in order.
 
     Raises:
         MisfitError: One error that names every duplicate version.
     """
-    files: dict[tuple[int, ...], list[Entry]] = {}
+    files: dict[Any, list[Entry]] = {}
     for entry in entries:
         files.setdefault(entry.key, []).append(entry)
     doubles = [same for same in files.values() if len(same) > 1]
@@ -261,7 +284,9 @@ def _duplicate(same: list[Entry]) -> str:
     names = " and ".join(
         repr(entry.file) for entry in sorted(same, key=lambda entry: str(entry.file))
     )
-    return f"{names} have the same version, {'.'.join(map(str, same[0].key))}"
+    key = same[0].key
+    version = ".".join(map(str, key)) if isinstance(key, tuple) else key
+    return f"{names} have the same version, {version}"
 
 
 def printable(name: str) -> str:

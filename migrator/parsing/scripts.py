@@ -37,7 +37,7 @@ def read(entry: Entry) -> Script:
     if entry.path is None:
         return Script(entry)
     source = python_file.read_bytes(entry.path)
-    text = _text(entry, source)
+    text = decoded(entry, source)
     script = Script(entry, checksum=_checksum(text))
     return _read_sql(script, text) if entry.path.suffix == ".sql" else _read_python(script, text)
 
@@ -49,11 +49,21 @@ def read_all(entries: Iterable[Entry]) -> tuple[Script, ...]:
     Raises:
         MisfitError: One error that lists every faulty file.
     """
+    return read_each(read, entries)
+
+
+def read_each(read_one: Callable[[Entry], Script], entries: Iterable[Entry]) -> tuple[Script, ...]:
+    """
+    Read all files with the reader of their format.
+
+    Raises:
+        MisfitError: One error that lists every faulty file.
+    """
     scripts: list[Script] = []
     faults: list[MisfitError] = []
     for entry in entries:
         try:
-            scripts.append(read(entry))
+            scripts.append(read_one(entry))
         except MisfitError as error:
             faults.append(error)
     if faults:
@@ -99,7 +109,7 @@ def load(script: Script) -> Script:
     if path is None or path.suffix != ".py" or script.up is not None:
         return script
     source = python_file.read_bytes(path)
-    if script.checksum not in (None, _checksum(_text(script.entry, source))):
+    if script.checksum not in (None, _checksum(decoded(script.entry, source))):
         raise misfit(
             script.entry,
             "the file was changed while it was being read.",
@@ -179,6 +189,18 @@ def _function(entry: Entry, module: Any, name: str) -> Callable[..., Any] | None
     return None if function is None else checked_function(entry, function, name)
 
 
+def text_of(entry: Entry) -> str:
+    """
+    Return the text of a migration's file: no byte order mark, lines ended by LF.
+
+    Raises:
+        MisfitError: It cannot be read, or is not UTF-8.
+    """
+    if entry.path is None:
+        return ""
+    return decoded(entry, python_file.read_bytes(entry.path))
+
+
 def _read_sql(script: Script, text: str) -> Script:
     parsed = sql_file.parse(script.entry, text)
     return replace(
@@ -213,7 +235,7 @@ def _checksum(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
-def _text(entry: Entry, source: bytes) -> str:
+def decoded(entry: Entry, source: bytes) -> str:
     """
     Decode a file, without its byte order mark and with lines ended by LF.
 

@@ -58,6 +58,8 @@ class _Mark:
     line: int
     start: int
     end: int
+    no_transaction: str = ""
+    """How another tool's file says that it runs in no transaction."""
 
 
 _WHOLE_FILE = _Mark("up", transactional=True, line=1, start=0, end=0)
@@ -180,6 +182,49 @@ def _sections(entry: Entry, text: str, marks: list[_Mark]) -> dict[str, Section]
     }
 
 
+def section(
+    entry: Entry,
+    text: str,
+    *,
+    line: int = 1,
+    transactional: bool | None = None,
+    no_transaction: str = "",
+) -> Section:
+    """
+    Split one section of another tool's file.
+
+    Args:
+        entry: The migration, for messages.
+        text: The section's text, lines ended by LF.
+        line: The line of the file in which it begins.
+        transactional: Whether the tool runs it in a transaction; None where it does not say,
+            so that the statements decide.
+        no_transaction: What to write, and where, so that the tool runs it in no transaction.
+
+    Raises:
+        MisfitError: A statement is unfinished, or cannot run inside a transaction.
+    """
+    if transactional is not None:
+        return _section(entry, _Mark("up", transactional, line, 0, 0, no_transaction), text)
+    statements = _split(entry, text, line)
+    return Section(statements, all(_outside(each) is None for each in statements))
+
+
+def row_losses(entry: Entry, text: str) -> frozenset[str]:
+    """
+    Return the tables of `-- migrate:allow-row-loss`, which another tool reads as a comment.
+
+    Raises:
+        MisfitError: It names no tables.
+    """
+    found = _Directives(entry)
+    for comment in sql.line_comments(text):
+        match = _DIRECTIVE.fullmatch(comment.text)
+        if match is not None and match[1].lower() == "allow-row-loss":
+            found.read(comment)
+    return found.losses
+
+
 def _section(entry: Entry, mark: _Mark, text: str) -> Section:
     statements = _split(entry, text, mark.line)
     if mark.transactional:
@@ -260,9 +305,11 @@ def _outside(statement: Statement) -> tuple[str, str] | None:
 
 
 def _way_out(way_out: str, mark: _Mark) -> str:
-    directive = f"-- migrate:{mark.word} transaction:false"
     if way_out == "remove":
         return "Remove it; the run keeps to one transaction and one database by itself."
+    if mark.no_transaction:
+        return f"{mark.no_transaction}, or move the statement into such a file of its own."
+    directive = f"-- migrate:{mark.word} transaction:false"
     where = f"on line {mark.line}" if mark.end else "as the first line"
     return f"Write `{directive}` {where}, or move the statement into such a file of its own."
 

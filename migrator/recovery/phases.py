@@ -86,6 +86,8 @@ def note(
         # Spelled as in the history, with which recovery compares them.
         keys = {script.entry.key for script in batch.scripts}
         extra["undone"] = [row.identity for row in batch.applied if row.key in keys]
+    elif not ctx.source.format.notes_runs:
+        extra["applied"] = [script.entry.identity for script in batch.scripts]
     if ctx.counter is not None:
         extra["change_counter"] = ctx.counter
     return run_state.RunState(

@@ -258,6 +258,7 @@ def test_status_as_json(call, database):
         "database": str(database),
         "exists": True,
         "up_to_date": False,
+        "format": "native",
         "running": None,
         "history_read": True,
         "applied": [],

@@ -19,6 +19,7 @@ from migrator.options.table import CONTAINER_VARIABLES, ENGINE_OPTIONS, KNOWN_VA
 CONTRACT = [
     "--database",
     "--migrations",
+    "--format",
     "--migrate",
     "--backup-dir",
     "--backup-keep",

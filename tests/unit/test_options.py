@@ -13,7 +13,7 @@ import pytest
 from migrator.commands import table as commands
 from migrator.errors import UsageError
 from migrator.model import Settings
-from migrator.options import suggest, table
+from migrator.options import suggest, table, types
 from migrator.options.command_line import readable_values, split_command
 from migrator.options.model import Command, Option
 from migrator.options.table import ENGINE_OPTIONS, engine_settings
@@ -30,6 +30,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("database", "-x", Path("-x")),
     ("migrations", "/migrations", "/migrations"),
     ("migrations", "db/framework.py:make", "db/framework.py:make"),
+    *[("format", name, name) for name in types.FORMATS],
     ("backup_dir", "/backups", Path("/backups")),
     ("backup_keep", "0", 0),
     ("backup_keep", "007", 7),
@@ -87,6 +88,7 @@ BAD: list[tuple[str, str]] = [
         )
     ],
     ("migrations", "a\0b"),
+    *[("format", text) for text in ("rails", "Goose", "golang_migrate", "dbmate,goose")],
     ("backup_dir", "a\0b"),
     *[("backup_keep", text) for text in ("x", "-1", "+1", "1.5", "1e3", " 1", "1\n", "٣", "1_0")],
     *[("create", text) for text in ("yes", "AUTO", "auto ")],
