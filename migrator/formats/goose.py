@@ -65,7 +65,7 @@ class Goose(Tool):
 
     def read(self, entry: Entry) -> Script:
         """Read one file by goose's annotations."""
-        text = text_of(entry)
+        text = text_of(entry).replace("\r\n", "\n")  # goose reads lines
         parsed = _Parser(entry, text)
         return Script(
             entry,

@@ -191,14 +191,14 @@ def _function(entry: Entry, module: Any, name: str) -> Callable[..., Any] | None
 
 def text_of(entry: Entry) -> str:
     """
-    Return the text of a migration's file: no byte order mark, lines ended by LF.
+    Return the text of another tool's file as it is, but for a byte order mark.
 
     Raises:
         MisfitError: It cannot be read, or is not UTF-8.
     """
     if entry.path is None:
         return ""
-    return decoded(entry, python_file.read_bytes(entry.path))
+    return _as_written(entry, python_file.read_bytes(entry.path))
 
 
 def _read_sql(script: Script, text: str) -> Script:
@@ -236,8 +236,13 @@ def _checksum(text: str) -> str:
 
 
 def decoded(entry: Entry, source: bytes) -> str:
+    """Decode a file as `_as_written` does, with lines ended by LF."""
+    return _as_written(entry, source).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _as_written(entry: Entry, source: bytes) -> str:
     """
-    Decode a file, without its byte order mark and with lines ended by LF.
+    Decode a file, without its byte order mark.
 
     Raises:
         MisfitError: It is not UTF-8 (or, in Python, not the encoding of its coding line),
@@ -252,7 +257,7 @@ def decoded(entry: Entry, source: bytes) -> str:
         raise _undecodable(entry, source, at, str(error), encoding) from error
     if (at := source.find(b"\0")) >= 0:
         raise _undecodable(entry, source, at, "it holds a NUL character")
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return text.removeprefix("\ufeff")
 
 
 def _encoding(entry: Entry, source: bytes) -> str:

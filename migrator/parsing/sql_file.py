@@ -195,7 +195,7 @@ def section(
 
     Args:
         entry: The migration, for messages.
-        text: The section's text, lines ended by LF.
+        text: The section's text, as the tool executes it.
         line: The line of the file in which it begins.
         transactional: Whether the tool runs it in a transaction; None where it does not say,
             so that the statements decide.

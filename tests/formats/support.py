@@ -71,3 +71,8 @@ def refused(result: Result, reason: str, *told: str) -> None:
     text = f"{last['error']} {last['hint']} {last.get('file')} {last.get('line')}"
     for word in told:
         assert word in text, (word, text)
+
+
+def dump(name: str) -> str:
+    """Return the SQL that makes a database as a tool left it."""
+    return Path(__file__).with_name("dumps").joinpath(f"{name}.sql").read_text()
