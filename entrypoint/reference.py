@@ -18,6 +18,7 @@ from pathlib import Path
 
 from entrypoint.options import OPTIONS, PROGRAM, help_text
 from migrator.commands.table import all_help
+from migrator.formats.tools import TOOLS, tool
 from migrator.options.model import Option
 
 # What the image's ENV lines set; a copied tree has the plain defaults.
@@ -107,10 +108,23 @@ def commands_text() -> str:
     return "\n\n".join(f"```console\n$ {line}\n{text}```" for line, text in texts)
 
 
+def formats_table() -> str:
+    """Return the table of other tools: their files, their history, and what shows that it holds."""
+    rows = []
+    for name in TOOLS:
+        each = tool(name, Path(), Path())
+        rows.append(
+            (each.title, f"`{name}`", _cell(each.form), f"`{each.table}`", each.undoes, each.proven)
+        )
+    head = ("tool", "`--format`", "files, unchanged", "its own table, kept", "`down` runs")
+    return _table((*head, "held against"), rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "exit-codes": exit_code_table,
     "commands": commands_text,
+    "formats": formats_table,
 }
 
 

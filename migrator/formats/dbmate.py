@@ -28,6 +28,8 @@ class Dbmate(Tool):
 
     name, title, table = "dbmate", "dbmate", "schema_migrations"
     columns = ("version",)
+    form = "`N_name.sql` with `-- migrate:up` and `-- migrate:down`"
+    undoes = "`-- migrate:down`"
     proven = "dbmate itself"
 
     def fits(self) -> bool:

@@ -30,6 +30,8 @@ class GolangMigrate(Tool):
 
     name, title, table = "golang-migrate", "golang-migrate", "schema_migrations"
     columns = ("version", "dirty")
+    form = "`N_name.up.sql`, `N_name.down.sql`"
+    undoes = "`N_name.down.sql`"
     proven = "databases written after its documentation and source"
 
     _downs: dict[int, Path | None] | None = None
@@ -47,7 +49,7 @@ class GolangMigrate(Tool):
             entry = Entry(int(match[1]), match[1], match[2], path)
             if entry.key > _LARGEST:
                 raise _bad_name(entry, f"its version is larger than {_LARGEST}.")
-            if match[4] != "sql":
+            if not match[4].endswith("sql"):  # the tool itself does not look at the ending
                 raise _bad_name(entry, "only `.sql` is run on SQLite.")
             half = ups if match[3] == "up" else downs
             if entry.key in half:

@@ -31,6 +31,8 @@ class Goose(Tool):
 
     name, title, table = "goose", "goose", "goose_db_version"
     columns = ("id", "version_id", "is_applied", "tstamp")
+    form = "`N_name.sql` with `-- +goose Up` and `-- +goose Down`"
+    undoes = "`-- +goose Down`"
     proven = "databases written after its documentation and source"
 
     def fits(self) -> bool:

@@ -46,6 +46,10 @@ class Tool(Source, Format):
     """The table that the tool makes where it is not told another name."""
     columns: tuple[str, ...]
     """The columns, folded, by which the table is known as the tool's."""
+    form: str
+    """The files, as the documentation shows them (Markdown)."""
+    undoes = "nothing: the tool has no way back"
+    """What `down` runs."""
     proven: str
     """What this format was held against."""
 

@@ -17,7 +17,8 @@ FILES = {
     "2_notes.down.sql": "DROP TABLE notes;",
     "10_email.up.sql": "ALTER TABLE users ADD COLUMN email TEXT;\nCREATE INDEX e ON users (email);",
     "10_email.down.sql": "DROP INDEX e;\nALTER TABLE users DROP COLUMN email;",
-    "11_one_way.up.sql": "CREATE TABLE tags (tag TEXT);",
+    "11_one_way.up..sql": "CREATE TABLE tags (tag TEXT);",
+    "12_postmigrate.go": "package migrations",
     "README.md": "No migration.",
 }
 FORMAT = ("--format", "golang-migrate")
@@ -67,7 +68,7 @@ def test_a_database_made_here_is_theirs(tmp_path: Path, theirs: Path, files: Pat
 
 def test_down_moves_the_version_back(theirs: Path, files: Path) -> None:
     """Each step goes to the version below; below the first there is no row."""
-    (files / "11_one_way.up.sql").unlink()
+    (files / "11_one_way.up..sql").unlink()
     up(theirs, files)
     assert migrator("down", theirs, files).stdout == "Undone: 10.\n"
     assert position(theirs) == [(2, "integer", 0, "integer")]
@@ -79,7 +80,7 @@ def test_down_moves_the_version_back(theirs: Path, files: Path) -> None:
 def test_a_version_without_a_file_to_undo_it(theirs: Path, files: Path) -> None:
     """`.down.sql` may be missing until it is needed."""
     up(theirs, files)
-    refused(migrator("down", theirs, files), "migrations.no_down", "11_one_way.up.sql")
+    refused(migrator("down", theirs, files), "migrations.no_down", "11_one_way.up..sql")
 
 
 def test_baseline_sets_the_version(tmp_path: Path, files: Path) -> None:

@@ -37,6 +37,8 @@ def test_every_tool_says_what_it_is(name: str, tmp_path: Path) -> None:
     assert (found.name, found.table) == (name, TOOLS[name][2])
     assert found.title
     assert found.proven
+    assert found.form
+    assert found.undoes
 
 
 def test_two_histories_that_the_files_fit_are_64(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_page_without_one_pair_of_markers_is_refused(page: str) -> None:
         reference.replace_between_markers(page, "x", "new")
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/settings.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/settings.md", "docs/moving-over.md"])
 def test_the_pages_are_in_date(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What the documentation says of settings, codes and commands is what the code does."""
     assert reference.main([str(ROOT / name), "--check"]) == 0, capsys.readouterr().out
