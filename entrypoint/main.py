@@ -23,7 +23,8 @@ from migrator.database.workspace import Layout
 from migrator.errors import InterruptedRunError, MigratorError
 from migrator.log.hints import spelled_out
 from migrator.log.lines import Log
-from migrator.log.outcome import Result, as_bug, new_run_id, say_failed, say_finished
+from migrator.log.outcome import as_bug, new_run_id, say_failed, say_finished
+from migrator.model import Outcome
 from migrator.options.table import read_environment
 from migrator.process.descriptors import open_missing_standard_streams
 from migrator.process.signals import Signals
@@ -100,22 +101,22 @@ def _start(start: Start) -> int:
     _say_started(start)
     path = _find_command(start)
     if start.settings.migrate == "skip":
-        result = _skip(start)
+        outcome = _skip(start)
     else:
         with hint_at_users(layout.database, start.environ):
             user = _wait_for_volume(start, layout)
             root_again = start.identities.app is None
             with become_run_user(user, root_again=root_again, emit=start.log) as prepare_worker:
-                result = _bring_up_to_date(start, layout, prepare_worker)
+                outcome = _bring_up_to_date(start, layout, prepare_worker)
     # From here on a signal is obeyed between two steps, not within one.
     start.signals.note_only()
     start.signals.check()
     if path is None:
         # The process ends as the last line says, even if a signal arrives meanwhile.
         with Signals.last_words():
-            say_finished(start.log, result, time.monotonic() - start.began)
+            say_finished(start.log, outcome, time.monotonic() - start.began)
         return 0
-    say_finished(start.log, result, time.monotonic() - start.began)
+    say_finished(start.log, outcome, time.monotonic() - start.began)
     return _exec_application(start, path)
 
 
@@ -142,7 +143,7 @@ def _find_command(start: Start) -> str | None:
     return resolve_command(command[0], start.environ, user=start.identities.app)
 
 
-def _skip(start: Start) -> Result:
+def _skip(start: Start) -> Outcome:
     """Touch nothing but the privileges."""
     start.log(
         "run.skipped",
@@ -152,7 +153,7 @@ def _skip(start: Start) -> Result:
     )
     if start.identities.app is not None:
         privileges.drop(start.identities.app)
-    return Result("skipped")
+    return Outcome("skipped")
 
 
 def _wait_for_volume(start: Start, layout: Layout) -> User | None:
@@ -164,7 +165,7 @@ def _wait_for_volume(start: Start, layout: Layout) -> User | None:
     )
 
 
-def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None]) -> Result:
+def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None]) -> Outcome:
     """Run what is pending, in a worker; with `wait`, wait until another run has done it."""
     from migrator.engine.parent import Parent
 

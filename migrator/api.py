@@ -29,8 +29,8 @@ from migrator.inspect import location
 from migrator.inspect.status import inspect_status, refuse_or_warn
 from migrator.log.hints import in_python
 from migrator.log.lines import Forward, to_structlog
-from migrator.log.outcome import Result, new_run_id, say_failed, say_finished
-from migrator.model import Settings
+from migrator.log.outcome import new_run_id, say_failed, say_finished
+from migrator.model import Outcome, Settings
 from migrator.options.table import read_given
 from migrator.process.own_sqlite import require_own_sqlite
 from migrator.terminal import printable
@@ -201,7 +201,7 @@ class MigrationRunner:
             _say("No pending migrations", verbose=verbose)
         return result.applied
 
-    def _upgrade(self, emit: Forward, source: Source) -> Result:
+    def _upgrade(self, emit: Forward, source: Source) -> Outcome:
         """Look first; the lock is only taken where something is to be done."""
         from migrator.run import nothing_to_do, upgrade
 
@@ -214,7 +214,7 @@ class MigrationRunner:
             return nothing_to_do(found, emit)
         return self._under_lock(emit, source, upgrade)
 
-    def _logged(self, command: str, work: Callable[[Forward], Result]) -> Result:
+    def _logged(self, command: str, work: Callable[[Forward], Outcome]) -> Outcome:
         """Do one run, and say in the log that it begins and how it ended."""
         emit = _forward(Layout.of(self._settings))
         began = time.monotonic()
@@ -243,8 +243,8 @@ class MigrationRunner:
         location.wait_for(layout, self._settings, Deadline(self._settings.wait_timeout), emit)
 
     def _under_lock(
-        self, emit: Forward, source: Source, action: Callable[[Context], dict[str, Any]]
-    ) -> Result:
+        self, emit: Forward, source: Source, action: Callable[[Context], Outcome]
+    ) -> Outcome:
         layout = Layout.of(self._settings)
         deadline = Deadline(self._settings.wait_timeout)
         access.require_mounted_writable(layout.database)
@@ -261,10 +261,9 @@ class MigrationRunner:
                 inline=True,
                 lock=lock,
             )
-            report = action(ctx)
+            return action(ctx)
         finally:
             lock.release()
-        return Result(report["outcome"], report["applied"], changed=tuple(report["changed"]))
 
     def _source(self) -> Source:
         if self.migrations_dir is None and self.migrations:

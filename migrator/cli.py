@@ -136,11 +136,11 @@ def _run(parent: Parent, command: Run, given: Arguments, started: float) -> int:
     location.wait_for(
         parent.layout, parent.settings, parent.deadline, parent.emit, restoring=command.mends
     )
-    result, sentence = command.work(parent, given)
+    outcome, sentence = command.work(parent, given)
     parent.signals.note_only()
     parent.signals.check()
     with Signals.last_words():
-        say_finished(parent.emit, result, time.monotonic() - started)
+        say_finished(parent.emit, outcome, time.monotonic() - started)
     with contextlib.suppress(DiskError):
         # The run is over and its end is said: a sentence more or less changes nothing.
         write_out(sentence)

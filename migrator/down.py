@@ -16,17 +16,16 @@ from migrator.errors import (
 from migrator.inspect.status import DatabaseStatus, inspect_status, missing, say_plan
 from migrator.inspect.texts import refuse_changed
 from migrator.log.hints import damaged
-from migrator.model import Applied, Entry, Script
+from migrator.model import Applied, Entry, Outcome, Script
 from migrator.parsing.sql_transactions import refuse_unpaired
 from migrator.prepare import load, rows_to_undo
 from migrator.recovery.after_crash import recover
-from migrator.recovery.phases import Report, report
 from migrator.recovery.rollback import as_run_error
 from migrator.run import change
 from migrator.value import replace
 
 
-def down(ctx: Context, to: str | None, steps: int | None) -> Report:
+def down(ctx: Context, to: str | None, steps: int | None) -> Outcome:
     """
     Undo the last migrations, the last one first.
 
@@ -48,7 +47,7 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Report:
         if not rows:
             if not found.applied:
                 _refuse_damaged(ctx)
-            return report("up_to_date")
+            return Outcome("up_to_date")
         scripts = ctx.source.scripts()
         scripts_of_rows = [_script(ctx, row, scripts) for row in rows]
         refuse_unpaired(scripts_of_rows, down=True)

@@ -32,6 +32,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+OUTCOMES = ("refused", "failed_restored", "restore_failed", "unknown", "bug")
+"""What may have become of a run that an error ended."""
+
 ERROR_LENGTH = 500
 """Exception texts are their authors' words and are cut at this many characters."""
 
@@ -51,11 +54,18 @@ class MigratorError(Exception):
         retryable: Whether the same start may succeed later without a change.
         data: Further facts for the log line (`version`, `file`, `line`,
             `statement`, `problems`, `backup`...). JSON values only.
+        outcome: What became of the run, one of `OUTCOMES`, where more is known of that
+            than its kind and `began` say.
+
+    `began` says whether the run had begun to change the database, None until that is known;
+    `applied` how many migrations it has applied all the same.
     """
 
     exit_code = 70
     reason = "bug"
     retryable = False
+    began: bool | None = None
+    applied = 0
 
     def __init__(
         self,
@@ -65,6 +75,7 @@ class MigratorError(Exception):
         reason: str | None = None,
         retryable: bool | None = None,
         data: dict[str, Any] | None = None,
+        outcome: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -74,6 +85,7 @@ class MigratorError(Exception):
         if retryable is not None:
             self.retryable = retryable
         self.data = data or {}
+        self.outcome = outcome
 
 
 class UsageError(MigratorError):

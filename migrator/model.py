@@ -142,6 +142,40 @@ class Applied(Value):
         return self.name if self.key == self.name else str(self.version)
 
 
+class Outcome(Value):
+    """
+    What has become of a run: as its worker claims it, as it was recovered, as it is reported.
+
+    Args:
+        kind: Of a run that did what it was told, what `run.finished` calls it: `migrated`,
+            `created`, `up_to_date`... Of one that was recovered: `committed`, `discarded`,
+            `restored`, `postponed` (a signal left no time), or `nothing` where none was
+            interrupted. After lost locks: `as_before`, or whose pages are there now.
+        changed: The migrations that it applied, undid or noted, or the backup that it was
+            about, as people call them.
+        backup: The path of the backup that it made.
+        file: Device and inode of the database that it created.
+        method: How a run was undone: by a `rollback`, `discarded`, or by its `backup`.
+        identical: Whether the database then equals the backup; None if that was not compared.
+        unsettled: What is true instead of "the database is as before", for people.
+        hint: What to do next.
+    """
+
+    kind: str
+    changed: tuple[str, ...] = ()
+    backup: str | None = None
+    file: tuple[int, ...] | None = None
+    method: str | None = None
+    identical: bool | None = None
+    unsettled: str | None = None
+    hint: str | None = None
+
+    @property
+    def applied(self) -> int:
+        """How many migrations it applied, undid or noted."""
+        return 0 if self.kind == "backed_up" else len(self.changed)
+
+
 class Conflict(Value):
     """One misfit between files and history: `newer`, `missing`, `changed`, `out-of-order`..."""
 

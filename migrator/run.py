@@ -17,8 +17,7 @@ from migrator import access
 from migrator.engine.parent import Action, Parent
 from migrator.errors import MigratorError
 from migrator.inspect.status import DatabaseStatus, refuse_or_warn, say_plan
-from migrator.log.outcome import Result
-from migrator.model import Emit
+from migrator.model import Emit, Outcome
 from migrator.value import replace
 from migrator.wait import wait_until_ready
 
@@ -27,12 +26,11 @@ if TYPE_CHECKING:
     from migrator.context import Batch, Context
     from migrator.database.lock import RunLock
     from migrator.engine.expectation import Expectation
-    from migrator.recovery.phases import Report
 
 # --- the parent process ----------------------------------------------------------
 
 
-def bring_up_to_date(parent: Parent) -> Result:
+def bring_up_to_date(parent: Parent) -> Outcome:
     """
     Run what is pending; with nothing pending, fork nothing and write nothing.
 
@@ -54,10 +52,10 @@ def in_worker(
     parent: Parent,
     action: Action,
     plan: Callable[[Parent], Expectation] | None = None,
-    done_already: Callable[[], Result | None] = lambda: None,
+    done_already: Callable[[], Outcome | None] = lambda: None,
     *,
     settled: bool = False,
-) -> Result:
+) -> Outcome:
     """
     Wait, take the lock, have a worker do something, and hold its report against the database.
 
@@ -66,7 +64,7 @@ def in_worker(
         action: What the worker does.
         plan: Says, under the lock and before the work, what the database is to hold
             after it.
-        done_already: Asked under the lock: where it has a result, no worker is needed.
+        done_already: Asked under the lock: where it has an outcome, no worker is needed.
         settled: Whether what an interrupted run has left is to be settled before that.
 
     Raises:
@@ -107,7 +105,7 @@ def _confirmed(
     lock: RunLock,
     action: Action,
     plan: Callable[[Parent], Expectation] | None = None,
-) -> Result:
+) -> Outcome:
     """Have a worker do something; what it reports counts as far as the database confirms it."""
     from migrator.engine.conclusion import Conclusion
     from migrator.engine.expectation import Expectation
@@ -138,7 +136,7 @@ def _look(parent: Parent) -> DatabaseStatus:
     )
 
 
-def _done_by_another_run(parent: Parent) -> Result | None:
+def _done_by_another_run(parent: Parent) -> Outcome | None:
     """
     Look once more under the lock: who had it before may have done the work.
 
@@ -155,10 +153,10 @@ def _done_by_another_run(parent: Parent) -> Result | None:
     return nothing_to_do(found, parent.emit)
 
 
-def nothing_to_do(found: DatabaseStatus, emit: Emit) -> Result:
-    """Say that nothing is pending, and return the result of such a run."""
+def nothing_to_do(found: DatabaseStatus, emit: Emit) -> Outcome:
+    """Say that nothing is pending, and return the outcome of such a run."""
     say_plan(emit, found, None)
-    return Result("no_database" if found.left_alone else "up_to_date")
+    return Outcome("no_database" if found.left_alone else "up_to_date")
 
 
 def _expected(parent: Parent) -> Expectation:
@@ -170,19 +168,18 @@ def _expected(parent: Parent) -> Expectation:
 # --- the worker, or the process of the API's caller ------------------------------
 
 
-def upgrade(ctx: Context) -> Report:
+def upgrade(ctx: Context) -> Outcome:
     """Recover, look, read what is pending, and apply it."""
     from migrator.prepare import look_under_lock, prepare, require_no_lost_database
     from migrator.recovery.after_crash import recover
-    from migrator.recovery.phases import report
     from migrator.recovery.rollback import as_run_error
 
     with as_run_error(ctx):
-        if recover(ctx) is not None:
+        if recover(ctx).kind != "nothing":
             require_no_lost_database(ctx)
         found = look_under_lock(ctx)
         if found.up_to_date:
-            return report(nothing_to_do(found, ctx.emit).outcome)
+            return nothing_to_do(found, ctx.emit)
         batch = prepare(ctx, found)
         if not found.sight.exists:
             from migrator.strategy import new_file
@@ -191,7 +188,7 @@ def upgrade(ctx: Context) -> Report:
         return change(ctx, batch, "up")
 
 
-def change(ctx: Context, batch: Batch, reason: str) -> Report:
+def change(ctx: Context, batch: Batch, reason: str) -> Outcome:
     """
     Back up, apply, verify, commit, read back, prune: or put the old state back.
 
@@ -203,7 +200,7 @@ def change(ctx: Context, batch: Batch, reason: str) -> Report:
     from migrator.backup_step import back_up, prune_and_clean
     from migrator.change.migrations import renames, run_batch
     from migrator.exclusive import open_exclusive
-    from migrator.recovery.phases import enter, note, report
+    from migrator.recovery.phases import enter, note
     from migrator.recovery.rollback import restored_on_failure, undone_on_failure
     from migrator.strategy.choose import strategy_of
     from migrator.verify import proof
@@ -225,4 +222,4 @@ def change(ctx: Context, batch: Batch, reason: str) -> Report:
         with restored_on_failure(ctx, live, backup):
             strategy.read_back()
     prune_and_clean(ctx, backup)
-    return report("migrated", [step.identity for step in steps], backup)
+    return Outcome("migrated", tuple(step.identity for step in steps), str(backup.path))

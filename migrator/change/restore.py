@@ -24,6 +24,7 @@ from migrator.errors import (
 from migrator.exclusive import STOP_IT, ExclusiveDatabase, open_exclusive
 from migrator.files import has_space
 from migrator.log.hints import command
+from migrator.model import Outcome
 from migrator.recovery.after_crash import give_way, recover, unfinished_restore
 from migrator.recovery.copy_back import (
     keep_failed,
@@ -36,16 +37,13 @@ from migrator.recovery.copy_back import (
 from migrator.recovery.disk_full import as_before_without_space, no_space, space_for
 from migrator.recovery.intent import fingerprint_of, found_now, noted
 from migrator.recovery.lineage import say_whose
-from migrator.recovery.phases import Report, enter, report
-from migrator.recovery.rollback import (
-    as_run_error,
-    cleared_on_failure,
-)
+from migrator.recovery.phases import enter
+from migrator.recovery.rollback import as_run_error, cleared_on_failure
 
 
 def restore(
     ctx: Context, wanted: str | None, before: str | None, *, abandon: bool = False
-) -> Report:
+) -> Outcome:
     """
     Put a backup back, after a backup of what it replaces.
 
@@ -65,7 +63,7 @@ def restore(
             if unfinished_restore(ctx) is None:
                 recover(ctx)
             give_way(ctx, "It is abandoned.")
-            return report("up_to_date")
+            return Outcome("up_to_date")
         chosen = _chosen(ctx, wanted, before)
         say_whose(ctx, chosen, wanted)
         if not ctx.layout.database.exists():
@@ -76,7 +74,7 @@ def restore(
             return _replace(ctx, chosen)
         with contextlib.closing(live):
             if _is_there(live, chosen):
-                return report("up_to_date")
+                return Outcome("up_to_date")
             replaced = _save(ctx, live, chosen)
             with as_before_without_space(ctx, live, chosen, replaced):
                 _require_space_for_all(ctx, chosen)
@@ -86,7 +84,8 @@ def restore(
             # have the next start restore it once more.
             prune_and_clean(ctx, replaced, {chosen.name})
             _require_forgotten(ctx)
-        return report("migrated", [chosen.name], replaced)
+        kept = None if replaced is None else str(replaced.path)
+        return Outcome("migrated", (chosen.name,), kept)
 
 
 def _chosen(ctx: Context, wanted: str | None, before: str | None) -> Backup:
@@ -225,7 +224,7 @@ def _require_forgotten(ctx: Context) -> None:
 # --- where no SQLite database stands ---------------------------------------
 
 
-def _place(ctx: Context, chosen: Backup, found: dict[str, Any]) -> Report:
+def _place(ctx: Context, chosen: Backup, found: dict[str, Any]) -> Outcome:
     """Put a backup where there is no database."""
     intent = noted(ctx, chosen, found)
     with cleared_on_failure(ctx):
@@ -235,10 +234,10 @@ def _place(ctx: Context, chosen: Backup, found: dict[str, Any]) -> Report:
         replace_file(ctx, chosen, intent)
     prune_and_clean(ctx, None, {chosen.name})
     _require_forgotten(ctx)
-    return report("migrated", [chosen.name])
+    return Outcome("migrated", (chosen.name,))
 
 
-def _replace(ctx: Context, chosen: Backup) -> Report:
+def _replace(ctx: Context, chosen: Backup) -> Outcome:
     """Put a backup in the place of a file that is no database any more."""
     keep_failed(ctx)
     found = {"found": "file", "fingerprint": fingerprint_of(ctx.layout.database)}

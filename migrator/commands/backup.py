@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from migrator.commands.kinds import Done, Run
+from migrator.model import Outcome
 from migrator.terminal import printable
 
 TYPE_CHECKING = False
@@ -16,15 +17,14 @@ if TYPE_CHECKING:
     from migrator.engine.parent import Parent
     from migrator.model import Applied
     from migrator.options.model import Arguments
-    from migrator.recovery.phases import Report
 
 
 def _backup(parent: Parent, _given: Arguments) -> Done:
     from migrator.engine.expectation import backed_up
     from migrator.run import in_worker
 
-    result = in_worker(parent, backup, backed_up, settled=True)
-    return result, printable(str(parent.layout.backup_dir / result.changed[0]))
+    outcome = in_worker(parent, backup, backed_up, settled=True)
+    return outcome, printable(str(parent.layout.backup_dir / outcome.changed[0]))
 
 
 COMMAND = Run(
@@ -36,7 +36,7 @@ COMMAND = Run(
 )
 
 
-def backup(ctx: Context) -> Report:
+def backup(ctx: Context) -> Outcome:
     """
     Back the database up as a run does: the worker's half.
 
@@ -59,7 +59,7 @@ def backup(ctx: Context) -> Report:
     from migrator.errors import MigratorError
     from migrator.inspect.status import missing
     from migrator.recovery.after_crash import recover
-    from migrator.recovery.phases import enter, report
+    from migrator.recovery.phases import enter
     from migrator.recovery.rollback import as_run_error
 
     database = ctx.layout.database
@@ -87,7 +87,7 @@ def backup(ctx: Context) -> Report:
         with contextlib.suppress(OSError, MigratorError):
             keep = max(1, ctx.settings.backup_keep)
             prune_backups(ctx.layout, keep, {saved.name}, None, ctx.emit)
-        return report("backed_up", [saved.name], saved)
+        return Outcome("backed_up", (saved.name,), str(saved.path))
 
 
 def _facts(ctx: Context, source: sqlite3.Connection) -> create.Facts:

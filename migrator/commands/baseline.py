@@ -7,6 +7,7 @@ from functools import partial
 
 from migrator.commands.kinds import Done, Run, done
 from migrator.errors import UsageError
+from migrator.model import Outcome
 from migrator.options.model import Argument, Arguments
 
 TYPE_CHECKING = False
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from migrator.context import Context
     from migrator.engine.parent import Parent
     from migrator.model import Script
-    from migrator.recovery.phases import Report
 
 
 def _baseline(parent: Parent, given: Arguments) -> Done:
@@ -36,7 +36,7 @@ COMMAND = Run(
 )
 
 
-def baseline(ctx: Context, version: str) -> Report:
+def baseline(ctx: Context, version: str) -> Outcome:
     """
     Note all migrations up to a version as applied: the worker's half.
 
@@ -50,7 +50,7 @@ def baseline(ctx: Context, version: str) -> Report:
     from migrator.down import look_for_writing
     from migrator.exclusive import open_exclusive
     from migrator.recovery.after_crash import recover
-    from migrator.recovery.phases import enter, report, uninterrupted
+    from migrator.recovery.phases import enter, uninterrupted
     from migrator.recovery.rollback import as_run_error
     from migrator.strategy.in_place import begin, commit
 
@@ -60,7 +60,7 @@ def baseline(ctx: Context, version: str) -> Report:
         applied = {row.key for row in found.applied}
         noted = [each for each in _up_to(ctx, version) if each.entry.key not in applied]
         if not noted:
-            return report("up_to_date")
+            return Outcome("up_to_date")
         with contextlib.closing(open_exclusive(ctx)) as live:
             begin(ctx, live.guard)
             with live.guard.engine():
@@ -70,7 +70,7 @@ def baseline(ctx: Context, version: str) -> Report:
             enter(ctx, "commit")
             with uninterrupted():
                 commit(ctx, live.guard)
-        return report("migrated", [script.entry.identity for script in noted])
+        return Outcome("migrated", tuple(script.entry.identity for script in noted))
 
 
 def _up_to(ctx: Context, version: str) -> tuple[Script, ...]:

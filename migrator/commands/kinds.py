@@ -10,12 +10,12 @@ from migrator.terminal import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent
-    from migrator.log.outcome import Result
+    from migrator.model import Outcome
 
 Answer = tuple[str, int]
 """A text for stdout and an exit code."""
 
-Done = tuple["Result", str]
+Done = tuple["Outcome", str]
 """What came of a run, and the sentence for stdout."""
 
 JSON = Option("--json", "json", "print JSON instead of a table", switch=True)
@@ -51,13 +51,13 @@ class Make(Command, kw_only=True):
     make: Callable[[str, Arguments], str]
 
 
-def done(verb: str, result: Result) -> Done:
-    """Return a run's result with the sentence for it: `Applied: 001, 002.`."""
-    if result.outcome == "no_database":
-        return result, "There is no database yet; it is left to the application."
-    if not result.changed:
-        return result, "Nothing to do."
-    return result, printable(f"{verb}: {', '.join(result.changed)}.")
+def done(verb: str, outcome: Outcome) -> Done:
+    """Return a run's outcome with the sentence for it: `Applied: 001, 002.`."""
+    if outcome.kind == "no_database":
+        return outcome, "There is no database yet; it is left to the application."
+    if not outcome.changed:
+        return outcome, "Nothing to do."
+    return outcome, printable(f"{verb}: {', '.join(outcome.changed)}.")
 
 
 def as_json(facts: object) -> str:

@@ -21,14 +21,15 @@ def _restore(parent: Parent, given: Arguments) -> Done:
 
     backup, before = given["backup"], given["before"]
     if given["abandon"]:
-        result = in_worker(parent, partial(restore, wanted=None, before=None, abandon=True))
-        return result, "No restore is unfinished; the database is as it was."
+        outcome = in_worker(parent, partial(restore, wanted=None, before=None, abandon=True))
+        return outcome, "No restore is unfinished; the database is as it was."
     work = partial(restore, wanted=backup, before=before)
     plan = partial(restored, wanted=backup, before=before)
-    result, sentence = done("Restored", in_worker(parent, work, plan))
-    if result.replaced is not None:
-        sentence += printable(f" What it replaced is in the backup {result.replaced}.")
-    return result, sentence
+    outcome, sentence = done("Restored", in_worker(parent, work, plan))
+    if outcome.backup is not None:
+        replaced = outcome.backup.rpartition("/")[2]
+        sentence += printable(f" What it replaced is in the backup {replaced}.")
+    return outcome, sentence
 
 
 COMMAND = Run(

@@ -242,14 +242,14 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def lost_lock(path: Path, after: str = "", **data: Any) -> LockedError:
+def lost_lock(path: Path, after: str = "", outcome: str | None = None) -> LockedError:
     """
     Return the error of a run whose lock was removed.
 
     Args:
         path: The lock.
         after: What else is known of the run, as a sentence.
-        data: Further facts.
+        outcome: What has become of the run, where that is known.
     """
     message = (
         f"The lock {str(path)!r} was removed while this run held it,"
@@ -260,7 +260,7 @@ def lost_lock(path: Path, after: str = "", **data: Any) -> LockedError:
         " that no process holds keeps nobody out."
     )
     text = f"{message} {after}".rstrip()
-    return LockedError(text, hint=hint, reason="lock.removed", data=data)
+    return LockedError(text, hint=hint, reason="lock.removed", outcome=outcome)
 
 
 class _HeldError(Exception):

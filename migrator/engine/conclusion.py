@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from migrator.database import run_state
 from migrator.database.lock import lost_lock
@@ -28,12 +28,12 @@ from migrator.errors import (
     RestoreError,
 )
 from migrator.files import A_LITTLE, has_space
-from migrator.log.outcome import Result
 
 if TYPE_CHECKING:
     from migrator.database.lock import RunLock
     from migrator.engine.expectation import Expectation
     from migrator.engine.parent import Action, Parent
+    from migrator.model import Outcome
     from migrator.process.supervisor import Ending
 
 _COMMITTED = ("commit", "publish", "restore", "restored", "prune")
@@ -59,11 +59,11 @@ class Conclusion:
     aim: Expectation
     work: Callable[[Action], Ending]
     lacking: str | None = field(default=None, init=False)
-    settled: dict[str, Any] = field(default_factory=dict, init=False)
+    settled: Outcome | None = field(default=None, init=False)
 
-    def of(self, ending: Ending) -> Result:
+    def of(self, ending: Ending) -> Outcome:
         """
-        Return the result of a run that the database confirms.
+        Return the outcome of a run that the database confirms.
 
         Raises:
             MigratorError: What ended the run, and what has become of the database.
@@ -86,11 +86,11 @@ class Conclusion:
     def _confirmed(self, ending: Ending) -> bool:
         """Look at the database, and note what it lacks."""
         try:
-            self.lacking = self.aim.lacking(ending.result if ending.credible else None)
+            self.lacking = self.aim.lacking(ending.claim)
         except InterruptedRunError:
             raise
         except MigratorError as error:
-            if not self.settled:
+            if self.settled is None:
                 raise _unseen(self.parent, error) from error
             self.lacking = error.message.rstrip(".")
         return self.lacking is None
@@ -107,29 +107,27 @@ class Conclusion:
         left = self._noted()
         return left is not None and left.run_id == self.parent.run_id
 
-    def _believe(self, ending: Ending) -> Result:
+    def _believe(self, ending: Ending) -> Outcome:
         """Report what the database confirms."""
-        result = self.aim.result(ending.result if ending.credible else None)
-        signals = self.parent.signals
-        signals.facts = {"outcome": result.outcome, "applied": result.applied}
+        done = self.parent.signals.done = self.aim.outcome(ending.claim)
         if ending.signum is None:
-            return result
+            return done
         name = _signal_name(ending.signum)
         message = f"{name} came when the run was complete; the application is not started."
         hint = "Start again: nothing is pending any more."
         error = InterruptedRunError(ending.signum, message, hint=hint)
-        error.data.update(outcome=result.outcome, applied=result.applied)
+        error.outcome, error.applied = done.kind, done.applied
         raise error
 
     # --- failures that were reported ------------------------------------------
 
-    def _failed(self, ending: Ending, error: MigratorError) -> Result:
+    def _failed(self, ending: Ending, error: MigratorError) -> Outcome:
         """Raise what the worker reported, unless what it left says that it did not end so."""
         if isinstance(error, LocksLostError):
             from migrator.engine.lost_locks import conclude_loss
 
             raise self._stopped(ending, conclude_loss(self.parent.emit, error, self._again))
-        left_open = isinstance(error, _LEFT_OPEN) or error.data.get("outcome") is not None
+        left_open = isinstance(error, _LEFT_OPEN) or error.outcome is not None
         if not left_open and self._left_over():
             if ending.began:
                 return self._settle(ending)
@@ -145,6 +143,7 @@ class Conclusion:
         hint = error.hint or "Start again: the run begins anew."
         interrupted = InterruptedRunError(ending.signum, message, hint=hint)
         interrupted.data.update(error.data)
+        interrupted.began, interrupted.outcome = error.began, error.outcome
         return interrupted
 
     def _tidy(self, ending: Ending) -> None:
@@ -164,14 +163,14 @@ class Conclusion:
         path = self.parent.layout.lock
         if ending.credible and error is None and self._confirmed(ending):
             after = "What this run was to do is done, and the next start looks at it anew."
-            return lost_lock(path, after, outcome="unknown")
+            return lost_lock(path, after, "unknown")
         if ending.began:
-            return lost_lock(path, "The next start recovers the database.", outcome="unknown")
+            return lost_lock(path, "The next start recovers the database.", "unknown")
         return lost_lock(path)
 
     # --- whatever else it was --------------------------------------------------
 
-    def _settle(self, ending: Ending) -> Result:
+    def _settle(self, ending: Ending) -> Outcome:
         """Settle what the run has left, look, and say what happened."""
         left = run_state.read(self.parent.layout.state)
         done_with = left is None and ending.phase in _COMMITTED
@@ -180,30 +179,32 @@ class Conclusion:
         # Settling makes room.
         full = ending.perhaps_out_of_space and not has_space(self.parent.layout.home, A_LITTLE)
         trouble = self._settle_in_worker(ending, full=full)
-        confirmed = self._confirmed(ending)
+        confirmed, settled = self._confirmed(ending), self.settled
         # Do not believe what the next start is going to undo.
-        if confirmed and self.settled.get("outcome") != "postponed":
+        if confirmed and (settled is None or settled.kind != "postponed"):
             return self._believe(ending)
         if isinstance(trouble, DamagedError) and ending.phase in _COMMITTED:
-            raise _written_to(self.parent, trouble.message.rstrip("."), ending.result) from trouble
+            raise _written_to(self.parent, trouble.message.rstrip("."), ending.claim) from trouble
         if trouble is not None:
             raise self._troubled(
                 trouble, began=began, committed=done_with or ending.phase in _COMMITTED
             )
-        if self.settled.get("outcome") == "committed" or (ending.credible and done_with):
-            raise _written_to(self.parent, str(self.lacking), ending.result)
+        committed = settled is not None and settled.kind == "committed"
+        if committed or (ending.credible and done_with):
+            raise _written_to(self.parent, str(self.lacking), ending.claim)
         error = self._reported(ending) or self._why(ending, full=full)
-        error.hint = self.settled.get("hint", error.hint)
-        if "unsettled" in self.settled:
-            error.data["outcome"] = "unknown"
+        if settled is not None and settled.hint is not None:
+            error.hint = settled.hint
+        if settled is not None and settled.unsettled is not None:
+            error.outcome = "unknown"
             raise error
         if ending.migration is not None:
             self._say_failed(ending, error)
         if began:
             self._say_undone()
-        error.data["began"] = began
-        if not self.settled and began:
-            error.data["outcome"] = "unknown"
+        error.began = began
+        if settled is None and began:
+            error.outcome = "unknown"
         raise error
 
     def _troubled(self, trouble: MigratorError, *, began: bool, committed: bool) -> MigratorError:
@@ -213,12 +214,12 @@ class Conclusion:
         Before the commit nothing is lost by it: the journal is on the disk, and whoever opens
         the database next rolls back.
         """
-        if isinstance(trouble, _LEFT_OPEN) or trouble.data.get("outcome") is not None:
+        if isinstance(trouble, _LEFT_OPEN) or trouble.outcome is not None:
             return trouble
         if committed:
             return _unseen(self.parent, trouble)
         if began:
-            trouble.data["outcome"] = "failed_restored"
+            trouble.outcome = "failed_restored"
         return trouble
 
     def _settle_in_worker(self, ending: Ending, *, full: bool) -> MigratorError | None:
@@ -227,7 +228,7 @@ class Conclusion:
 
         prove, begun = ending.signum is None, ending.phase in _COMMITTED
         again = self._again(lambda ctx: settle_and_prove(ctx, prove=prove, full=full, begun=begun))
-        self.settled = again.result or {} if again.credible else {}
+        self.settled = again.claim
         if again.signum is not None:
             ending.signum = ending.signum or again.signum
         return again.error if prove else None
@@ -244,18 +245,20 @@ class Conclusion:
     def _say_undone(self) -> None:
         from migrator.recovery.rollback import say_as_before
 
-        if self.settled and self.settled["method"] != "backup":
-            say_as_before(self.parent.emit, self.settled["method"], self.settled["identical"])
+        settled = self.settled
+        if settled is not None and settled.method is not None and settled.method != "backup":
+            say_as_before(self.parent.emit, settled.method, settled.identical)
 
     def _stands(self) -> str:
         """Say of the database what is known."""
-        if "unsettled" in self.settled:
-            return str(self.settled["unsettled"])
-        if not self.settled:
+        settled = self.settled
+        if settled is None:
             return "the next start recovers the database"
-        if self.settled["identical"]:
+        if settled.unsettled is not None:
+            return settled.unsettled
+        if settled.identical:
             return "the database is as before"
-        if self.settled["outcome"] == "nothing":
+        if settled.kind == "nothing":
             return "nothing of it stays in the database"
         # A stop leaves no time to compare.
         return "what it had done to the database is undone"
@@ -337,20 +340,25 @@ def _unseen(parent: Parent, error: MigratorError) -> MigratorError:
         f"What became of the run on {str(parent.layout.database)!r} is unknown: {error.message}"
     )
     kind = OutcomeUnknownError if isinstance(error, DiskError) else type(error)
-    data = {**error.data, "outcome": "unknown"}
     hint = error.hint or "Start again: the next start goes on from what the database holds."
-    return kind(message, hint=hint, reason=error.reason, retryable=error.retryable, data=data)
+    return kind(
+        message,
+        hint=hint,
+        reason=error.reason,
+        retryable=error.retryable,
+        data=error.data,
+        outcome="unknown",
+    )
 
 
-def _written_to(parent: Parent, lacking: str, claim: dict[str, Any] | None) -> RestoreError:
+def _written_to(parent: Parent, lacking: str, claim: Outcome | None) -> RestoreError:
     """Return the error for a run that was done, and whose database does not hold it any more."""
     message = (
         f"The run on {str(parent.layout.database)!r} was complete, and the database does not"
         f" confirm it: {lacking}. Something else has written to it."
     )
     hint = "Find out what else uses the database; `migrator backups` lists what can be restored."
-    saved = (claim or {}).get("backup")
-    data = {"backup": saved} if isinstance(saved, str) else {}
+    data = {"backup": claim.backup} if claim is not None and claim.backup is not None else {}
     return RestoreError(message, hint=hint, reason="verify.after_release", data=data)
 
 

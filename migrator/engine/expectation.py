@@ -18,17 +18,13 @@ from migrator.backups.catalog import Backup, known_backups
 from migrator.database.raw_file import LiveFile
 from migrator.errors import DamagedError, MigratorError, MisfitError, NotReadyError
 from migrator.inspect.database import DatabaseView, inspect_database
-from migrator.log.outcome import Result
-from migrator.model import Applied
+from migrator.model import Applied, Outcome
 from migrator.wait import wait_until_ready
 
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent
 
 READABLE = "The database can be read."
-
-Claim = Mapping[str, Any]
-"""What a worker reports of a run that it calls done."""
 
 
 @dataclass(slots=True)
@@ -44,7 +40,7 @@ class Expectation:
     parent: Parent
     changed: tuple[str, ...] = ()
 
-    def lacking(self, claim: Claim | None) -> str | None:
+    def lacking(self, claim: Outcome | None) -> str | None:
         """
         Look at the database, and say what of the aim it does not hold.
 
@@ -61,11 +57,10 @@ class Expectation:
         """
         return None if claim is not None else "nobody has reported that it is done"
 
-    def result(self, claim: Claim | None) -> Result:
-        """Return the result of a run that the database has confirmed."""
+    def outcome(self, claim: Outcome | None) -> Outcome:
+        """Return the outcome of a run that the database has confirmed."""
         del claim
-        outcome = "migrated" if self.changed else "up_to_date"
-        return Result(outcome, len(self.changed), changed=self.changed)
+        return Outcome("migrated" if self.changed else "up_to_date", self.changed)
 
     def sight(self) -> DatabaseView:
         """Look at the database, waiting within the budget while somebody keeps readers out."""
@@ -105,7 +100,7 @@ class HistoryRows(Expectation):
     before: frozenset[Any] | None = None
     _exists: bool = True
 
-    def lacking(self, claim: Claim | None) -> str | None:
+    def lacking(self, claim: Outcome | None) -> str | None:
         """Say which row the history lacks, or has still; what this run has added is kept."""
         try:
             sight = self.sight()
@@ -133,24 +128,23 @@ class HistoryRows(Expectation):
             return row.run_id == self.parent.run_id
         return row.key in self.there and row.key not in self.before
 
-    def _other_file(self, claim: Claim) -> str | None:
+    def _other_file(self, claim: Outcome) -> str | None:
         """Say so where a file stands there that is not the one which the worker has verified."""
-        if "file" not in claim:
+        if claim.file is None:
             return None
         with contextlib.suppress(OSError):
             found = os.stat(self.parent.layout.database)
-            if claim["file"] == [found.st_dev, found.st_ino]:
+            if claim.file == (found.st_dev, found.st_ino):
                 return None
         return "another file stands there than the one that was verified"
 
-    def result(self, claim: Claim | None) -> Result:
+    def outcome(self, claim: Outcome | None) -> Outcome:
         """Return what the database says that the run has done."""
         if not self._exists:
-            return Result("no_database")
-        found = Expectation.result(self, claim)
+            return Outcome("no_database")
         if self.existed or not self.changed:
-            return found
-        return Result("created", found.applied, changed=found.changed)
+            return Expectation.outcome(self, claim)
+        return Outcome("created", self.changed)
 
 
 @dataclass(slots=True)
@@ -166,7 +160,7 @@ class BackupPages(Expectation):
     chosen: Backup | None = None
     before: tuple[int, ...] | None = None
 
-    def lacking(self, claim: Claim | None) -> str | None:
+    def lacking(self, claim: Outcome | None) -> str | None:
         """
         Say whether the pages are others.
 
@@ -197,35 +191,33 @@ class BackupPages(Expectation):
             )
         return False
 
-    def result(self, claim: Claim | None) -> Result:
+    def outcome(self, claim: Outcome | None) -> Outcome:
         """Return the backup's name, unless the database was that already, and the other one's."""
-        if claim is not None and claim.get("outcome") == "up_to_date":
-            return Result("up_to_date")
-        saved = Path(str((claim or {}).get("backup") or ""))
-        names = {each.name for each in known_backups(self.parent.layout)}
-        replaced = saved.name if saved.name in names else None
-        return Result("migrated", len(self.changed), changed=self.changed, replaced=replaced)
+        if claim is not None and claim.kind == "up_to_date":
+            return claim
+        saved = None if claim is None else claim.backup
+        paths = {str(each.path) for each in known_backups(self.parent.layout)}
+        return Outcome("migrated", self.changed, backup=saved if saved in paths else None)
 
 
 @dataclass(slots=True)
 class BackupMade(Expectation):
     """A backup that the worker has made, or found."""
 
-    def lacking(self, claim: Claim | None) -> str | None:
+    def lacking(self, claim: Outcome | None) -> str | None:
         """Say whether the backup that was reported is not there, or not whole."""
         if claim is None:
             return "nobody has reported that it is done"
-        names = claim.get("changed")
         for each in known_backups(self.parent.layout):
-            if names == [each.name] and each.intact:
+            if claim.changed == (each.name,) and each.intact:
                 self.changed = (each.name,)
                 return None
         return "the backup that was reported is not there"
 
-    def result(self, claim: Claim | None) -> Result:
+    def outcome(self, claim: Outcome | None) -> Outcome:
         """Return the backup's name; no migration was applied."""
         del claim
-        return Result("backed_up", changed=self.changed)
+        return Outcome("backed_up", self.changed)
 
 
 def upgraded(parent: Parent) -> Expectation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from migrator.errors import LocksLostError, MigratorError, RestoreError
 from migrator.model import Emit
@@ -13,12 +13,6 @@ from migrator.recovery.rollback import say_as_before
 if TYPE_CHECKING:
     from migrator.engine.parent import Action
     from migrator.process.supervisor import Ending
-
-_HINTS = {
-    "theirs": "Look at what was written. To go back to before the run",
-    "put_back": "Take what is needed from the kept file, then start again. To put it back",
-    "damaged": "Stop what uses the database, then go back to before the run",
-}
 
 
 def conclude_loss(
@@ -40,36 +34,17 @@ def conclude_loss(
         return lost
     replaced = lost.reason == "database.replaced"
     again = work(lambda ctx: settle_loss(ctx, replaced=replaced))
-    settled, trouble = again.result or {}, again.error
-    found = settled.get("found")
-    if found == "as_before":
-        if not settled.get("said"):
-            say_as_before(emit, settled.get("method", "rollback"), settled.get("identical"))
+    found, trouble = again.claim, again.error
+    if found is not None and found.kind == "as_before":
+        # The worker says it itself where it has put the backup back.
+        if found.method is not None and found.method != "backup":
+            say_as_before(emit, found.method, found.identical)
         return lost
-    data = {**lost.data, "backup": settled.get("backup")}
-    if found is None:
+    if found is not None:
+        message, hint = f"{lost.message} {found.unsettled}", found.hint or ""
+    else:
         why = f" It could not be undone: {trouble.message}" if trouble is not None else ""
         message = f"{lost.message}{why} Nothing of the run is committed."
         hint = trouble.hint if trouble is not None and trouble.hint else "Start again."
-        return RestoreError(message, hint=hint, reason=lost.reason, data=data)
-    return RestoreError(
-        f"{lost.message} {_state(found, settled)}",
-        hint=f"{_HINTS[found]}: `{settled['restore']}`.",
-        reason=lost.reason,
-        data=data,
-    )
-
-
-def _state(found: str, settled: dict[str, Any]) -> str:
-    saved = f"the state before the run is in {settled['backup']!r}"
-    if found == "theirs":
-        return (
-            "The database is not as before: it holds what another process has written since, and"
-            f" that is kept; {saved}."
-        )
-    if found == "put_back":
-        return (
-            "Another process had written and the database was damaged: the backup was put back,"
-            f" and what had been written is in {settled['kept']!r}."
-        )
-    return f"The database is damaged or replaced, and others may be using it; {saved}."
+    data = {**lost.data, "backup": found.backup if found is not None else None}
+    return RestoreError(message, hint=hint, reason=lost.reason, data=data)

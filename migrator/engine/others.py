@@ -7,11 +7,11 @@ import time
 from migrator.engine.parent import Parent
 from migrator.errors import NotReadyError
 from migrator.inspect.status import DatabaseStatus, refuse_or_warn
-from migrator.log.outcome import Result
+from migrator.model import Outcome
 from migrator.wait import Deadline, NotYetError, wait_until_ready
 
 
-def wait_for_others(parent: Parent) -> Result:
+def wait_for_others(parent: Parent) -> Outcome:
     """
     Write nothing, and wait until another run has brought the database up to date.
 
@@ -23,13 +23,13 @@ def wait_for_others(parent: Parent) -> Result:
     watched = Deadline(parent.settings.lock_timeout)
     running_at: float | None = None
 
-    def look() -> Result:
+    def look() -> Outcome:
         nonlocal running_at
         found = parent.survey_when_free()
         if not found.unsettled:
             refuse_or_warn(parent.settings, parent.layout, found, parent.emit)
         if found.up_to_date:
-            return Result("no_database" if found.left_alone else "up_to_date")
+            return Outcome("no_database" if found.left_alone else "up_to_date")
         now = time.monotonic()
         if running_at is not None:
             parent.deadline.extend(now - running_at)

@@ -15,8 +15,9 @@ from migrator.database.workspace import Layout
 from migrator.errors import MisfitError, NotReadyError
 from migrator.formats.source import Source, open_source
 from migrator.inspect.status import DatabaseStatus, inspect_status
-from migrator.model import Emit, Entry, Settings
+from migrator.model import Emit, Entry, Outcome, Settings
 from migrator.process.signals import Signals
+from migrator.value import as_dict
 from migrator.wait import Deadline
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from migrator.process.supervisor import Ending
     from migrator.process.worker import Task
 
-Action: TypeAlias = "Callable[[Context], dict[str, Any]]"
+Action: TypeAlias = "Callable[[Context], Outcome]"
 
 
 class Parent:
@@ -92,7 +93,7 @@ class Parent:
 
         def task(emit: Emit) -> dict[str, Any]:
             prepare_worker(self.layout, self.settings.migrations)
-            return action(self.context(source, emit, lock))
+            return as_dict(action(self.context(source, emit, lock)))
 
         return supervise(
             task,

@@ -11,8 +11,7 @@ from migrator.errors import (
     RestoreError,
     describe,
 )
-from migrator.model import Emit
-from migrator.value import Value
+from migrator.model import Emit, Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,20 +38,6 @@ _SENTENCES = {
     "no_database": "There is no database yet; it is left to the application.",
     "skipped": "Migrations were skipped, as told.",
 }
-
-
-class Result(Value):
-    """
-    A run that did what it was told.
-
-    `applied` counts the migrations that it applied, undid or noted, `changed` names them.
-    `replaced` is the name of the backup of what a restore has replaced, if there is one.
-    """
-
-    outcome: str
-    applied: int = 0
-    changed: tuple[str, ...] = ()
-    replaced: str | None = None
 
 
 def new_run_id() -> str:
@@ -82,23 +67,23 @@ def outcome_of(error: MigratorError) -> str:
         return "restore_failed"
     if isinstance(error, OutcomeUnknownError):
         return "unknown"
-    if error.data.get("outcome"):
-        return str(error.data["outcome"])
+    if error.outcome is not None:
+        return error.outcome
     if error.exit_code == MigratorError.exit_code:
         return "bug"
-    if error.data.get("began") or isinstance(error, MigrationFailedError):
+    if error.began or isinstance(error, MigrationFailedError):
         return "failed_restored"
     return "refused"
 
 
-def say_finished(emit: Emit, result: Result, seconds: float) -> None:
+def say_finished(emit: Emit, done: Outcome, seconds: float) -> None:
     """Send `run.finished` for a run that did what it was told."""
     emit(
         "run.finished",
-        _SENTENCES[result.outcome],
-        outcome=result.outcome,
+        _SENTENCES[done.kind],
+        outcome=done.kind,
         exit_code=0,
-        applied=result.applied,
+        applied=done.applied,
         seconds=round(seconds, 3),
     )
 
@@ -112,7 +97,7 @@ def say_failed(emit: Emit, error: MigratorError, seconds: float, **more: Any) ->
         level="error",
         outcome=outcome_of(error),
         exit_code=error.exit_code,
-        applied=int(error.data.get("applied", 0)),
+        applied=error.applied,
         seconds=round(seconds, 3),
         error=error.message,
         reason=error.reason,

@@ -14,6 +14,7 @@ from typing import Any
 
 from migrator import errors
 from migrator.errors import InterruptedRunError, MigratorError
+from migrator.model import Outcome
 
 LONGEST = 16 << 20
 """Bytes kept of a line; no report is longer."""
@@ -70,6 +71,25 @@ def _is_event(what: dict[str, Any]) -> bool:
     )
 
 
+def read_outcome(claim: dict[str, Any]) -> Outcome | None:
+    """Return the outcome that a worker's result says; None if it says none."""
+    fields = {name: claim[name] for name in Outcome._fields if name in claim}
+    changed, file = fields.get("changed", []), fields.get("file")
+    texts = [fields.get(name) for name in ("backup", "method", "unsettled", "hint")]
+    fits = (
+        isinstance(fields.get("kind"), str)
+        and isinstance(changed, list)
+        and all(isinstance(each, str) for each in changed)
+        and (file is None or (isinstance(file, list) and all(isinstance(n, int) for n in file)))
+        and all(isinstance(each, str | None) for each in texts)
+        and isinstance(fields.get("identical"), bool | None)
+    )
+    if not fits:
+        return None
+    lists = {"changed": tuple(changed), "file": None if file is None else tuple(file)}
+    return Outcome(**{**fields, **lists})
+
+
 def dump(error: MigratorError) -> dict[str, Any]:
     """Turn an error into JSON values; an unknown subclass becomes its nearest known class."""
     names = (kind.__name__ for kind in type(error).__mro__)
@@ -80,6 +100,8 @@ def dump(error: MigratorError) -> dict[str, Any]:
         "reason": error.reason,
         "retryable": error.retryable,
         "data": error.data,
+        "outcome": error.outcome,
+        "began": error.began,
     }
 
 
@@ -94,9 +116,14 @@ def _load(what: Any) -> MigratorError | None:
         return None
     if not isinstance(retryable, bool) or not isinstance(data, dict):
         return None
-    if not _counts(data.get("applied", 0)):
+    outcome, began = what.get("outcome"), what.get("began")
+    if outcome not in (None, *errors.OUTCOMES) or not isinstance(began, bool | None):
         return None
-    return kind(message, hint=hint, reason=reason, retryable=retryable, data=data)
+    error = kind(
+        message, hint=hint, reason=reason, retryable=retryable, data=data, outcome=outcome
+    )
+    error.began = began
+    return error
 
 
 def _kind(name: Any) -> type[MigratorError] | None:
@@ -105,7 +132,3 @@ def _kind(name: Any) -> type[MigratorError] | None:
     if not isinstance(found, type) or not issubclass(found, MigratorError):
         return None
     return None if issubclass(found, InterruptedRunError) else found
-
-
-def _counts(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

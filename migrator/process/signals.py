@@ -22,6 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
+    from migrator.model import Outcome
+
 
 class Signals:
     """
@@ -29,7 +31,7 @@ class Signals:
 
     Attributes:
         received: The first signal, None before that.
-        facts: What an interruption reports about the run: its outcome, once it has one.
+        done: What the run has done, once that is certain; an interruption then says so.
         wakeup: A descriptor that becomes readable when a signal arrives (or a child ends).
     """
 
@@ -39,7 +41,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.facts: dict[str, object] = {}
+        self.done: Outcome | None = None
         self._came = False
         self._deferring = 0
         self.wakeup, self._wakeup_end = -1, -1
@@ -155,5 +157,6 @@ class Signals:
             f"The run was ended by {name}.",
             hint="Start again; the next start goes on from what the database holds.",
         )
-        error.data.update(self.facts)
+        if self.done is not None:
+            error.outcome, error.applied = self.done.kind, self.done.applied
         return error

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migrator.errors import MigratorError
-from migrator.model import Emit
+from migrator.model import Emit, Outcome
 from migrator.process import orphans, reports
 from migrator.process.signals import Signals
 from migrator.process.worker import DRAIN, Task, become_worker, flush, unread
@@ -75,6 +75,13 @@ class Ending:
         """
         in_order = self.reported and not self.doubtful and self.status == 0
         return in_order and (self.migration is None or self.error is not None)
+
+    @property
+    def claim(self) -> Outcome | None:
+        """What it claims to have done of a run, as far as it is credible."""
+        if self.result is None or not self.credible:
+            return None
+        return reports.read_outcome(self.result)
 
     @property
     def perhaps_out_of_memory(self) -> bool:

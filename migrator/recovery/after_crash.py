@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from dataclasses import dataclass
 
 from migrator.backups.catalog import Backup
 from migrator.context import Context
@@ -27,6 +26,7 @@ from migrator.exclusive import (
     with_recovered,
 )
 from migrator.files import sidecars
+from migrator.model import Outcome
 from migrator.recovery.copy_back import (
     complete,
     keep_failed,
@@ -49,25 +49,12 @@ from migrator.recovery.temporary_files import remove_temporary_files
 from migrator.value import replace
 
 
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """
-    What became of an interrupted run.
-
-    It was `committed`, `discarded` or `restored`; or `postponed`, if a signal left no time.
-    `left` is the note of that run.
-    """
-
-    outcome: str
-    left: RunState
-
-
-def recover(ctx: Context) -> Recovery | None:
+def recover(ctx: Context) -> Outcome:
     """
     Finish or discard an interrupted run. The lock must be held.
 
     Returns:
-        What became of it, None if no run was interrupted.
+        `committed`, `discarded` or `restored`; `nothing` if no run was interrupted.
 
     Raises:
         NotReadyError: Another process has the database.
@@ -76,7 +63,7 @@ def recover(ctx: Context) -> Recovery | None:
     left = run_state.read(ctx.layout.state)
     if left is None:
         remove_temporary_files(ctx.layout)
-        return None
+        return Outcome("nothing", method="rollback")
     ctx.emit(
         "recovery.started",
         f"Run {left.run_id} was interrupted in phase {left.phase!r}; it is being recovered.",
@@ -90,7 +77,8 @@ def recover(ctx: Context) -> Recovery | None:
     # That run is over; this one has not begun anything yet.
     ctx.began, ctx.phase = False, ""
     _forget(ctx, left, outcome)
-    return Recovery(outcome, left)
+    method = "discarded" if left.way in ("copy", "create") else "rollback"
+    return Outcome(outcome, method="backup" if outcome == "restored" else method)
 
 
 def _forget(ctx: Context, left: RunState, outcome: str, why: str = "") -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
 
 from migrator.backups.catalog import Backup
 from migrator.backups.find import find_backup
@@ -21,7 +20,8 @@ from migrator.errors import DamagedError, MigratorError, RestoreError
 from migrator.exclusive import STOP_IT, ExclusiveDatabase, open_exclusive, open_to_recover
 from migrator.files import sidecars
 from migrator.log.hints import command
-from migrator.recovery.after_crash import Recovery, cut_off, recover, unfinished_restore
+from migrator.model import Outcome
+from migrator.recovery.after_crash import cut_off, recover, unfinished_restore
 from migrator.recovery.copy_back import (
     keep_failed,
     person_needed,
@@ -31,23 +31,24 @@ from migrator.recovery.copy_back import (
 )
 from migrator.recovery.intent import fingerprint_of, noted
 from migrator.recovery.rollback import as_run_error, forget, may_give_way, restore_pages
+from migrator.value import replace
 from migrator.wait import Deadline
 
 _AT_A_SIGNAL = 0.5
 """Seconds to wait for another user of the database after a signal."""
 
 
-def settle_only(ctx: Context) -> dict[str, Any]:
+def settle_only(ctx: Context) -> Outcome:
     """Recover from an interrupted run before another one is planned."""
     with as_run_error(ctx):
-        recover(ctx)
+        found = recover(ctx)
         _recover(ctx)
-    return {}
+    return found
 
 
 def settle_and_prove(
     ctx: Context, *, prove: bool, full: bool = False, begun: bool = False
-) -> dict[str, Any]:
+) -> Outcome:
     """
     Recover from the run, and compare the database with its backup.
 
@@ -58,9 +59,7 @@ def settle_and_prove(
         begun: Whether the run may have committed: then a damaged file needs a person.
 
     Returns:
-        `outcome` (`committed`, `discarded`, `restored`, `postponed`, `nothing`), `method`
-        and `identical` (None if it was not compared); `hint`, if the next start has
-        something left to do, and `unsettled`, instead of "the database is as before".
+        What became of the run, with a `hint` if the next start has something left to do.
 
     Raises:
         RestoreError: The database is not as before, and cannot or may not be made so.
@@ -73,21 +72,21 @@ def settle_and_prove(
     with as_run_error(ctx):
         left = run_state.read(ctx.layout.state)
         try:
-            settled = recover(ctx)
-            if settled is None:
+            found = recover(ctx)
+            if left is None:
                 _recover(ctx)
-                return {"outcome": "nothing", "method": "rollback", "identical": None}
-            method, identical = _proven(ctx, settled) if prove else (_method(settled), None)
+                return found
+            if prove:
+                found = _proven(ctx, found, left)
         except DamagedError as error:
             # After a commit others may have written: the damage may be theirs.
             if begun:
                 raise
             _replace(ctx, left, error)
-            return {"outcome": "discarded", "method": "backup", "identical": True}
-    if full and settled.outcome == "discarded":
-        _give_back(ctx, settled)
-    told = {"outcome": settled.outcome, "method": method, "identical": identical}
-    return {**told, **_of_an_earlier_run(ctx, settled.outcome, settled.left)}
+            return Outcome("discarded", method="backup", identical=True)
+    if full and found.kind == "discarded":
+        _give_back(ctx, left)
+    return _told_of_an_earlier_run(ctx, found, left)
 
 
 def _recover(ctx: Context) -> None:
@@ -97,79 +96,69 @@ def _recover(ctx: Context) -> None:
         open_to_recover(ctx).close()
 
 
-def _method(settled: Recovery) -> str:
-    if settled.outcome == "restored":
-        return "backup"
-    return "discarded" if settled.left.way in ("copy", "create") else "rollback"
-
-
-def _give_back(ctx: Context, settled: Recovery) -> None:
+def _give_back(ctx: Context, left: RunState) -> None:
     """Delete the backup that the run made itself; a failure to do so is ignored."""
-    if settled.left.backup is None:
+    if left.backup is None:
         return
     with contextlib.suppress(MigratorError, OSError):
-        saved = find_backup(ctx.layout, settled.left.backup)
+        saved = find_backup(ctx.layout, left.backup)
         if may_give_way(ctx, saved):
             remove_backup(ctx.layout, saved)
 
 
-def _cut_off(ctx: Context, left: RunState) -> dict[str, Any]:
+def _cut_off(ctx: Context, left: RunState) -> Outcome:
     """Undo a restore that a signal has ended, and say what the next start does."""
-    outcome = cut_off(ctx, left)
-    told = {"outcome": outcome, "method": "rollback", "identical": None}
-    if outcome == "discarded":
-        told["hint"] = "The restore is given up: nothing of it happens later."
-    elif outcome == "postponed" and left.reason == "restore":
-        told["hint"] = (
+    kind = cut_off(ctx, left)
+    hint = unsettled = None
+    if kind == "discarded":
+        hint = "The restore is given up: nothing of it happens later."
+    elif kind == "postponed" and left.reason == "restore":
+        hint = (
             f"The next start finishes the restore from {left.backup}, if nobody has written to"
             " the database until then."
         )
-    elif outcome == "postponed":
-        told["unsettled"] = (
+    elif kind == "postponed":
+        unsettled = (
             f"the next start puts the backup {left.backup} back, if nobody has written to the"
             " database until then"
         )
-    return {**told, **_of_an_earlier_run(ctx, outcome, left)}
+    found = Outcome(kind, method="rollback", unsettled=unsettled, hint=hint)
+    return _told_of_an_earlier_run(ctx, found, left)
 
 
-def _of_an_earlier_run(ctx: Context, outcome: str, left: RunState) -> dict[str, Any]:
-    """Say that the database holds the finished restore of an earlier run."""
-    if outcome != "restored" or left.reason != "restore" or left.run_id == ctx.run_id:
-        return {}
-    return {"unsettled": f"the restore from {left.backup}, which was interrupted, is finished"}
+def _told_of_an_earlier_run(ctx: Context, found: Outcome, left: RunState) -> Outcome:
+    """Say so where the database holds the finished restore of an earlier run."""
+    if found.kind != "restored" or left.reason != "restore" or left.run_id == ctx.run_id:
+        return found
+    finished = f"the restore from {left.backup}, which was interrupted, is finished"
+    return replace(found, unsettled=finished)
 
 
 # --- the proof -------------------------------------------------------------
 
 
-def _proven(ctx: Context, settled: Recovery) -> tuple[str, bool | None]:
-    """
-    Compare the database with the backup of an undone run, and put that back if they differ.
-
-    Returns:
-        How the database was undone (`method`), and whether it was compared (`identical`).
-    """
-    method, left = _method(settled), settled.left
-    if settled.outcome == "committed":
-        return method, None
+def _proven(ctx: Context, found: Outcome, left: RunState) -> Outcome:
+    """Compare the database with the backup of an undone run, and put that back if they differ."""
+    if found.kind == "committed":
+        return found
     if left.way == "create":
-        return method, not os.path.lexists(ctx.layout.database)
+        return replace(found, identical=not os.path.lexists(ctx.layout.database))
     # Beside others a difference may be what they wrote.
     if left.backup is None or ctx.settings.in_use != "wait":
-        return method, None
+        return found
     try:
         saved = find_backup(ctx.layout, left.backup)
         with contextlib.closing(open_exclusive(ctx, STOP_IT)) as live:
             identical = live.same_as(saved.path)
             if identical is not False:
-                return method, identical
+                return replace(found, identical=identical)
             _put_back(ctx, live, saved, left)
     except (DamagedError, RestoreError):
         raise
     except (MigratorError, OSError):
-        return method, None
+        return found
     forget(ctx)
-    return "backup", True
+    return replace(found, method="backup", identical=True)
 
 
 def _put_back(ctx: Context, live: ExclusiveDatabase, saved: Backup, left: RunState) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from migrator.backups.catalog import Backup
@@ -26,10 +27,11 @@ from migrator.database.sqlite_locks import Loss, SqliteLocks
 from migrator.errors import LocksLostError, MigratorError, RestoreError
 from migrator.exclusive import STOP_IT, ExclusiveDatabase, open_exclusive, open_to_recover
 from migrator.log.hints import command
-from migrator.model import Script
+from migrator.model import Outcome, Script
 from migrator.recovery.copy_back import keep_failed, prepare_file, replace_file, write_back
 from migrator.recovery.intent import fingerprint_of, found_now, noted
 from migrator.recovery.temporary_files import remove_temporary_files
+from migrator.value import replace
 
 _REASONS = {"lock": "lock.lost", "journal": "journal.lost", "database": "database.replaced"}
 
@@ -128,7 +130,6 @@ def undoable(ctx: Context, live: ExclusiveDatabase, failure: MigratorError) -> M
     if loss is None:
         return failure
     lost = failure if isinstance(failure, LocksLostError) else _lost(loss, None)
-    lost.data.setdefault("began", ctx.began)
     if loss.kind == "journal" or (ctx.inline and _regained(ctx, live)):
         return lost
     if ctx.inline:
@@ -157,7 +158,7 @@ def _doomed(ctx: Context, lost: LocksLostError) -> RestoreError:
 # --- by a new process, once the run's own has ended ---------------------------------
 
 
-def settle_loss(ctx: Context, *, replaced: bool) -> dict[str, Any]:
+def settle_loss(ctx: Context, *, replaced: bool) -> Outcome:
     """
     Recover after a worker that gave up: keep what others wrote, else prove the old state.
 
@@ -166,24 +167,44 @@ def settle_loss(ctx: Context, *, replaced: bool) -> dict[str, Any]:
         replaced: Whether the file at the database's name is not what the run had open.
 
     Returns:
-        `found`: `as_before` (with `identical`), `theirs`, `put_back` or `damaged`;
-        `backup` and `kept`, the paths of what there is to go back to.
+        `as_before`; else `theirs`, `put_back` or `damaged`, with what that is in words.
     """
     left = run_state.read(ctx.layout.state)
     if left is None or left.backup is None:
-        return {"found": "as_before"}
+        return Outcome("as_before", method="rollback")
     saved = find_backup(ctx.layout, left.backup)
     remove_temporary_files(ctx.layout)
+    found = Outcome("as_before", method="rollback" if left.way == "in-place" else "discarded")
     if ctx.settings.in_use != "wait":
-        found = {"found": "damaged" if replaced or _is_damaged(ctx) else "as_before"}
+        if replaced or _is_damaged(ctx):
+            found = Outcome("damaged")
     elif replaced:
         found = _replace(ctx, saved)
     else:
-        found = _compare(ctx, saved)
+        found = _compare(ctx, saved, found)
     run_state.clear(ctx.layout.state)
-    method = "rollback" if left.way == "in-place" else "discarded"
-    restore = command(ctx.settings, "restore", saved.name)
-    return {"method": method, "backup": str(saved.path), "restore": restore, **found}
+    return found if found.kind == "as_before" else _told(ctx, found, saved)
+
+
+_HINTS = {
+    "theirs": "Look at what was written. To go back to before the run",
+    "put_back": "Take what is needed from the kept file, then start again. To put it back",
+    "damaged": "Stop what uses the database, then go back to before the run",
+}
+
+
+def _told(ctx: Context, found: Outcome, saved: Backup) -> Outcome:
+    """Say of a database that is not as before what it is, and how to go back."""
+    before = f"the state before the run is in {str(saved.path)!r}"
+    state = {
+        "theirs": "The database is not as before: it holds what another process has written since,"
+        f" and that is kept; {before}.",
+        "put_back": "Another process had written and the database was damaged: the backup was put"
+        f" back, and what had been written is in {str(_kept(ctx))!r}.",
+        "damaged": f"The database is damaged or replaced, and others may be using it; {before}.",
+    }
+    hint = f"{_HINTS[found.kind]}: `{command(ctx.settings, 'restore', saved.name)}`."
+    return replace(found, backup=str(saved.path), unsettled=state[found.kind], hint=hint)
 
 
 def _is_damaged(ctx: Context) -> bool:
@@ -192,44 +213,47 @@ def _is_damaged(ctx: Context) -> bool:
         return bool(examine(conn, "quick").problems)
 
 
-def _replace(ctx: Context, saved: Backup) -> dict[str, Any]:
+def _replace(ctx: Context, saved: Backup) -> Outcome:
     """Put the backup back where a migration has removed or replaced the database's file."""
     # An application that has it open would keep writing to a file without a name.
     if who_has_open(ctx.layout.database):
-        return {"found": "theirs"}
+        return Outcome("theirs")
     keep_failed(ctx)
-    if os.path.lexists(ctx.layout.database) and not _kept(ctx):
-        return {"found": "theirs"}
+    if os.path.lexists(ctx.layout.database) and not _is_kept(ctx):
+        return Outcome("theirs")
     found = {"found": "nothing"}
     if os.path.lexists(ctx.layout.database):
         found = {"found": "file", "fingerprint": fingerprint_of(ctx.layout.database)}
     prepare_file(ctx, saved)
     replace_file(ctx, saved, noted(ctx, saved, found, "undo"))
-    return {"found": "as_before", "said": True}
+    return Outcome("as_before", method="backup", identical=True)
 
 
-def _compare(ctx: Context, saved: Backup) -> dict[str, Any]:
+def _compare(ctx: Context, saved: Backup, as_before: Outcome) -> Outcome:
     with contextlib.closing(open_exclusive(ctx, STOP_IT)) as live:
         if live.same_as(saved.path) is True:
             if saved.journal_mode and live.journal_mode() != saved.journal_mode:
                 live.set_journal_mode(saved.journal_mode)
-            return {"found": "as_before", "identical": True}
+            return replace(as_before, identical=True)
         with live.guard.engine():
             damaged = examine(live.conn, "full").problems
         # A sound database that differs holds what another process has committed.
         if not damaged:
-            return {"found": "theirs"}
+            return Outcome("theirs")
         # A damaged one may hold such rows as well: overwrite it only once a copy is kept.
         keep_failed(ctx, live)
-        if not _kept(ctx):
-            return {"found": "damaged"}
+        if not _is_kept(ctx):
+            return Outcome("damaged")
         write_back(ctx, live, saved, noted(ctx, saved, found_now(ctx, live), "undo"))
-        return {"found": "put_back", "kept": str(ctx.layout.failed / live.path.name)}
+        return Outcome("put_back")
 
 
-def _kept(ctx: Context) -> bool:
+def _kept(ctx: Context) -> Path:
+    return ctx.layout.failed / ctx.layout.database.name
+
+
+def _is_kept(ctx: Context) -> bool:
     """Tell whether the copy in `failed/` is complete."""
     with contextlib.suppress(OSError):
-        kept = (ctx.layout.failed / ctx.layout.database.name).stat().st_size
-        return kept == ctx.layout.database.stat().st_size
+        return _kept(ctx).stat().st_size == ctx.layout.database.stat().st_size
     return False

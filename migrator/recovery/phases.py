@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from migrator.backups.catalog import Backup
@@ -14,10 +14,6 @@ from migrator.database.workspace import like_database
 from migrator.log.translate import of_system
 from migrator.process.signals import Signals
 from migrator.value import replace
-
-Report = dict[str, Any]
-"""What a worker reports, as JSON values."""
-
 
 _COMMITTED = ("restored", "prune")
 """Phases after the one step that counts."""
@@ -101,13 +97,3 @@ def note(
         journal_mode=saved.journal_mode if saved is not None else None,
         extra=extra,
     )
-
-
-def report(outcome: str, changed: Sequence[str] = (), saved: Backup | None = None) -> Report:
-    """Return what the worker reports, as JSON values."""
-    return {
-        "outcome": outcome,
-        "applied": len(changed),
-        "changed": list(changed),
-        "backup": str(saved.path) if saved is not None else None,
-    }

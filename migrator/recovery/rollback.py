@@ -251,7 +251,7 @@ def _not_undone(ctx: Context, failure: MigratorError, second: Exception) -> Migr
     hint = "Check the disk, then start again: the next start recovers it by itself."
     if ctx.phase in ("commit", "publish"):
         return OutcomeUnknownError(message, hint=hint, data=failure.data)
-    return DiskError(message, hint=hint, data={**failure.data, "outcome": "failed_restored"})
+    return DiskError(message, hint=hint, data=failure.data, outcome="failed_restored")
 
 
 @contextlib.contextmanager
@@ -359,8 +359,10 @@ def as_failure(ctx: Context, error: BaseException) -> MigratorError:
     failure = _translated(ctx, error)
     if ctx.lock_is_lost and not isinstance(failure, _MORE_THAN_THE_LOCK):
         after = f"The run ended with this: {failure.message}"
-        failure = lost_lock(ctx.layout.lock, after, **failure.data)
-    failure.data.setdefault("began", ctx.began)
+        lost = lost_lock(ctx.layout.lock, after, failure.outcome)
+        lost.data, lost.began, failure = failure.data, failure.began, lost
+    if failure.began is None:
+        failure.began = ctx.began
     return failure
 
 

@@ -21,8 +21,9 @@ from migrator.database.workspace import like_database
 from migrator.errors import DiskError, NotReadyError, OutcomeUnknownError
 from migrator.files import create_file, fsync_directory, sidecars
 from migrator.inspect.first_run import databases_beside, told_beside
+from migrator.model import Outcome
 from migrator.parsing import header_pragmas
-from migrator.recovery.phases import Report, enter, note, report, uninterrupted
+from migrator.recovery.phases import enter, note, uninterrupted
 from migrator.recovery.rollback import as_failure, forget
 from migrator.session.guard import open_guard
 from migrator.strategy.in_place import InPlaceSession
@@ -32,7 +33,7 @@ from migrator.verify import proof
 NO_DATABASE = "There is no database, as before this run."
 
 
-def create(ctx: Context, batch: Batch) -> Report:
+def create(ctx: Context, batch: Batch) -> Outcome:
     """
     Create the database by the same all-or-nothing run as any other.
 
@@ -61,8 +62,8 @@ def create(ctx: Context, batch: Batch) -> Report:
             _place(ctx, held)
         found = os.fstat(held)
     prune_and_clean(ctx, None)
-    made = report("created", [script.entry.identity for script in batch.scripts])
-    return {**made, "file": [found.st_dev, found.st_ino]}
+    made = tuple(script.entry.identity for script in batch.scripts)
+    return Outcome("created", made, file=(found.st_dev, found.st_ino))
 
 
 @contextlib.contextmanager
@@ -202,4 +203,4 @@ def _perhaps_placed(database: Path, error: OSError) -> OutcomeUnknownError:
         f" durable: {error.strerror}."
     )
     hint = "Check the disk, then start again: the next start recovers it by itself."
-    return OutcomeUnknownError(message, hint=hint, data={"began": True})
+    return OutcomeUnknownError(message, hint=hint)

@@ -151,8 +151,8 @@ BUGS = (
     Bug(
         "a worker that was killed is taken for one that was done",
         "migrator/engine/conclusion.py",
-        '        if confirmed and self.settled.get("outcome") != "postponed":\n',
-        "        if confirmed or self.settled:\n",
+        '        if confirmed and (settled is None or settled.kind != "postponed"):\n',
+        "        if confirmed or settled is not None:\n",
         "up in-place delete clean",
         ("worker-before",),
         ("pwrite app.db-journal",),

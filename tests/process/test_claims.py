@@ -24,8 +24,8 @@ def pipe():
     from migrator.process.worker import _Pipe
     return next(each for each in gc.get_objects() if type(each) is _Pipe)
 
-def claim(outcome, **more):
-    return {"result": {"outcome": outcome, "applied": 1, "changed": ["001"], **more}}
+def claim(kind, **more):
+    return {"result": {"kind": kind, "changed": ["001"], **more}}
 
 def error(kind):
     return {"error": {"type": kind, "message": "It is said.", "hint": "", "reason": "said",
@@ -47,6 +47,8 @@ LIES = {
     "no database": "pipe().send(claim('no_database')); os._exit(0)",
     "created": "pipe().send(claim('created')); os._exit(0)",
     "a nonsense": "pipe().send({'result': {}}); os._exit(0)",
+    "done, in odd words": "finish(); pipe().send(claim('migrated', changed=1, file=['x']))\n"
+    "    os._exit(0)",
     "done, its migration over": "finish(); pipe().send(claim('migrated')); os._exit(0)",
     "done, all its phases over": "finish()\n"
     "    for phase in ('commit', 'restored', 'prune'): pipe().send(said('phase', phase=phase))\n"
@@ -59,6 +61,8 @@ LIES = {
     "    os.write(pipe()._number, line[:-9]); os._exit(0)",
     "a bug": "pipe().send({'crash': 'Traceback'}); os._exit(0)",
     "a failure": "pipe().send(error('UsageError')); os._exit(0)",
+    "a failure that it settles": "pipe().send({'error': error('DiskError')['error'] | {'outcome':"
+    " 'up_to_date'}}); os._exit(0)",
     "a failure of no kind": "pipe().send(error('Nonsense')); os._exit(0)",
     "enormous": "os.write(pipe()._number, pipe()._mark + b'{' * (20 << 20)); os._exit(0)",
     "without a mark": "os.write(pipe()._number, json.dumps(claim('migrated')).encode() + b'\\n')\n"
@@ -202,7 +206,8 @@ def test_a_worker_that_has_done_nothing_is_not_believed(tmp_path, command, outco
         tmp_path / "site",
         f"""
         import {module} as module
-        done = {{"outcome": {outcome!r}, "applied": 1, "changed": ["002"], "backup": None}}
+        from migrator.model import Outcome
+        done = Outcome({outcome!r}, ("002",))
         module.{name} = lambda *given, **more: done
         """,
     )

@@ -49,7 +49,7 @@ BUGS = (
     planted(
         "another file is believed",
         "migrator/engine/expectation.py",
-        '        if "file" not in claim:\n',
+        "        if claim.file is None:\n",
         "        if True:\n",
         CLAIMS,
         "another_file",

@@ -13,9 +13,11 @@ import pytest
 
 from migrator import errors
 from migrator.errors import InterruptedRunError, MigratorError
+from migrator.model import Outcome
 from migrator.process import reports, supervisor, worker
 from migrator.process.signals import Signals
 from migrator.process.supervisor import Ending, supervise
+from migrator.value import as_dict
 from migrator.wait import NotYetError
 from tests.support.recorder import Recorder
 
@@ -71,9 +73,10 @@ NO_REPORTS = {
         f"an error of the type {name!r}": json.dumps({"error": {**ERROR, "type": name}}).encode()
         for name in ("describe", "Any", "annotations", "Nobody", "InterruptedRunError", 1, None)
     },
-    "an error that counts wrongly": json.dumps(
-        {"error": {**ERROR, "data": {"applied": "many"}}}
+    "an error of a run that succeeded": json.dumps(
+        {"error": {**ERROR, "outcome": "migrated"}}
     ).encode(),
+    "an error that began oddly": json.dumps({"error": {**ERROR, "began": "yes"}}).encode(),
     **{
         f"an event without {name}": json.dumps(
             {key: value for key, value in EVENT.items() if key != name}
@@ -108,12 +111,47 @@ def kinds() -> list[type[MigratorError]]:
 
 @pytest.mark.parametrize("kind", [each for each in kinds() if each is not InterruptedRunError])
 def test_every_error_comes_through_as_it_was(kind):
-    """Type, texts, reason and data are the same on both sides of the pipe."""
-    error = kind("It is so.", hint="Do this.", reason="odd", retryable=True, data={"applied": 2})
+    """Type, texts, reason, data and what became of the run are the same on both sides."""
+    error = kind("It is so.", hint="Do this.", reason="odd", retryable=True, data={"line": 2})
+    error.began, error.outcome = True, "unknown"
     what = reports.read(json.dumps({"error": reports.dump(error)}).encode())
     assert what is not None
     assert reports.dump(what["error"]) == reports.dump(error)
     assert what["error"].exit_code == kind.exit_code
+
+
+OUTCOMES = {
+    "of a run": Outcome("migrated", ("001", "002"), "/b/app.db-000001.db"),
+    "of a first install": Outcome("created", ("001",), file=(1, 2)),
+    "of a recovery": Outcome("discarded", method="rollback", identical=True, hint="Go on."),
+    "that is open": Outcome("postponed", method="rollback", unsettled="the next start does it"),
+}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES)
+def test_every_outcome_comes_through_as_it_was(outcome):
+    """What a worker has done, or found, is the same value on both sides of the pipe."""
+    what = reports.read(json.dumps({"result": as_dict(outcome)}).encode())
+    assert what is not None
+    assert reports.read_outcome(what["result"]) == outcome
+
+
+NO_OUTCOMES: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "no kind": {"kind": 1},
+    "names that are none": {"kind": "migrated", "changed": [1]},
+    "one name": {"kind": "migrated", "changed": "001"},
+    "a file that is none": {"kind": "created", "file": "app.db"},
+    "a file of texts": {"kind": "created", "file": ["1", "2"]},
+    "a backup that is no path": {"kind": "migrated", "backup": 1},
+    "a comparison that says nothing": {"kind": "discarded", "identical": "yes"},
+}
+
+
+@pytest.mark.parametrize("claim", NO_OUTCOMES.values(), ids=NO_OUTCOMES)
+def test_a_claim_that_is_no_outcome_is_none(claim):
+    """What a worker says has a shape, or it has claimed nothing."""
+    assert reports.read_outcome(claim) is None
 
 
 def test_an_error_of_a_kind_of_its_own_comes_through_as_what_it_is_one_of():
