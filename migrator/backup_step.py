@@ -34,7 +34,7 @@ def back_up(ctx: Context, batch: Batch, live: ExclusiveDatabase, reason: str) ->
     with cleared_on_failure(ctx):
         facts = facts_of(ctx, live, batch.applied, reason)
         header = read_header(live.raw.descriptor) if live.raw is not None else None
-        ctx.counter = None if header is None else header.change_counter
+        ctx.progress.counter = None if header is None else header.change_counter
         same = create.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None
         size = ctx.layout.database.stat().st_size
         kept = {same.name} if same is not None else set()

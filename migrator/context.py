@@ -16,6 +16,27 @@ from migrator.wait import Deadline
 
 
 @dataclass(slots=True)
+class Progress:
+    """
+    How far a run has come: all that moves in it.
+
+    Args:
+        phase: The phase that it is in.
+        began: Whether the first migration, `down` or restore has begun.
+        suspect: Whether a migration may have misled SQLite's own checks.
+        locks: SQLite's on the live database, while other people's code can take them away.
+        counter: What the database's header counted before the run; None where that tells
+            nothing.
+    """
+
+    phase: str = ""
+    began: bool = False
+    suspect: bool = False
+    locks: SqliteLocks | None = None
+    counter: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """
     One run on one database.
@@ -23,11 +44,7 @@ class Context:
     `inline` says that it happens in its caller's process (the Python API):
     there the database's file is never opened but by SQLite, because closing
     any other descriptor of it would drop the locks of the caller's own
-    connections. `began` becomes true with the first migration, `down` or
-    restore, `suspect` with one that may have misled SQLite's own checks.
-    `locks` are SQLite's on the live database, while other people's code can
-    take them away. `counter` is what the database's header counted before the
-    run, None where that tells nothing.
+    connections.
     """
 
     settings: Settings
@@ -37,18 +54,13 @@ class Context:
     run_id: str
     deadline: Deadline
     inline: bool = False
-    began: bool = False
-    suspect: bool = False
-    phase: str = ""
-    way: str = "in-place"
-    locks: SqliteLocks | None = None
     lock: RunLock | None = None
-    counter: int | None = None
+    progress: Progress = field(default_factory=Progress)
     process_states: ProcessStates = field(init=False)
 
     def __post_init__(self) -> None:
         """Note whose process this is."""
-        self.process_states = ProcessStates(worker=not self.inline)
+        object.__setattr__(self, "process_states", ProcessStates(worker=not self.inline))
 
     @property
     def history(self) -> History:
@@ -83,12 +95,14 @@ class Batch:
     """
     The migrations of one run, loaded, in the order in which they run.
 
-    `applied` is the history before it; `down` undoes instead of applying.
+    `applied` is the history before it; `down` undoes instead of applying; `creates` says that
+    there is no database yet.
     """
 
     scripts: tuple[Script, ...]
     applied: tuple[Applied, ...]
     down: bool = False
+    creates: bool = False
 
     @property
     def transactional(self) -> bool:
@@ -104,6 +118,11 @@ class Batch:
         return header_pragmas.leading(self.scripts)
 
     @property
-    def way(self) -> str:
-        """The way to be atomic: `in-place`, or `copy` where one transaction is impossible."""
+    def needs(self) -> str:
+        """The way that it needs: `in-place`, or `copy` where one transaction is impossible."""
         return "in-place" if self.transactional else "copy"
+
+    @property
+    def way(self) -> str:
+        """The way that it takes to be atomic: the one that it needs, or `create`."""
+        return "create" if self.creates else self.needs

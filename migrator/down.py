@@ -54,12 +54,12 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Outcome:
         keys = {row.key for row in rows}
         undone = [each for each in scripts if each.entry.key in keys]
         refuse_changed(ctx.settings, ctx.layout, ctx.emit, _without_order(found), undone)
-        ctx.way = Batch(tuple(scripts_of_rows), found.applied, down=True).way
-        say_plan(ctx.emit, found, ctx.way)
-        loaded = load(ctx, scripts_of_rows)
-        for script in loaded:
+        planned = Batch(tuple(scripts_of_rows), found.applied, down=True)
+        say_plan(ctx.emit, found, planned.needs)
+        batch = load(ctx, planned)
+        for script in batch.scripts:
             _refuse_without_down(ctx, script, loaded=True)
-        return change(ctx, Batch(loaded, found.applied, down=True), "down")
+        return change(ctx, batch, "down")
 
 
 def _refuse_damaged(ctx: Context) -> None:

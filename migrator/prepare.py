@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -62,15 +63,15 @@ def prepare(ctx: Context, found: DatabaseStatus) -> Batch:
     scripts = ctx.source.scripts(found.entries)
     refuse_changed(ctx.settings, ctx.layout, ctx.emit, found, scripts)
     chosen = refuse_unfit(ctx.layout, found, scripts)
-    ctx.way = Batch(tuple(chosen), found.applied).way
-    say_plan(ctx.emit, found, ctx.way)
-    return Batch(load(ctx, chosen), found.applied)
+    planned = Batch(tuple(chosen), found.applied, creates=not found.sight.exists)
+    say_plan(ctx.emit, found, planned.needs)
+    return load(ctx, planned)
 
 
-def load(ctx: Context, scripts: Sequence[Script]) -> tuple[Script, ...]:
+def load(ctx: Context, batch: Batch) -> Batch:
     """Import those that are code one by one, telling which, should one end the process."""
     loaded: list[Script] = []
-    for script in scripts:
+    for script in batch.scripts:
         if not script.is_code:
             loaded.append(script)
             continue
@@ -78,7 +79,7 @@ def load(ctx: Context, scripts: Sequence[Script]) -> tuple[Script, ...]:
         with ctx.process_states.isolated(script.entry.key, code=True):
             loaded += ctx.source.load([script])
     enter(ctx, "prepare")
-    return tuple(loaded)
+    return dataclasses.replace(batch, scripts=tuple(loaded))
 
 
 def rows_to_undo(

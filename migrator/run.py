@@ -181,7 +181,7 @@ def upgrade(ctx: Context) -> Outcome:
         if found.up_to_date:
             return nothing_to_do(found, ctx.emit)
         batch = prepare(ctx, found)
-        if not found.sight.exists:
+        if batch.creates:
             from migrator.strategy import new_file
 
             return new_file.create(ctx, batch)
@@ -210,7 +210,7 @@ def change(ctx: Context, batch: Batch, reason: str) -> Outcome:
         strategy = make(ctx, batch, live)
         strategy.hold()
         backup = back_up(ctx, batch, live, reason)
-        with undone_on_failure(ctx, live, backup):
+        with undone_on_failure(ctx, live, backup, batch.way):
             enter(ctx, "migrate", note(ctx, batch, reason, backup))
             with strategy.session(backup) as session:
                 with session.engine():

@@ -118,11 +118,11 @@ def run_batch(
         with session.engine():
             ctx.history.prepare(session.conn)
             guard.begin()
-        ctx.began = True
+        ctx.progress.began = True
         steps = []
         for script in batch.scripts:
             steps.append(_step(ctx, batch, session, guard, script))
-            ctx.suspect |= session.record.suspect
+            ctx.progress.suspect |= session.record.suspect
     if ctx.settings.row_guard != "off":
         message = f"The rows of the tables that were touched were counted in {guard.seconds:.1f} s."
         ctx.emit("rows.counted", message, level="debug", seconds=round(guard.seconds, 3))
@@ -374,7 +374,7 @@ def _failure(
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
     usual = f"Mend {script.entry.label} and start again; {ctx.undone}."
     hint = _own_hint(first) or usual
-    if not (batch.applied or batch.down or ctx.way == "create") and "already exists" in text:
+    if not (batch.applied or batch.down or batch.creates) and "already exists" in text:
         hint = f"{perhaps_there(ctx.settings, script.entry)} Otherwise: {hint}"
     if found is not None and is_unopened(first):
         hint = (

@@ -70,12 +70,12 @@ def recover(ctx: Context) -> Outcome:
         interrupted_run=left.run_id,
         phase=left.phase,
     )
-    ctx.phase = "recovery"
+    ctx.progress.phase = "recovery"
     # It needs none of its own files any more, and they may take the space to open the database.
     remove_temporary_files(ctx.layout)
     outcome = _settle(ctx, left)
     # That run is over; this one has not begun anything yet.
-    ctx.began, ctx.phase = False, ""
+    ctx.progress.began, ctx.progress.phase = False, ""
     _forget(ctx, left, outcome)
     method = "discarded" if left.way in ("copy", "create") else "rollback"
     return Outcome(outcome, method="backup" if outcome == "restored" else method)
@@ -221,13 +221,13 @@ def give_way(ctx: Context, why: str) -> None:
     left = unfinished_restore(ctx)
     if left is None:
         return
-    ctx.phase = "recovery"
+    ctx.progress.phase = "recovery"
     remove_temporary_files(ctx.layout)
     with contextlib.suppress(DamagedError):
         if ctx.layout.database.exists():
             _keep_what_was_put_there(ctx, left)
             with_recovered(ctx, lambda conn: _put_in_order(ctx, left, conn))
-    ctx.phase = ""
+    ctx.progress.phase = ""
     _forget(ctx, left, "restored" if left.phase == "restored" else "discarded", why)
 
 

@@ -57,7 +57,7 @@ def write_back(ctx: Context, live: ExclusiveDatabase, chosen: Backup, intent: Ru
     if asked_for:
         # Outside of `person_needed`: if the note fails, nothing has been touched.
         enter(ctx, "restore", intent)
-    ctx.began = True
+    ctx.progress.began = True
     with person_needed(ctx, chosen):
         if not asked_for:
             enter(ctx, "restore", intent)
@@ -188,7 +188,7 @@ def replace_file(ctx: Context, chosen: Backup, intent: RunState) -> None:
     crash this is done again, with the same result.
     """
     enter(ctx, "restore", intent)
-    ctx.began = True
+    ctx.progress.began = True
     for sidecar in sidecars(ctx.layout.database):
         remove(sidecar)
     os.rename(ctx.layout.new, ctx.layout.database)

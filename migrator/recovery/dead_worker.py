@@ -7,6 +7,7 @@ If the database holds a part of what the run did, its old pages are put back.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 
 from migrator.backups.catalog import Backup
@@ -65,7 +66,7 @@ def settle_and_prove(
         RestoreError: The database is not as before, and cannot or may not be made so.
     """
     if not prove:
-        ctx.deadline = Deadline(_AT_A_SIGNAL)
+        ctx = dataclasses.replace(ctx, deadline=Deadline(_AT_A_SIGNAL))
         if (restoring := unfinished_restore(ctx)) is not None:
             with as_run_error(ctx):
                 return _cut_off(ctx, restoring)

@@ -40,14 +40,14 @@ def watch(ctx: Context, live: ExclusiveDatabase) -> None:
     """Check SQLite's locks from now on, while other people's code runs."""
     ignore = () if live.raw is None else (live.raw.descriptor,)
     alone = ctx.settings.in_use == "wait"
-    ctx.locks = SqliteLocks.note(
+    ctx.progress.locks = SqliteLocks.note(
         live.path,
         lambda: live.guard.in_transaction,
         alone=alone,
         ignore=ignore,
         forking=not ctx.inline,
     )
-    live.guard.watch(ctx.locks)
+    live.guard.watch(ctx.progress.locks)
 
 
 def require_locks(ctx: Context, script: Script | None = None, *, decisive: bool = False) -> None:
@@ -62,7 +62,7 @@ def require_locks(ctx: Context, script: Script | None = None, *, decisive: bool 
     Raises:
         LocksLostError: One of them is gone.
     """
-    loss = ctx.locks.look(decisive=decisive) if ctx.locks is not None else None
+    loss = ctx.progress.locks.look(decisive=decisive) if ctx.progress.locks is not None else None
     if loss is not None:
         raise _lost(loss, script)
 

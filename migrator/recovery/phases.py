@@ -31,7 +31,7 @@ def enter(ctx: Context, phase: str, noted: run_state.RunState | None = None) -> 
     # After the commit a lost lock must not fail the run: the parent says what became of it.
     if phase not in _COMMITTED:
         ctx.require_lock()
-    ctx.phase = phase
+    ctx.progress.phase = phase
     if not ctx.inline:
         ctx.emit("phase", phase, phase=phase)
     if noted is None:
@@ -84,14 +84,14 @@ def note(
         extra["undone"] = [row.identity for row in batch.applied if row.key in keys]
     elif not ctx.source.format.notes_runs:
         extra["applied"] = [script.entry.identity for script in batch.scripts]
-    if ctx.counter is not None:
-        extra["change_counter"] = ctx.counter
+    if ctx.progress.counter is not None:
+        extra["change_counter"] = ctx.progress.counter
     return run_state.RunState(
         run_id=ctx.run_id,
         phase="prepare",
         since=run_state.now(),
         reason=reason,
-        way=ctx.way,
+        way=batch.way,
         database=str(ctx.layout.database),
         backup=saved.name if saved is not None else None,
         journal_mode=saved.journal_mode if saved is not None else None,

@@ -80,9 +80,13 @@ def cleared_on_failure(ctx: Context) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def undone_on_failure(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> Iterator[None]:
+def undone_on_failure(
+    ctx: Context, live: ExclusiveDatabase, saved: Backup, way: str
+) -> Iterator[None]:
     """
     Undo the run when anything fails, and prove that the database is as before.
+
+    `way` is the one that the run takes to be atomic.
 
     Raises:
         OutcomeUnknownError: The disk failed at the commit, which may stand, or keeps failing.
@@ -92,7 +96,7 @@ def undone_on_failure(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> I
     except BaseException as error:
         failure = undoable(ctx, live, as_failure(ctx, error))
         try:
-            undone = _undo(ctx, live, saved, failure)
+            undone = _undo(ctx, live, saved, failure, way)
         except (sqlite3.Error, OSError) as second:
             if primary_code(second) in _OF_THE_CONNECTION:
                 # The run's note stays: a new connection undoes it, the parent's at once.
@@ -132,7 +136,9 @@ def may_give_way(ctx: Context, saved: Backup) -> bool:
         return False
 
 
-def _undo(ctx: Context, live: ExclusiveDatabase, saved: Backup, failure: MigratorError) -> bool:
+def _undo(
+    ctx: Context, live: ExclusiveDatabase, saved: Backup, failure: MigratorError, way: str
+) -> bool:
     """
     Roll back, and compare the database with the backup where nobody else can write.
 
@@ -147,9 +153,9 @@ def _undo(ctx: Context, live: ExclusiveDatabase, saved: Backup, failure: Migrato
     if identical is False:
         restore_pages(ctx, live, saved)
         return True
-    if not ctx.began:
+    if not ctx.progress.began:
         return True
-    say_as_before(ctx.emit, "rollback" if ctx.way == "in-place" else "discarded", identical)
+    say_as_before(ctx.emit, "rollback" if way == "in-place" else "discarded", identical)
     return True
 
 
@@ -180,7 +186,7 @@ def _may_stand(
     Emptying it takes space, and on a full disk the kernel sends SIGBUS to a process that
     writes to a mapped `-shm`: so delete the run's own backup first.
     """
-    if ctx.phase not in ("commit", "publish"):
+    if ctx.progress.phase not in ("commit", "publish"):
         return False
     left = run_state.read(ctx.layout.state)
     with live.guard.engine():
@@ -209,7 +215,7 @@ def roll_back(ctx: Context, live: ExclusiveDatabase, saved: Backup) -> bool | No
         if not is_lack_of_space(ctx, error) or not may_give_way(ctx, saved):
             raise
         _remove_work_files(ctx)
-        if ctx.phase == "restore":
+        if ctx.progress.phase == "restore":
             # The next start must not begin this restore again: the backup of what it
             # replaces is about to be deleted.
             run_state.clear(ctx.layout.state)
@@ -249,7 +255,7 @@ def _not_undone(ctx: Context, failure: MigratorError, second: Exception) -> Migr
         f" ({second}), after this: {failure.message}"
     )
     hint = "Check the disk, then start again: the next start recovers it by itself."
-    if ctx.phase in ("commit", "publish"):
+    if ctx.progress.phase in ("commit", "publish"):
         return OutcomeUnknownError(message, hint=hint, data=failure.data)
     return DiskError(message, hint=hint, data=failure.data, outcome="failed_restored")
 
@@ -362,14 +368,14 @@ def as_failure(ctx: Context, error: BaseException) -> MigratorError:
         lost = lost_lock(ctx.layout.lock, after, failure.outcome)
         lost.data, lost.began, failure = failure.data, failure.began, lost
     if failure.began is None:
-        failure.began = ctx.began
+        failure.began = ctx.progress.began
     return failure
 
 
 def _translated(ctx: Context, error: BaseException) -> MigratorError:
     if isinstance(error, MigratorError):
         return error
-    doing = doing_in(ctx.phase)
+    doing = doing_in(ctx.progress.phase)
     if is_interrupted(error):
         return MigrationFailedError(
             f"SQLite says {str(error)!r} {doing}. {LEFT_BEHIND}", hint=END_IT

@@ -44,7 +44,6 @@ def create(ctx: Context, batch: Batch) -> Outcome:
         LockedError: The run's lock was removed.
         NotReadyError: A file appeared at its path meanwhile.
     """
-    ctx.way = "create"
     _say_beside(ctx)
     _say_others(ctx)
     noted = note(ctx, batch, "up", None)
@@ -141,7 +140,7 @@ def _nothing_on_failure(ctx: Context) -> Iterator[None]:
     except BaseException as error:
         failure = as_failure(ctx, error)
         forget(ctx)
-        if ctx.began:
+        if ctx.progress.began:
             none = not os.path.lexists(ctx.layout.database)
             ctx.emit(
                 "restore.finished",

@@ -65,7 +65,7 @@ def structure(
 
 def level(ctx: Context) -> str:
     """Return how much to check: everything, if a migration may have misled SQLite itself."""
-    return "full" if ctx.suspect else ctx.settings.verify
+    return "full" if ctx.progress.suspect else ctx.settings.verify
 
 
 def pragma(ctx: Context) -> str:

@@ -160,8 +160,8 @@ BUGS = (
     Bug(
         "a commit whose last sync failed is taken for undone",
         "migrator/recovery/rollback.py",
-        '    if ctx.phase not in ("commit", "publish"):\n',
-        '    if ctx.phase != "never":\n',
+        '    if ctx.progress.phase not in ("commit", "publish"):\n',
+        '    if ctx.progress.phase != "never":\n',
         "up beside delete clean",
         ("error-once:EIO",),
         ("fdatasync .",),
@@ -191,7 +191,7 @@ BUGS = (
     Bug(
         "the outcome is called unknown before the commit",
         "migrator/recovery/rollback.py",
-        '    if ctx.phase in ("commit", "publish"):\n        return OutcomeUnknownError(',
+        '    if ctx.progress.phase in ("commit", "publish"):\n        return OutcomeUnknownError(',
         "    if True:\n        return OutcomeUnknownError(",
         "up in-place delete clean",
         ("error-on:EIO",),

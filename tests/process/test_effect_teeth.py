@@ -78,7 +78,7 @@ BUGS = (
     planted(
         "a replaced function is no reason to check everything",
         "migrator/change/migrations.py",
-        "        ctx.suspect |= session.record.suspect\n",
+        "            ctx.progress.suspect |= session.record.suspect\n",
         "",
         "process/test_unchecked.py",
         "whether_the_database_is_sound and function and partial and in-place",

@@ -12,7 +12,10 @@ from migrator.context import Context
 from migrator.database.lock import RunLock
 from migrator.database.workspace import Layout
 from migrator.errors import LockedError
+from migrator.formats.source import DirectorySource
+from migrator.model import Settings
 from migrator.strategy import new_file
+from migrator.wait import Deadline
 from tests.support.files import history, tables, write_migrations
 from tests.support.outcomes import assert_failed, assert_succeeded
 from tests.support.processes import PACKAGES, run_migrator
@@ -135,8 +138,10 @@ def placing(tmp_path: Path) -> tuple[Context, int]:
     scene = Scene.make(tmp_path, {}, empty=True)
     layout: Layout = scene.layout
     lock = RunLock.acquire(layout, 0, Recorder())
-    ctx = Context.__new__(Context)
-    ctx.layout, ctx.lock = layout, lock
+    source = DirectorySource(scene.migrations)
+    ctx = Context(
+        Settings(layout.database), layout, source, Recorder(), "run", Deadline(0), lock=lock
+    )
     sqlite3.connect(layout.new).close()
     held = os.open(layout.new, os.O_RDWR | os.O_CREAT, 0o600)
     return ctx, held
