@@ -11,7 +11,7 @@ from migrator.backups.catalog import Backup
 from migrator.backups.names import refuse_long_name
 from migrator.backups.retention import prune_backups, remove_backup
 from migrator.backups.space import check_space
-from migrator.context import Batch, Context
+from migrator.context import Change, Context
 from migrator.database.pages import read_header
 from migrator.database.uri import database_uri
 from migrator.errors import BackupError, MigratorError
@@ -22,7 +22,7 @@ from migrator.recovery.phases import enter, note
 from migrator.recovery.rollback import cleared_on_failure, forget, may_give_way
 
 
-def back_up(ctx: Context, batch: Batch, live: ExclusiveDatabase, reason: str) -> Backup:
+def back_up(ctx: Context, change: Change, live: ExclusiveDatabase) -> Backup:
     """
     Have a verified backup of the database as it is: the newest one, if that is it.
 
@@ -32,15 +32,16 @@ def back_up(ctx: Context, batch: Batch, live: ExclusiveDatabase, reason: str) ->
     """
     enter(ctx, "backup")
     with cleared_on_failure(ctx):
-        facts = facts_of(ctx, live, batch.applied, reason)
+        facts = facts_of(ctx, live, change.applied, change.reason)
         header = read_header(live.raw.descriptor) if live.raw is not None else None
         ctx.progress.counter = None if header is None else header.change_counter
         same = create.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None
         size = ctx.layout.database.stat().st_size
         kept = {same.name} if same is not None else set()
-        check_space(ctx.layout, size, batch.way, ctx.emit, protect=kept, backed_up=same is not None)
+        ready = same is not None
+        check_space(ctx.layout, size, change.way, ctx.emit, protect=kept, backed_up=ready)
         # Only now: with no space left, even this note could not be written.
-        enter(ctx, "backup", note(ctx, batch, reason, None))
+        enter(ctx, "backup", note(ctx, change, None))
         if same is not None:
             return create.reuse(ctx.layout, same, facts, ctx.emit)
         saved = make_backup(ctx, live, facts)

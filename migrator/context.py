@@ -1,17 +1,21 @@
-"""What the steps of one run share."""
+"""What the steps of one run share, and what they ask of the change that it makes."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
 from migrator.database.lock import RunLock
 from migrator.database.sqlite_locks import SqliteLocks
 from migrator.database.workspace import Layout
 from migrator.formats.format import History
 from migrator.formats.source import Source
-from migrator.model import Applied, Emit, Script, Settings
-from migrator.parsing import header_pragmas
+from migrator.model import Applied, Emit, Settings
 from migrator.process.state import ProcessStates
+from migrator.session.session import Session
 from migrator.wait import Deadline
 
 
@@ -91,38 +95,60 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Step:
     """
-    The migrations of one run, loaded, in the order in which they run.
+    What one migration did.
 
-    `applied` is the history before it; `down` undoes instead of applying; `creates` says that
-    there is no database yet.
+    Args:
+        identity: What the history knows it by.
+        seconds: How long it took.
+        rows_removed: How many rows went, as it had said, per table.
+        renames: Old and new name of each table that it renamed, in order.
     """
 
-    scripts: tuple[Script, ...]
-    applied: tuple[Applied, ...]
-    down: bool = False
-    creates: bool = False
+    identity: str
+    seconds: float
+    rows_removed: Mapping[str, int]
+    renames: tuple[tuple[str, str], ...]
+
+
+class Change(Protocol):
+    """What a run does to a database, whichever way makes it atomic."""
 
     @property
-    def transactional(self) -> bool:
-        """Whether all of them can run in one transaction."""
-        return all(
-            script.down_transactional if self.down else script.transactional
-            for script in self.scripts
-        )
-
-    @property
-    def header(self) -> dict[str, str]:
-        """What the first file sets before the first table, as SQLite takes it there only."""
-        return header_pragmas.leading(self.scripts)
+    def reason(self) -> str:
+        """What the run and its backup are for: `up` or `down`."""
 
     @property
     def needs(self) -> str:
         """The way that it needs: `in-place`, or `copy` where one transaction is impossible."""
-        return "in-place" if self.transactional else "copy"
 
     @property
     def way(self) -> str:
-        """The way that it takes to be atomic: the one that it needs, or `create`."""
-        return "create" if self.creates else self.needs
+        """The way that it takes: the one that it needs, or `create` where no database is."""
+
+    @property
+    def header(self) -> Mapping[str, str]:
+        """What it sets before the first table, as SQLite takes it there only."""
+
+    @property
+    def applied(self) -> tuple[Applied, ...]:
+        """The history before it."""
+
+    @property
+    def undoes(self) -> bool:
+        """Whether it takes rows out of the history, instead of adding some."""
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Those rows, spelled as there: by them recovery knows whether it was committed."""
+
+    def apply(self, ctx: Context, session: Session, old: Path | None) -> tuple[Step, ...]:
+        """
+        Do it, and commit nothing.
+
+        `old` is the backup, None for a first install.
+        """
+
+    def expected(self) -> Counter[object]:
+        """Return what the history is to hold afterwards, by what identifies its rows."""

@@ -6,7 +6,8 @@ import contextlib
 import shlex
 from collections.abc import Sequence
 
-from migrator.context import Batch, Context
+from migrator.change.migrations import Migrations
+from migrator.context import Context
 from migrator.database.integrity_check import examine
 from migrator.errors import (
     MigratorError,
@@ -54,12 +55,12 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Outcome:
         keys = {row.key for row in rows}
         undone = [each for each in scripts if each.entry.key in keys]
         refuse_changed(ctx.settings, ctx.layout, ctx.emit, _without_order(found), undone)
-        planned = Batch(tuple(scripts_of_rows), found.applied, down=True)
+        planned = Migrations(tuple(scripts_of_rows), found.applied, down=True)
         say_plan(ctx.emit, found, planned.needs)
-        batch = load(ctx, planned)
-        for script in batch.scripts:
+        migrations = load(ctx, planned)
+        for script in migrations.scripts:
             _refuse_without_down(ctx, script, loaded=True)
-        return change(ctx, batch, "down")
+        return change(ctx, migrations)
 
 
 def _refuse_damaged(ctx: Context) -> None:

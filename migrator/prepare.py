@@ -6,7 +6,8 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from migrator.context import Batch, Context
+from migrator.change.migrations import Migrations
+from migrator.context import Context
 from migrator.errors import UsageError
 from migrator.exclusive import open_to_recover
 from migrator.inspect.location import check_missing
@@ -52,7 +53,7 @@ def look_under_lock(ctx: Context) -> DatabaseStatus:
     return found
 
 
-def prepare(ctx: Context, found: DatabaseStatus) -> Batch:
+def prepare(ctx: Context, found: DatabaseStatus) -> Migrations:
     """
     Read, check and import what is pending, before anything is written.
 
@@ -63,12 +64,12 @@ def prepare(ctx: Context, found: DatabaseStatus) -> Batch:
     scripts = ctx.source.scripts(found.entries)
     refuse_changed(ctx.settings, ctx.layout, ctx.emit, found, scripts)
     chosen = refuse_unfit(ctx.layout, found, scripts)
-    planned = Batch(tuple(chosen), found.applied, creates=not found.sight.exists)
+    planned = Migrations(tuple(chosen), found.applied, creates=not found.sight.exists)
     say_plan(ctx.emit, found, planned.needs)
     return load(ctx, planned)
 
 
-def load(ctx: Context, batch: Batch) -> Batch:
+def load(ctx: Context, batch: Migrations) -> Migrations:
     """Import those that are code one by one, telling which, should one end the process."""
     loaded: list[Script] = []
     for script in batch.scripts:

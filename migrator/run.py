@@ -23,7 +23,7 @@ from migrator.wait import wait_until_ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from migrator.context import Batch, Context
+    from migrator.context import Change, Context
     from migrator.database.lock import RunLock
     from migrator.engine.expectation import Expectation
 
@@ -180,45 +180,33 @@ def upgrade(ctx: Context) -> Outcome:
         found = look_under_lock(ctx)
         if found.up_to_date:
             return nothing_to_do(found, ctx.emit)
-        batch = prepare(ctx, found)
-        if batch.creates:
+        migrations = prepare(ctx, found)
+        if migrations.creates:
             from migrator.strategy import new_file
 
-            return new_file.create(ctx, batch)
-        return change(ctx, batch, "up")
+            return new_file.create(ctx, migrations)
+        return change(ctx, migrations)
 
 
-def change(ctx: Context, batch: Batch, reason: str) -> Outcome:
-    """
-    Back up, apply, verify, commit, read back, prune: or put the old state back.
-
-    Args:
-        ctx: The run.
-        batch: What is done: migrations, applied or undone.
-        reason: What the backup is made for: `up` or `down`.
-    """
+def change(ctx: Context, work: Change) -> Outcome:
+    """Back up, apply, verify, commit, read back, prune: or put the old state back."""
     from migrator.backup_step import back_up, prune_and_clean
-    from migrator.change.migrations import renames, run_batch
+    from migrator.change.apply import apply_and_verify
     from migrator.exclusive import open_exclusive
     from migrator.recovery.phases import enter, note
     from migrator.recovery.rollback import restored_on_failure, undone_on_failure
     from migrator.strategy.choose import strategy_of
-    from migrator.verify import proof
 
-    make, hint = strategy_of(ctx, batch)
-    with contextlib.closing(open_exclusive(ctx, hint, header=batch.header)) as live:
-        strategy = make(ctx, batch, live)
+    make, hint = strategy_of(ctx, work)
+    with contextlib.closing(open_exclusive(ctx, hint, header=work.header)) as live:
+        strategy = make(ctx, work, live)
         strategy.hold()
-        backup = back_up(ctx, batch, live, reason)
-        with undone_on_failure(ctx, live, backup, batch.way):
-            enter(ctx, "migrate", note(ctx, batch, reason, backup))
+        backup = back_up(ctx, work, live)
+        with undone_on_failure(ctx, live, backup, work.way):
+            enter(ctx, "migrate", note(ctx, work, backup))
             with strategy.session(backup) as session:
-                with session.engine():
-                    known = proof.before(ctx, session.conn, backup.path)
-                steps = run_batch(ctx, batch, session, backup.path)
-                with session.engine():
-                    proof.verify(ctx, batch, session.conn, known, renames(steps))
-            strategy.commit(backup, reason)
+                steps = apply_and_verify(ctx, work, session, backup.path)
+            strategy.commit(backup)
         with restored_on_failure(ctx, live, backup):
             strategy.read_back()
     prune_and_clean(ctx, backup)

@@ -1,9 +1,8 @@
 """
-Running migrations one after another, whichever way makes the run atomic.
+Migrations as a change: they run one after another, whichever way makes the run atomic.
 
-A `Session` is where they run: the guarded connection to the database itself, or fresh
-connections to a work copy. Everything else is the same for both:
-events, checks, the row-loss guard, history rows, and what a failure is called.
+Where they run is a `Session`. Everything else is the same for both kinds of it: events,
+checks, the row-loss guard, history rows, and what a failure is called.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ import os
 import sqlite3
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from migrator.change import effect
 from migrator.change.forked import end_if_forked
-from migrator.context import Batch, Context
+from migrator.context import Context, Step
 from migrator.errors import (
     REPORT,
     DiskError,
@@ -39,11 +38,13 @@ from migrator.log.translate import (
     is_unopened,
     registered_elsewhere,
 )
-from migrator.model import Script, Section
+from migrator.model import Applied, Script, Section
+from migrator.parsing import header_pragmas
 from migrator.recovery.lost_locks import raise_loss, require_locks
 from migrator.session.authorizer import RefusedError
-from migrator.session.record import FailedStatement, Record
+from migrator.session.record import FailedStatement
 from migrator.session.recording import RecordingConnection
+from migrator.session.session import Session
 from migrator.sqlite import primary_code
 from migrator.verify.checks import read_schema
 from migrator.verify.row_loss import RowGuard
@@ -52,87 +53,99 @@ _CUT = 500
 _WITH_HINT = (RefusedError, MigratorError, effect.NotRunError)
 
 
-class Session(Protocol):
-    """Where migrations run."""
-
-    @property
-    def conn(self) -> sqlite3.Connection:
-        """The engine's own connection, on which nothing of a migration's is in force."""
-
-    def engine(self) -> AbstractContextManager[object]:
-        """Within, `conn` does what the engine says, unrecorded and unrefused."""
-
-    def migration(self, script: Script) -> AbstractContextManager[sqlite3.Connection]:
-        """Within, one migration has the connection; at its end what it did stands."""
-
-    @property
-    def record(self) -> Record:
-        """What the last migration did."""
-
-    def failure(self, error: BaseException | None) -> FailedStatement | None:
-        """
-        Return what went wrong first in SQLite, or was refused; None for nothing.
-
-        `error` is what the migration raised, None where it returned.
-        """
-
-
 @dataclass(frozen=True, slots=True)
-class Step:
+class Migrations:
     """
-    What one migration did.
+    Migrations, loaded, in the order in which they run.
 
-    Args:
-        identity: What the history knows it by.
-        seconds: How long it took.
-        rows_removed: How many rows went, as it had said, per table.
-        renames: Old and new name of each table that it renamed, in order.
+    `applied` is the history before them; `down` undoes instead of applying; `creates` says
+    that there is no database yet.
     """
 
-    identity: str
-    seconds: float
-    rows_removed: Mapping[str, int]
-    renames: tuple[tuple[str, str], ...]
+    scripts: tuple[Script, ...]
+    applied: tuple[Applied, ...]
+    down: bool = False
+    creates: bool = False
+
+    @property
+    def reason(self) -> str:
+        """What the run and its backup are for."""
+        return "down" if self.down else "up"
+
+    @property
+    def needs(self) -> str:
+        """`in-place` where all of them can run in one transaction, else `copy`."""
+        together = (
+            script.down_transactional if self.down else script.transactional
+            for script in self.scripts
+        )
+        return "in-place" if all(together) else "copy"
+
+    @property
+    def way(self) -> str:
+        """The way that they take to be atomic."""
+        return "create" if self.creates else self.needs
+
+    @property
+    def header(self) -> dict[str, str]:
+        """What the first file sets before the first table."""
+        return header_pragmas.leading(self.scripts)
+
+    @property
+    def undoes(self) -> bool:
+        """Whether their rows go."""
+        return self.down
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Their rows in the history, spelled as there."""
+        if not self.down:
+            return tuple(script.entry.identity for script in self.scripts)
+        moved = {script.entry.key for script in self.scripts}
+        return tuple(row.identity for row in self.applied if row.key in moved)
+
+    def expected(self) -> Counter[object]:
+        """Return the keys that the history is to hold afterwards."""
+        moved = {script.entry.key for script in self.scripts}
+        # A version may be there twice, spelled `1` and `001`, from another runner.
+        keys = Counter(row.key for row in self.applied if row.key not in moved)
+        if not self.down:
+            keys.update(moved)
+        return keys
+
+    def apply(self, ctx: Context, session: Session, old: Path | None = None) -> tuple[Step, ...]:
+        """
+        Run them one after another with their history rows; commit nothing.
+
+        Raises:
+            MigrationFailedError: One failed.
+            VerificationError: One lost rows that it did not say it would lose, or
+                its own check failed.
+            DiskError: SQLite could not write.
+        """
+        with RowGuard(session.conn, ctx.settings.row_guard, ctx.history.table, old) as guard:
+            with session.engine():
+                ctx.history.prepare(session.conn)
+                guard.begin()
+            ctx.progress.began = True
+            steps = []
+            for script in self.scripts:
+                steps.append(_step(ctx, self, session, guard, script))
+                ctx.progress.suspect |= session.record.suspect
+        if ctx.settings.row_guard != "off":
+            took = (
+                f"The rows of the tables that were touched were counted in {guard.seconds:.1f} s."
+            )
+            ctx.emit("rows.counted", took, level="debug", seconds=round(guard.seconds, 3))
+        for table, why in guard.uncounted.items():
+            message = f"The rows of {table!r} cannot be counted ({why}): a loss is not noticed."
+            ctx.emit("rows.uncounted", message, level="warning", table=table, error=why)
+        return tuple(steps)
 
 
-def renames(steps: Iterable[Step]) -> tuple[tuple[str, str], ...]:
-    """Return old and new name of each table that was renamed, in order."""
-    return tuple(pair for step in steps for pair in step.renames)
-
-
-def run_batch(
-    ctx: Context, batch: Batch, session: Session, old: Path | None = None
-) -> tuple[Step, ...]:
-    """
-    Run all migrations of a batch with their history rows; commit nothing.
-
-    `old` is the backup, None for a first install.
-
-    Raises:
-        MigrationFailedError: One failed.
-        VerificationError: One lost rows that it did not say it would lose, or
-            its own check failed.
-        DiskError: SQLite could not write.
-    """
-    with RowGuard(session.conn, ctx.settings.row_guard, ctx.history.table, old) as guard:
-        with session.engine():
-            ctx.history.prepare(session.conn)
-            guard.begin()
-        ctx.progress.began = True
-        steps = []
-        for script in batch.scripts:
-            steps.append(_step(ctx, batch, session, guard, script))
-            ctx.progress.suspect |= session.record.suspect
-    if ctx.settings.row_guard != "off":
-        message = f"The rows of the tables that were touched were counted in {guard.seconds:.1f} s."
-        ctx.emit("rows.counted", message, level="debug", seconds=round(guard.seconds, 3))
-    for table, why in guard.uncounted.items():
-        message = f"The rows of {table!r} cannot be counted ({why}): a loss is not noticed."
-        ctx.emit("rows.uncounted", message, level="warning", table=table, error=why)
-    return tuple(steps)
-
-
-def _step(ctx: Context, batch: Batch, session: Session, guard: RowGuard, script: Script) -> Step:
+def _step(
+    ctx: Context, batch: Migrations, session: Session, guard: RowGuard, script: Script
+) -> Step:
     """Run one migration and write its history row."""
     ctx.require_lock()  # without it, files of ours may be another run's by now
     facts = {"version": script.entry.version, "name": script.entry.name}
@@ -165,13 +178,13 @@ def _step(ctx: Context, batch: Batch, session: Session, guard: RowGuard, script:
 
 
 def _apply_one(
-    ctx: Context, batch: Batch, session: Session, guard: RowGuard, script: Script
+    ctx: Context, batch: Migrations, session: Session, guard: RowGuard, script: Script
 ) -> dict[str, int]:
     """Let a migration do its work, and look at what it did; returns rows said to go, per table."""
     pid = os.getpid()
     try:
         room = ctx.process_states.isolated(script.entry.key, code=script.is_code)
-        with room, session.migration(script) as conn:
+        with room, session.migration(script, down=batch.down) as conn:
             if not batch.down:
                 _check(session, script, script.check_before, "check_before", conn)
             _call(script, conn, down=batch.down)
@@ -294,7 +307,9 @@ def _check(
         raise effect.CheckFailedError(failure) from error
 
 
-def _note(ctx: Context, batch: Batch, session: Session, script: Script, seconds: float) -> None:
+def _note(
+    ctx: Context, batch: Migrations, session: Session, script: Script, seconds: float
+) -> None:
     """
     Write a migration's history row, or take it away.
 
@@ -318,7 +333,7 @@ def _note(ctx: Context, batch: Batch, session: Session, script: Script, seconds:
 
 
 def _write_history(
-    ctx: Context, batch: Batch, conn: sqlite3.Connection, script: Script, seconds: float
+    ctx: Context, batch: Migrations, conn: sqlite3.Connection, script: Script, seconds: float
 ) -> None:
     if not batch.down:
         ctx.history.record(conn, script, seconds, ctx.run_id)
@@ -348,7 +363,7 @@ def _say_failed(ctx: Context, script: Script, error: MigratorError, seconds: flo
 
 
 def _failure(
-    ctx: Context, session: Session, script: Script, error: BaseException, batch: Batch
+    ctx: Context, session: Session, script: Script, error: BaseException, batch: Migrations
 ) -> MigratorError:
     """Turn what a migration raised into the error that ends the run."""
     found = session.failure(error)

@@ -37,7 +37,6 @@ from migrator.wait import repeat
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
     from migrator.database.workspace import Layout
     from migrator.model import Emit

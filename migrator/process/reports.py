@@ -119,9 +119,7 @@ def _load(what: Any) -> MigratorError | None:
     outcome, began = what.get("outcome"), what.get("began")
     if outcome not in (None, *errors.OUTCOMES) or not isinstance(began, bool | None):
         return None
-    error = kind(
-        message, hint=hint, reason=reason, retryable=retryable, data=data, outcome=outcome
-    )
+    error = kind(message, hint=hint, reason=reason, retryable=retryable, data=data, outcome=outcome)
     error.began = began
     return error
 

@@ -58,7 +58,11 @@ def as_before_without_space(
         raise
     except RestoreError as error:
         cause = error.__cause__
-        if saved is None or ctx.progress.phase != "restore" or not _found_no_space(ctx, cause, chosen):
+        if (
+            saved is None
+            or ctx.progress.phase != "restore"
+            or not _found_no_space(ctx, cause, chosen)
+        ):
             raise
         try:
             taken_back = _take_back(ctx, live, chosen, saved)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from migrator.backups.catalog import Backup
-from migrator.context import Batch, Context
+from migrator.context import Change, Context
 from migrator.database import run_state
 from migrator.database.workspace import like_database
 from migrator.log.translate import of_system
@@ -74,24 +74,18 @@ def uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def note(
-    ctx: Context, batch: Batch, reason: str, saved: Backup | None, **extra: Any
-) -> run_state.RunState:
+def note(ctx: Context, change: Change, saved: Backup | None, **extra: Any) -> run_state.RunState:
     """Return the run's note for `state.json`; `enter` adds the phase."""
-    if batch.down:
-        # Spelled as in the history, with which recovery compares them.
-        keys = {script.entry.key for script in batch.scripts}
-        extra["undone"] = [row.identity for row in batch.applied if row.key in keys]
-    elif not ctx.source.format.notes_runs:
-        extra["applied"] = [script.entry.identity for script in batch.scripts]
+    if change.undoes or not ctx.source.format.notes_runs:
+        extra["undone" if change.undoes else "applied"] = list(change.rows)
     if ctx.progress.counter is not None:
         extra["change_counter"] = ctx.progress.counter
     return run_state.RunState(
         run_id=ctx.run_id,
         phase="prepare",
         since=run_state.now(),
-        reason=reason,
-        way=batch.way,
+        reason=change.reason,
+        way=change.way,
         database=str(ctx.layout.database),
         backup=saved.name if saved is not None else None,
         journal_mode=saved.journal_mode if saved is not None else None,

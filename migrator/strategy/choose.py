@@ -1,4 +1,4 @@
-"""Which strategy a batch needs: one transaction in place, or a copy where that is impossible."""
+"""Which strategy a change needs: one transaction in place, or a copy where that is impossible."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from migrator.backups.catalog import Backup
-from migrator.change.migrations import Session
-from migrator.context import Batch, Context
+from migrator.context import Change, Context
 from migrator.exclusive import STOP_IT, ExclusiveDatabase
+from migrator.session.session import Session
 
 
 class Strategy(Protocol):
@@ -19,9 +19,9 @@ class Strategy(Protocol):
         """Keep others from writing before the backup is made."""
 
     def session(self, saved: Backup) -> AbstractContextManager[Session]:
-        """Within, migrations run; nobody else sees what they do."""
+        """Within, the change is applied; nobody else sees what it does."""
 
-    def commit(self, saved: Backup, reason: str) -> None:
+    def commit(self, saved: Backup) -> None:
         """Take the one step that counts, all or nothing."""
 
     def read_back(self) -> None:
@@ -34,15 +34,15 @@ class Strategy(Protocol):
 
 
 def strategy_of(
-    ctx: Context, batch: Batch
-) -> tuple[Callable[[Context, Batch, ExclusiveDatabase], Strategy], str]:
+    ctx: Context, change: Change
+) -> tuple[Callable[[Context, Change, ExclusiveDatabase], Strategy], str]:
     """
     Return the strategy, and what to do where somebody uses the database (empty: the usual).
 
     Raises:
         NotReadyError: It needs the database alone, and `--in-use allow` was said.
     """
-    if batch.transactional:
+    if change.needs == "in-place":
         from migrator.strategy.in_place import InPlace
 
         return InPlace, ""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from migrator.backups.catalog import Backup
-from migrator.context import Batch, Context
+from migrator.context import Change, Context
 from migrator.exclusive import ExclusiveDatabase, in_use
 from migrator.log.translate import is_busy, of_sqlite
 from migrator.model import Script
@@ -31,12 +31,12 @@ class InPlace:
 
     Args:
         ctx: The run.
-        batch: Its migrations.
+        change: What it does.
         live: The database, opened for the run.
     """
 
     ctx: Context
-    batch: Batch
+    change: Change
     live: ExclusiveDatabase
 
     @property
@@ -50,7 +50,7 @@ class InPlace:
 
     @contextlib.contextmanager
     def session(self, saved: Backup) -> Iterator[InPlaceSession]:
-        """Within, the transaction is open."""
+        """Within, the run's transaction is open."""
         del saved
         guard = self.live.guard
         if self._alone:
@@ -62,9 +62,9 @@ class InPlace:
         # The work itself is no waiting for others: it costs nothing of that budget.
         self.ctx.deadline.extend(time.monotonic() - began)
 
-    def commit(self, saved: Backup, reason: str) -> None:
+    def commit(self, saved: Backup) -> None:
         """Commit the transaction: the one step that counts."""
-        del saved, reason
+        del saved
         enter(self.ctx, "commit")
         with uninterrupted():
             commit(self.ctx, self.live.guard)
@@ -72,7 +72,7 @@ class InPlace:
     def read_back(self) -> None:
         """Look at what was committed, before the database is released."""
         with self.live.guard.engine():
-            proof.read_back(self.ctx, self.batch, self.live.conn)
+            proof.read_back(self.ctx, self.change, self.live.conn)
 
 
 class InPlaceSession:
@@ -97,8 +97,9 @@ class InPlaceSession:
         return self._guard.engine()
 
     @contextlib.contextmanager
-    def migration(self, script: Script) -> Iterator[sqlite3.Connection]:
+    def migration(self, script: Script, *, down: bool = False) -> Iterator[sqlite3.Connection]:
         """Give a migration the connection; afterwards every setting is put back."""
+        del down
         # A function that code has registered may keep the connection, and run in a later one.
         self._code |= script.is_code
         factory = None if script.wants_cursor else sqlite3.Row

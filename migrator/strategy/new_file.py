@@ -14,26 +14,25 @@ from pathlib import Path
 from migrator.backup_step import prune_and_clean
 from migrator.backups.catalog import readable_backups
 from migrator.backups.owner import has_path
-from migrator.change.migrations import run_batch
-from migrator.context import Batch, Context
+from migrator.change.apply import apply_and_verify
+from migrator.context import Change, Context
 from migrator.database.lock import lost_lock
 from migrator.database.workspace import like_database
 from migrator.errors import DiskError, NotReadyError, OutcomeUnknownError
 from migrator.files import create_file, fsync_directory, sidecars
 from migrator.inspect.first_run import databases_beside, told_beside
 from migrator.model import Outcome
-from migrator.parsing import header_pragmas
 from migrator.recovery.phases import enter, note, uninterrupted
 from migrator.recovery.rollback import as_failure, forget
 from migrator.session.guard import open_guard
+from migrator.session.session import Session
 from migrator.strategy.in_place import InPlaceSession
 from migrator.strategy.on_copy import CopySession, set_header
-from migrator.verify import proof
 
 NO_DATABASE = "There is no database, as before this run."
 
 
-def create(ctx: Context, batch: Batch) -> Outcome:
+def create(ctx: Context, change: Change) -> Outcome:
     """
     Create the database by the same all-or-nothing run as any other.
 
@@ -46,22 +45,20 @@ def create(ctx: Context, batch: Batch) -> Outcome:
     """
     _say_beside(ctx)
     _say_others(ctx)
-    noted = note(ctx, batch, "up", None)
+    noted = note(ctx, change, None)
     enter(ctx, "prepare", noted)
     with _nothing_on_failure(ctx), _held_file(ctx) as held:
-        set_header(ctx.layout.new, header_pragmas.leading(batch.scripts))
+        set_header(ctx.layout.new, change.header)
         enter(ctx, "migrate", noted)
-        if batch.transactional:
-            _in_one_transaction(ctx, batch)
-        else:
-            _one_by_one(ctx, batch)
+        with _session(ctx, change) as session:
+            steps = apply_and_verify(ctx, change, session, None)
         os.fsync(held)
         enter(ctx, "publish", noted)
         with uninterrupted():
             _place(ctx, held)
         found = os.fstat(held)
     prune_and_clean(ctx, None)
-    made = tuple(script.entry.identity for script in batch.scripts)
+    made = tuple(step.identity for step in steps)
     return Outcome("created", made, file=(found.st_dev, found.st_ino))
 
 
@@ -101,22 +98,18 @@ def _say_beside(ctx: Context) -> None:
         )
 
 
-def _in_one_transaction(ctx: Context, batch: Batch) -> None:
+@contextlib.contextmanager
+def _session(ctx: Context, change: Change) -> Iterator[Session]:
+    """Within, the new file takes the change; afterwards all of it is in the file."""
     temporary = None if ctx.inline else ctx.layout.temporary
-    guard = open_guard(ctx.layout.new, temporary=temporary)
-    with contextlib.closing(guard):
-        guard.begin()
-        run_batch(ctx, batch, InPlaceSession(guard))
-        with guard.engine():
-            proof.verify(ctx, batch, guard.conn, proof.Baseline())
-        guard.commit()
-
-
-def _one_by_one(ctx: Context, batch: Batch) -> None:
-    temporary = None if ctx.inline else ctx.layout.temporary
-    with contextlib.closing(CopySession(ctx.layout.new, batch, temporary)) as session:
-        run_batch(ctx, batch, session)
-        proof.verify(ctx, batch, session.conn, proof.Baseline())
+    if change.needs == "in-place":
+        with contextlib.closing(open_guard(ctx.layout.new, temporary=temporary)) as guard:
+            guard.begin()
+            yield InPlaceSession(guard)
+            guard.commit()
+        return
+    with contextlib.closing(CopySession(ctx.layout.new, temporary)) as session:
+        yield session
         # The file goes alone to its place, and closing says nothing of a checkpoint that failed.
         session.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     _require_whole(ctx.layout.new)

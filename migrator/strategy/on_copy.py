@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from migrator.backups.catalog import Backup
-from migrator.context import Batch, Context
+from migrator.context import Change, Context
 from migrator.database.pages import page_size, write_pages
 from migrator.database.uri import database_uri
 from migrator.database.workspace import like_database
@@ -24,7 +24,6 @@ from migrator.errors import NotReadyError, VerificationError
 from migrator.exclusive import ExclusiveDatabase
 from migrator.files import Ownership, create_file
 from migrator.model import Script
-from migrator.parsing import header_pragmas
 from migrator.parsing.header_pragmas import Setting
 from migrator.recovery.lost_locks import require_held, require_locks, watch
 from migrator.recovery.phases import enter, note, uninterrupted
@@ -47,12 +46,12 @@ class OnCopy:
 
     Args:
         ctx: The run.
-        batch: Its migrations.
+        change: What it does.
         live: The database, opened for the run.
     """
 
     ctx: Context
-    batch: Batch
+    change: Change
     live: ExclusiveDatabase
     wanted: str = ""
     """The journal mode that the migrations have set."""
@@ -62,21 +61,21 @@ class OnCopy:
 
     @contextlib.contextmanager
     def session(self, saved: Backup) -> Iterator[CopySession]:
-        """Within, the work copy takes the migrations."""
+        """Within, the work copy takes the change."""
         ctx, work = self.ctx, self.ctx.layout.work
         watch(ctx, self.live)
         copy_backup(saved.path, work, like_database(ctx.layout).private, saved.journal_mode)
         if not work.stat().st_size:
-            set_header(work, header_pragmas.leading(self.batch.scripts))
+            set_header(work, self.change.header)
         temporary = None if ctx.inline else ctx.layout.temporary
-        with contextlib.closing(CopySession(work, self.batch, temporary)) as session:
+        with contextlib.closing(CopySession(work, temporary)) as session:
             yield session
         self.wanted = set_mode(work, "delete")
 
-    def commit(self, saved: Backup, reason: str) -> None:
+    def commit(self, saved: Backup) -> None:
         """Publish the copy's pages: the one step that counts."""
         ctx = self.ctx
-        noted = note(ctx, self.batch, reason, saved, wanted_journal_mode=self.wanted)
+        noted = note(ctx, self.change, saved, wanted_journal_mode=self.wanted)
         enter(ctx, "publish", noted)
         with uninterrupted():
             require_locks(ctx, decisive=True)
@@ -86,7 +85,7 @@ class OnCopy:
         """Compare the database with the copy, before the database is released."""
         ctx, live = self.ctx, self.live
         with live.guard.engine():
-            proof.read_back(ctx, self.batch, live.conn)
+            proof.read_back(ctx, self.change, live.conn)
         require_held(live)
         live.checkpoint()
         if live.same_as(ctx.layout.work) is False:
@@ -135,9 +134,8 @@ class CopySession:
     and there is none during one: SQLite leaves WAL only for who is alone.
     """
 
-    def __init__(self, path: Path, batch: Batch, temporary: Path | None) -> None:
+    def __init__(self, path: Path, temporary: Path | None) -> None:
         self._path = path
-        self._batch = batch
         self._record = Record()
         self._temporary = temporary
         self._conn: sqlite3.Connection | None = None
@@ -160,7 +158,7 @@ class CopySession:
         return contextlib.nullcontext()
 
     @contextlib.contextmanager
-    def migration(self, script: Script) -> Iterator[sqlite3.Connection]:
+    def migration(self, script: Script, *, down: bool = False) -> Iterator[sqlite3.Connection]:
         """
         Give a migration a fresh connection, and commit what it has left open.
 
@@ -170,7 +168,7 @@ class CopySession:
         self.close()
         conn = self._connect(RecordingConnection)
         self._record = conn.record
-        section = script.sql_down if self._batch.down else script.sql_up
+        section = script.sql_down if down else script.sql_up
         try:
             if not script.wants_cursor:
                 conn.row_factory = sqlite3.Row

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from migrator.context import Batch, Context
+from migrator.context import Change, Context
 from migrator.errors import MisfitError
 from migrator.session.recording import RecordingConnection
 from migrator.sqlite import fold
@@ -32,8 +32,10 @@ class Baseline:
     backup: Path | None = None
 
 
-def before(ctx: Context, conn: sqlite3.Connection, backup: Path) -> Baseline:
-    """Check the foreign keys before the run; `backup` holds the rest of the old state."""
+def before(ctx: Context, conn: sqlite3.Connection, backup: Path | None) -> Baseline:
+    """Check the foreign keys before the run; `backup` holds the rest of the old state, if any."""
+    if backup is None:
+        return Baseline()
     found = checks.foreign_keys(conn).orphans
     if found:
         tables = ", ".join(f"{table} to {parent}: {n}" for (table, parent), n in found.items())
@@ -49,7 +51,7 @@ def before(ctx: Context, conn: sqlite3.Connection, backup: Path) -> Baseline:
 
 def verify(
     ctx: Context,
-    batch: Batch,
+    change: Change,
     conn: sqlite3.Connection,
     known: Baseline,
     renames: Iterable[tuple[str, str]] = (),
@@ -58,6 +60,8 @@ def verify(
     Check the new state: foreign keys, structure, history.
 
     Args:
+        ctx: The run.
+        change: What it has done.
         conn: The connection on which it is visible.
         known: What `before` had found.
         renames: Old and new name of each renamed table.
@@ -73,18 +77,18 @@ def verify(
     ctx.emit("verify.started", "The new state is being verified.", check=check)
     _foreign_keys(ctx, conn, known, moves)
     constraints.structure(ctx, conn, known.backup, moves)
-    _history(ctx, batch, conn)
+    _history(ctx, change, conn)
     ctx.emit("verify.finished", "The new state passed its verification.", check=check)
 
 
-def read_back(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
+def read_back(ctx: Context, change: Change, conn: sqlite3.Connection) -> None:
     """
     Read the history again after the commit.
 
     Raises:
         VerificationError: It does not have the run's rows.
     """
-    _history(ctx, batch, conn)
+    _history(ctx, change, conn)
 
 
 def _foreign_keys(
@@ -155,18 +159,13 @@ def _origin(name: str, renames: tuple[tuple[str, str], ...]) -> str:
     return was
 
 
-def _history(ctx: Context, batch: Batch, conn: sqlite3.Connection) -> None:
+def _history(ctx: Context, change: Change, conn: sqlite3.Connection) -> None:
     """Compare the history with the rows that it must have after the run."""
     try:
-        found = Counter(ctx.history.keys(conn))
+        found: Counter[object] = Counter(ctx.history.keys(conn))
     except MisfitError:  # a migration has given the table another shape
         found = Counter([None])
-    moved = {script.entry.key for script in batch.scripts}
-    # A version may be there twice, spelled `1` and `001`, from another runner.
-    expected = Counter(row.key for row in batch.applied if row.key not in moved)
-    if not batch.down:
-        expected.update(moved)
-    if found == expected:
+    if found == change.expected():
         return
     text = "The history does not hold exactly the migrations that were applied."
     hint = "No migration may write to the history's table."

@@ -247,8 +247,8 @@ BUGS = (
     Bug(
         "a failed run leaves its connection open, in a transaction",
         "migrator/run.py",
-        "    with contextlib.closing(open_exclusive(ctx, hint, header=batch.header)) as live:\n",
-        "    globals()['kept'] = live = open_exclusive(ctx, hint, header=batch.header)\n"
+        "    with contextlib.closing(open_exclusive(ctx, hint, header=work.header)) as live:\n",
+        "    globals()['kept'] = live = open_exclusive(ctx, hint, header=work.header)\n"
         "    with contextlib.ExitStack() as stack:\n"
         "        stack.push(lambda kind, *_: kind and live.guard.begin())\n",
         "inline again up in-place delete clean",

@@ -78,7 +78,7 @@ BUGS = (
     planted(
         "a replaced function is no reason to check everything",
         "migrator/change/migrations.py",
-        "            ctx.progress.suspect |= session.record.suspect\n",
+        "                ctx.progress.suspect |= session.record.suspect\n",
         "",
         "process/test_unchecked.py",
         "whether_the_database_is_sound and function and partial and in-place",
@@ -110,7 +110,7 @@ BUGS = (
     planted(
         "a new database is made without what its first file sets",
         "migrator/strategy/new_file.py",
-        "        set_header(ctx.layout.new, header_pragmas.leading(batch.scripts))\n",
+        "        set_header(ctx.layout.new, change.header)\n",
         "",
         "process/test_header.py",
         "first_file_of_a_new_database and INCREMENTAL",

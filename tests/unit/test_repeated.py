@@ -223,7 +223,7 @@ def test_a_failed_repetition_keeps_the_database_open_for_nobody(
 
 def test_a_kept_statement_keeps_no_copy_open(path: Path) -> None:
     """Somebody may keep the connection: the next one has the file to itself all the same."""
-    with closing(CopySession(path, SimpleNamespace(down=False), None)) as session:  # type: ignore[arg-type]
+    with closing(CopySession(path, None)) as session:
         kept = []
         with session.migration(CODE) as conn:
             kept.append(conn)

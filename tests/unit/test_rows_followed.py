@@ -23,7 +23,6 @@ from tests.unit.test_rows import old_of
 
 ENTRY = Entry(key=(7,), version="007", name="tidy", path=Path("/m/007_tidy.sql"))
 SCRIPT: Any = SimpleNamespace(is_code=True, wants_cursor=False, sql_up=None, sql_down=None)
-BATCH: Any = SimpleNamespace(down=False)
 
 SCHEMA = """
     CREATE TABLE logs (id INTEGER PRIMARY KEY, t TEXT);
@@ -106,7 +105,7 @@ def place(tmp_path: Path, way: str, schema: str = SCHEMA) -> Iterator[InPlaceSes
         conn.executescript(schema)
     shutil.copy(path, tmp_path / "old.db")
     if way == "copy":
-        with closing(CopySession(path, BATCH, None)) as desk:
+        with closing(CopySession(path, None)) as desk:
             yield desk
         return
     guard = open_guard(path)

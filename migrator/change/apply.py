@@ -1,0 +1,33 @@
+"""Apply a change where nobody sees it yet, and verify what it has made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from migrator.context import Change, Context, Step
+from migrator.session.session import Session
+from migrator.verify import proof
+
+
+def apply_and_verify(
+    ctx: Context, change: Change, session: Session, old: Path | None
+) -> tuple[Step, ...]:
+    """
+    Apply a change and check the new state, committing nothing.
+
+    Args:
+        ctx: The run.
+        change: What is to be done.
+        session: Where it is done.
+        old: The backup of the old state, None for a first install.
+
+    Raises:
+        MigratorError: It failed, or the new state must not be kept.
+    """
+    with session.engine():
+        known = proof.before(ctx, session.conn, old)
+    steps = change.apply(ctx, session, old)
+    renames = (pair for step in steps for pair in step.renames)
+    with session.engine():
+        proof.verify(ctx, change, session.conn, known, renames)
+    return steps
