@@ -89,6 +89,10 @@ def _attempt(
         with spelled_out(settings.engine):
             return _start(start)
     except MigratorError as error:
+        from entrypoint.place import add_place, add_previous_image
+
+        add_previous_image(error, log.database)
+        add_place(error, environ)
         return _fail(log, error, began)
     except Exception as error:  # noqa: BLE001 - a bug is one line and exit code 70
         return _fail(log, as_bug(error), began)

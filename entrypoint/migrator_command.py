@@ -13,6 +13,7 @@ from pathlib import Path
 
 from entrypoint import options, privileges, reachable_python, termination_log
 from entrypoint.identities import Identities, owner_of
+from entrypoint.place import add_place
 from entrypoint.volume.users import add_users_hint
 from migrator import cli
 from migrator.commands.table import parse
@@ -42,6 +43,7 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
             database = _database(words, environ)
             if database is not None:
                 add_users_hint(error, database, environ)
+        add_place(error, environ)
         termination_log.leave_message(error)
 
     return cli.main(words, on_failure=on_failure)

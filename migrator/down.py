@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from migrator.change.migrations import Migrations
 from migrator.context import Context
@@ -50,7 +50,8 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Outcome:
                 _refuse_damaged(ctx)
             return Outcome("up_to_date")
         scripts = ctx.source.scripts()
-        scripts_of_rows = [_script(ctx, row, scripts) for row in rows]
+        newer = {each.version for each in found.problems if each.kind == "newer"}
+        scripts_of_rows = [_script(ctx, row, scripts, newer) for row in rows]
         refuse_unpaired(scripts_of_rows, down=True)
         keys = {row.key for row in rows}
         undone = [each for each in scripts if each.entry.key in keys]
@@ -97,13 +98,18 @@ def look_for_writing(ctx: Context) -> DatabaseStatus:
     return found
 
 
-def _script(ctx: Context, row: Applied, scripts: Sequence[Script]) -> Script:
+def _script(
+    ctx: Context, row: Applied, scripts: Sequence[Script], newer: Collection[str]
+) -> Script:
     for script in scripts:
         if script.entry.key == row.key:
             _refuse_without_down(ctx, script, loaded=False)
             return script
     message = f"Migration {row.identity} ({row.name}) is applied and has no file here any more."
-    hint = _way_back(ctx, row, "Bring its file back")
+    otherwise = "Bring its file back"
+    if row.identity in newer:
+        otherwise = "Run it in the newer image, which has that file"
+    hint = _way_back(ctx, row, otherwise)
     raise MissingFileError(message, hint=hint, data={"version": row.identity, "name": row.name})
 
 

@@ -137,6 +137,11 @@ def in_container(
     return exists(_DOCKER_FILE) and not whole_disk
 
 
+def is_podman(environ: Mapping[str, str]) -> bool:
+    """Tell whether it is Podman that has made this container."""
+    return environ.get("container") == "podman" or os.path.exists(_CONTAINER_FILE)
+
+
 def classify(path: str | Path, mounts: Sequence[Mount]) -> Volume:
     """
     Return the volume of a database.

@@ -8,7 +8,6 @@ them by their volume. So the hint is a command to type there.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from migrator.terminal import quote
 _REASONS = frozenset({"database.in_use", "lock.timeout"})
 _UNSHARED = frozenset({"container-layer", "tmpfs"})
 """Volumes that no other container shares: the other process is in this one."""
-_PODMAN_FILE = "/run/.containerenv"
 
 
 @contextlib.contextmanager
@@ -54,9 +52,8 @@ def add_users_hint(error: MigratorError, database: Path, environ: Mapping[str, s
 def _how_to_find(volume: mounts.Volume, environ: Mapping[str, str]) -> str:
     if environ.get("KUBERNETES_SERVICE_HOST"):
         return "`kubectl describe pvc` names the Pods that use each volume (`Used By`)."
-    podman = environ.get("container") == "podman" or os.path.exists(_PODMAN_FILE)
     # A bind mount shows here where it is mounted, and not its path on the host.
-    listing = f"{'podman' if podman else 'docker'} ps --filter volume="
+    listing = f"{'podman' if mounts.is_podman(environ) else 'docker'} ps --filter volume="
     if volume.kind == "named" and volume.name:
         command = f"{listing}{quote(volume.name)}"
         return f"`{command}` on the host lists the containers that have this volume."

@@ -8,6 +8,7 @@ file may do anything to its process; whatever it raises becomes a `MisfitError`.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import signal
 import sys
@@ -18,6 +19,7 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from migrator.errors import LockedError, MisfitError, describe, within_a_run
+from migrator.terminal import quote
 
 _TREE = "/opt/sqlite-entrypoint"
 """The image's own Python, into which nothing can be installed (docs/image.md)."""
@@ -104,7 +106,7 @@ def failure(path: Path, error: BaseException, *, doing: str, **data: Any) -> Mis
     place = path.name if line is None else f"{path.name}, line {line}"
     return MisfitError(
         f"{place}: {doing}: {describe(error).rstrip('.')}.",
-        hint=_hint(error),
+        hint=_hint(path, error),
         reason="migrations.import",
         data={"file": path.name, "line": line, "error": describe(error), **data},
     )
@@ -155,17 +157,34 @@ def _module_name(path: Path) -> str:
     return f"_migrator_{digest}_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
 
 
-def _hint(error: BaseException) -> str:
+def _hint(path: Path, error: BaseException) -> str:
     if isinstance(error, LockedError) and error is within_a_run(error):
         return error.hint
     if isinstance(error, SystemExit):
         return "A migration must not end its process: put the code into `up`, and raise instead."
     if isinstance(error, ModuleNotFoundError):
-        name, when = error.name, "migrations run with the entrypoint's own Python"
-        if sys.prefix == _TREE:
-            return (
-                f"Do without {name!r}, or install sqlite-entrypoint in the application's Python,"
-                f" beside it: {when}, and this one takes no packages."
-            )
-        return f"Install {name!r} for the Python at {sys.executable!r}, or do without it: {when}."
+        return _hint_at_module(path, error.name or "")
     return "Correct the file. It is imported on its own, before the application has started."
+
+
+def _hint_at_module(path: Path, name: str) -> str:
+    """Say how a file comes by a module that its Python does not find."""
+    when = "migrations run with the entrypoint's own Python"
+    if sys.prefix == _TREE:
+        return (
+            f"Do without {name!r}, or install sqlite-entrypoint in the application's Python,"
+            f" beside it: {when}, and this one takes no packages. There PYTHONPATH=/app finds"
+            " the application's own modules, which lie in /app."
+        )
+    # The file's own directory and the working directory were searched: a worker's `sys.path`.
+    for directory in map(str, path.absolute().parents[1:3]):
+        place = os.path.join(directory, *name.split("."))
+        if name and any(map(os.path.isfile, (f"{place}.py", f"{place}/__init__.py"))):
+            setting = quote(f"PYTHONPATH={directory}")
+            return (
+                f"It lies in {directory!r}: start with `{setting}` in the environment, as {when}."
+            )
+    return (
+        f"Install {name!r} for the Python at {sys.executable!r}, or do without it: {when}."
+        " If it is the application's own, name its directory: PYTHONPATH=/app."
+    )

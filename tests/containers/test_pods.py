@@ -101,6 +101,7 @@ def test_deployment(cluster: Cluster, migrations: Path) -> None:
     assert cluster.said.read_text() == (
         "Migration 010_broken.sql, line 2 failed: no such table: nowhere.\n"
         "Mend 010_broken.sql and start again; the database is as it was before this run."
+        " The previous image starts as it is."
     )
     assert logical_digest(cluster.database) == before
 

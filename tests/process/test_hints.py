@@ -468,6 +468,138 @@ def test_the_migrator_in_the_image_keeps_its_exit_code(one_place):
     assert_failed(result, 64, "backup.unknown")
 
 
+CONTAINERS = {
+    "docker": ({"container": "docker"}, "`docker compose run --rm SERVICE migrator …`"),
+    "podman": ({"container": "podman"}, "after `podman run --rm`, its volumes and its image"),
+    "kubernetes": ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "as `args` of one with this image"),
+}
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_in_a_container_a_hint_says_how_its_commands_begin(kind, one_place):
+    """After the commands, which stay as they are, comes what is typed before them."""
+    env, beginning = CONTAINERS[kind]
+    (one_place.migrations / "002_b.sql").unlink()
+    end = assert_failed(run_entrypoint(*one_place._flags(), env=env), 78, "history.newer")
+    assert f" In the container: {beginning}" in end["hint"]
+    assert end["hint"].count("In the container: ") == 1
+    line, _ = commands(end["hint"])
+    result = behind_entrypoint(one_place._flags(), *shlex.split(line)[1:], env=env)
+    assert_succeeded(result, "migrated", 1)
+
+
+def test_a_command_in_a_container_says_it_too(one_place):
+    """Behind the entrypoint as well: what to type next begins as this began."""
+    env = CONTAINERS["docker"][0]
+    result = behind_entrypoint(one_place._flags(), "restore", "none.db", env=env)
+    end = assert_failed(result, 64, "backup.unknown")
+    assert end["hint"].endswith(" In the container: `docker compose run --rm SERVICE migrator …`.")
+
+
+def test_a_hint_without_a_command_says_nothing_of_the_container(one_place):
+    """A failed migration is mended in its file, and nothing is typed in the container."""
+    write_migrations(one_place.migrations, {"003_bad.sql": "INSERT INTO nowhere VALUES (1);\n"})
+    result = run_entrypoint(*one_place._flags(), env=CONTAINERS["docker"][0])
+    end = assert_failed(result, 80, "migration.failed", "failed_restored")
+    assert "In the container" not in end["hint"]
+
+
+# --- the images before and after --------------------------------------------------------
+
+ORPHAN = """
+CREATE TABLE parents (id INTEGER PRIMARY KEY);
+CREATE TABLE children (id REFERENCES parents (id));
+INSERT INTO children VALUES (9);
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "reason"),
+    [
+        ("INSERT INTO nowhere VALUES (1);\n", 80, "migration.failed"),
+        (ORPHAN, 81, "verify.foreign_keys"),
+    ],
+)
+def test_after_a_failure_the_previous_image_starts_as_it_is(text, code, reason, one_place):
+    """The hint says so, and the migrations without the failed one are up to date."""
+    write_migrations(one_place.migrations, {"003_bad.sql": text})
+    end = assert_failed(one_place.start("--", "true"), code, reason, "failed_restored")
+    assert end["hint"].endswith(" The previous image starts as it is.")
+    (one_place.migrations / "003_bad.sql").unlink()
+    assert_succeeded(one_place.start("--", "true"), "up_to_date")
+
+
+def test_after_a_failed_first_install_no_previous_image_is_named(tmp_path):
+    """Nothing is there that an image could start on."""
+    write_migrations(tmp_path / "m", {"001_bad.sql": "INSERT INTO nowhere VALUES (1);\n"})
+    result = run_entrypoint("--database", tmp_path / "app.db", "--migrations", tmp_path / "m")
+    end = assert_failed(result, 80, "migration.failed", "failed_restored")
+    assert "previous image" not in end["hint"]
+    assert not (tmp_path / "app.db").exists()
+
+
+def test_down_in_the_old_image_leads_to_the_newer_one(one_place):
+    """The old image lacks the file; the same command in the newer one undoes it."""
+    newer = one_place.migrations / "002_b.sql"
+    text = f"-- migrate:up\n{newer.read_text()}-- migrate:down\nDROP TABLE b;\n"
+    newer.unlink()
+    end = assert_failed(one_place.migrator("down"), 78, "history.missing")
+    assert end["hint"].startswith("Run it in the newer image, which has that file")
+    newer.write_text(text)
+    assert_succeeded(one_place.migrator("down", "--accept", "changed"), "migrated", 1)
+    assert history(one_place.database) == ["001"]
+
+
+def test_down_without_a_file_from_between_asks_for_the_file(one_place):
+    """Where the image has later migrations, it is not too old: the file itself is lacking."""
+    (one_place.migrations / "001_a.sql").unlink()
+    (one_place.migrations / "002_b.sql").write_text(
+        "-- migrate:up\nCREATE TABLE b (id);\n-- migrate:down\nDROP TABLE b;\n"
+    )
+    result = one_place.migrator("down", "--steps", "2", "--accept", "changed,missing")
+    assert assert_failed(result, 78, "history.missing")["hint"].startswith("Bring its file back")
+
+
+# --- a module of the application ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["models.py", "models/__init__.py", "models/notes.py"])
+@pytest.mark.parametrize("where", ["migrations", "database/migrations"])
+def test_a_module_of_the_application_is_found_by_the_variable_in_the_hint(form, where, tmp_path):
+    """It lies in a directory above the migrations: `PYTHONPATH=…`, as printed, finds it."""
+    app = tmp_path / "the app"
+    path = app / form
+    path.parent.mkdir(parents=True)
+    (path.parent / "__init__.py").touch()
+    path.write_text("TABLE = 'notes'\n")
+    name = form.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    text = f"""
+        from {name} import TABLE
+
+        def up(conn):
+            conn.execute(f"CREATE TABLE {{TABLE}} (id)")
+        """
+    migrations = write_migrations(app / where, {"001_notes.py": text})
+    options = ("--database", tmp_path / "app.db", "--migrations", migrations)
+    end = assert_failed(run_entrypoint(*options, cwd=tmp_path), 78, "migrations.import")
+    (line,) = re.findall(r"`([^`]+)`", end["hint"])
+    variable, _, value = shlex.split(line)[0].partition("=")
+    assert (variable, value) == ("PYTHONPATH", str(app))
+    env = {variable: f"{value}{os.pathsep}{PACKAGES}"}
+    assert_succeeded(run_entrypoint(*options, cwd=tmp_path, env=env), "created", 1)
+    assert "notes" in tables(tmp_path / "app.db")
+
+
+def test_a_module_that_is_nowhere_near(tmp_path):
+    """Both are named: a package is installed, and the application's own directory is said."""
+    text = "import nonesuch_module\n\n\ndef up(conn):\n    pass\n"
+    migrations = write_migrations(tmp_path / "m", {"001_x.py": text})
+    options = ("--database", tmp_path / "app.db", "--migrations", migrations)
+    end = assert_failed(run_entrypoint(*options, cwd=tmp_path), 78, "migrations.import")
+    assert "Install 'nonesuch_module' for the Python at " in end["hint"]
+    assert "PYTHONPATH=/app" in end["hint"]
+
+
 # --- the termination message ----------------------------------------------------------------
 
 
