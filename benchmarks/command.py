@@ -68,7 +68,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--large", action="store_true", help="databases above 1 GB as well")
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the command")
     parser.add_argument("--offline", action="store_true", help="no peers; sources, not the wheel")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md and README")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
     parser.add_argument("--image", default="sqlite-entrypoint", help="its name (%(default)s)")
     parser.add_argument("--directory", type=Path, help="where to work; the disk to measure")
     parser.add_argument("--cache", type=Path, default=home / CACHE, help="where peers stay")

@@ -1,4 +1,4 @@
-"""The marked parts of docs/performance.md and README, written from the results."""
+"""The marked part of docs/performance.md, written from the results."""
 
 from __future__ import annotations
 
@@ -11,35 +11,27 @@ from entrypoint.reference import replace_between_markers
 MARK = "performance"
 KEPT = Path("docs/performance/results.json")
 
-PAGES = {"docs/performance.md": "whole", "README.md": "summary"}
-"""Which text each page has between its markers."""
-
-SUMMARY = ("many", "column", "update", "start-tree", "start", "memory-1000", "image-compressed")
-"""The rows that README has."""
+PAGE = Path("docs/performance.md")
 
 NOTHING = "Nothing was measured yet; `python -m benchmarks --write` does."
 
 
-def up_to_date(root: Path, page: str) -> str:
-    """Return the text of a page, with its marked part as the results have it."""
-    results = load(root / KEPT)
-    content = whole(results) if PAGES[page] == "whole" else summary(results)
-    text = (root / page).read_text(encoding="utf-8")
-    return replace_between_markers(text, MARK, content)
+def up_to_date(root: Path) -> str:
+    """Return the text of the page, with its marked part as the results have it."""
+    text = (root / PAGE).read_text(encoding="utf-8")
+    return replace_between_markers(text, MARK, whole(load(root / KEPT)))
 
 
 def write(root: Path) -> None:
-    """Bring the pages up to date."""
-    for page in PAGES:
-        text = up_to_date(root, page)
-        (root / page).write_text(text, encoding="utf-8")
+    """Bring the page up to date."""
+    (root / PAGE).write_text(up_to_date(root), encoding="utf-8")
 
 
 def whole(results: Results) -> str:
     """Return everything: the table, the machine, the pictures, the commands."""
     if not results.parts:
         return NOTHING
-    lines = [*table(list(results.rows()), goals=True), "", *_machine(results)]
+    lines = [*table(list(results.rows())), "", *_machine(results)]
     for part in results.parts.values():
         for curve in part.curves:
             lines += ["", *_picture(curve, part.command)]
@@ -50,21 +42,13 @@ def whole(results: Results) -> str:
     return "\n".join(lines)
 
 
-def summary(results: Results) -> str:
-    """Return README's rows, with the command."""
-    rows = [row for row in results.rows() if row.key in SUMMARY and not row.missing]
-    if not rows:
-        return NOTHING
-    return "\n".join([*table(rows, goals=False), "", "`python -m benchmarks --write`"])
-
-
-def table(rows: list[Row], *, goals: bool) -> Iterator[str]:
+def table(rows: list[Row]) -> Iterator[str]:
     """Yield the lines of a table of rows."""
-    heads = ["work", "takes", "beside it", "others", *(["goal"] if goals else [])]
+    heads = ["work", "takes", "beside it", "others", "goal"]
     yield f"| {' | '.join(heads)} |"
     yield f"| {' | '.join('---' for _ in heads)} |"
     for row in rows:
-        cells = [row.work, *(_cells(row)), *([_goal(row)] if goals else [])]
+        cells = [row.work, *_cells(row), _goal(row)]
         yield f"| {' | '.join(cells)} |"
 
 

@@ -2,7 +2,7 @@
 The whole proof in one command: `python -m tests.prove --help`.
 
 Runs every harness, prints a line for each promise that was broken, and the
-table of docs/reliability.md, which `--write` puts there, its sums into README.
+table of docs/reliability.md, which `--write` puts there.
 Needs root (mounts), a C compiler, and for the containers an engine.
 """
 # ruff: noqa: T201  # a command prints
@@ -51,7 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     sums, fixtures = report(rows, options, time.monotonic() - began)
     print(sums, fixtures, sep="\n\n")
     if options.write:
-        write(ROOT / "README.md", sums)
         write(ROOT / "docs/reliability.md", f"{sums}\n\n{fixtures}")
     idle = _idle(options.only, rows)
     for name in idle:
@@ -75,7 +74,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--directory", help="where to work; /dev/shm is quick, containers take a disk all the same"
     )
-    parser.add_argument("--write", action="store_true", help="put the table into its pages")
+    parser.add_argument("--write", action="store_true", help="put the table into its page")
     return parser.parse_args(argv)
 
 

@@ -179,8 +179,8 @@ def run_demo(*args: object) -> subprocess.CompletedProcess[str]:
 
 def test_the_demonstration_starts_twice(tmp_path: Path):
     """The first start migrates, the second finds nothing to do; both show the page."""
-    first = run_demo("--directory", tmp_path)
-    second = run_demo("--directory", tmp_path)
+    first = run_demo("--directory", tmp_path, "--json")
+    second = run_demo("--directory", tmp_path, "--json")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     outcomes = [logs.finished(logs.split(one.stderr)[0])["outcome"] for one in (first, second)]
     assert outcomes == ["migrated", "up_to_date"]
@@ -189,9 +189,34 @@ def test_the_demonstration_starts_twice(tmp_path: Path):
         assert "the application ended with 0" in one.stdout
 
 
+def test_the_demonstration_shows_what_a_person_would_see(tmp_path: Path):
+    """Lines for people: no JSON, the run's header with the database, and the page below."""
+    result = run_demo("--directory", tmp_path)
+    assert result.returncode == 0, result.stderr
+    lines = result.stderr.splitlines()
+    assert lines[0].endswith(f"begins on {(tmp_path / 'data' / 'library.db').resolve()}.")
+    assert all(re.match(r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d", line) for line in lines)
+    assert "{" not in result.stderr
+    assert "1800 books by 61 authors" in result.stdout
+
+
+def test_the_demonstration_of_a_failure_has_json_beside_it(tmp_path: Path):
+    """The failure for people, then the end of the next start as JSON, with the same reason."""
+    result = run_demo("--directory", tmp_path, "--fail")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "duplicate column name: name" in result.stderr
+    assert "  Hint: Mend 010_archive_old_loans.sql" in result.stderr
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    end = json.loads(line)
+    assert ("run.finished", 80, "migration.failed") == tuple(
+        end[key] for key in ("event", "exit_code", "reason")
+    )
+    assert len(list((tmp_path / "failing" / "data" / "backups").glob("*.db"))) == 1
+
+
 def test_the_demonstration_of_a_failure_shows_the_old_database(tmp_path: Path):
     """Exit code 80, the same digest before and after, and nothing executed."""
-    result = run_demo("--directory", tmp_path, "--fail")
+    result = run_demo("--directory", tmp_path, "--fail", "--json")
     assert result.returncode == 0, result.stdout + result.stderr
     assert re.search(r"exit code +80\n", result.stdout)
     before, after = re.findall(r"digest \w+ +([0-9a-f]{64})", result.stdout)

@@ -10,15 +10,18 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
 
 from entrypoint.options import OPTIONS
 from entrypoint.reference import up_to_date
+from migrator._version import __version__
 from migrator.commands.table import COMMANDS
 from migrator.options.table import ENGINE_OPTIONS
 from tests.conftest import ROOT
@@ -34,13 +37,16 @@ from tests.support.processes import (
 )
 
 README = ROOT / "README.md"
+WHY = ROOT / "docs" / "why.md"
+LOGS = ROOT / "docs" / "logs.md"
+COMPOSE = ROOT / "docs" / "compose.md"
+PICTURE = ROOT / "docs" / "failed-run.svg"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 FIRST = (
-    "python3 -m venv .venv && .venv/bin/pip install -e '.[test]'"
-    " && .venv/bin/python examples/app/demo.py"
+    "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/python examples/app/demo.py"
 )
-SECOND = ".venv/bin/pytest -n auto"
+SECOND = ".venv/bin/pip install -e '.[test]' && .venv/bin/pytest -n auto"
 THIRD = ".venv/bin/python examples/app/demo.py --fail"
 
 FOREIGN_FLAGS = {
@@ -90,6 +96,34 @@ def test_the_first_screen_has_what_why_and_how_with_the_commands():
     assert [FIRST, SECOND, THIRD] == [code.strip() for code in blocks(README, "sh")[:3]]
 
 
+def test_it_is_read_to_its_end():
+    """Under 250 lines: what is longer has a page of its own."""
+    assert len(text(README).splitlines()) < 250
+
+
+def test_the_first_command_installs_no_tools_of_the_tests():
+    """What the demonstration needs is the program; the second command installs the rest."""
+    assert "[test]" not in FIRST
+    for option in ("-m", "-n"):
+        assert option not in shlex.split(FIRST.rpartition("&& ")[2])
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    assert len(project["dependencies"]) == 2
+    assert "pytest" in SECOND
+    assert any(each.startswith("pytest-xdist") for each in project["optional-dependencies"]["test"])
+
+
+def test_ci_types_both_commands():
+    """Each part of each command, as the page has it, and the demonstration of a failure."""
+    ci = text(ROOT / ".ci" / "run")
+    (found,) = re.findall(r"^readme\(\) \{.*?^first_parts\(\)[^\n]*", ci, re.DOTALL | re.MULTILINE)
+    script = f"{found}\nreadme 1; readme 2 | first_parts; readme 2 | last_part; readme 3"
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert [FIRST, *SECOND.split(" && "), THIRD] == done.stdout.splitlines()
+
+
 def test_the_sections_come_in_the_order_that_a_reader_needs():
     """From use to settings, codes, writing, failure, backups and limits."""
     heads = re.findall(r"^## (.*)$", prose(README), re.MULTILINE)
@@ -101,8 +135,7 @@ def test_the_sections_come_in_the_order_that_a_reader_needs():
         "How a migration is written",
         "When something fails",
         "Backups and restore by hand",
-        "What users of other tools suffer from",
-        "Limits",
+        "More",
     ]
     assert wanted == [head for head in heads if head in wanted]
 
@@ -156,7 +189,7 @@ def test_every_command_of_migrator_that_is_mentioned_exists(page: Path):
 
 def test_every_test_that_is_named_exists():
     """The table of what cannot happen names tests that are there."""
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text(README))
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text(WHY))
     assert len(named) >= 12
     for path, name in named:
         tree = ast.parse(text(ROOT / path))
@@ -165,9 +198,8 @@ def test_every_test_that_is_named_exists():
 
 def test_every_row_of_that_table_names_a_test():
     """A claim without a test does not stand in it."""
-    section = text(README).split("\n## What users of other tools suffer from", 1)[1]
-    table = [line for line in section.split("\n## ")[0].splitlines() if line.startswith("|")][2:]
-    assert table
+    table = [line for line in text(WHY).splitlines() if line.startswith("|")][2:]
+    assert len(table) >= 14
     assert all("`tests/" in line.rstrip("| ").split(" | ")[-1] for line in table)
 
 
@@ -217,6 +249,7 @@ def test_its_dockerfiles_are_the_examples_shortened():
 def test_its_yaml_is_the_files_shortened():
     """Every key and value of the three ways stands in compose.example.yml or in the Deployment."""
     shown = [yaml.safe_load(code) for code in blocks(README, "yaml")]
+    shown.append(yaml.safe_load(blocks(COMPOSE, "yaml")[0]))
     compose = yaml.safe_load(text(ROOT / "compose.example.yml"))
     deployment = yaml.safe_load(text(ROOT / "deploy/kubernetes/deployment.yaml"))
     assert len(shown) == 3
@@ -226,7 +259,7 @@ def test_its_yaml_is_the_files_shortened():
 
 def test_its_compose_files_can_be_used_as_they_are():
     """A volume that a service names is declared, without which compose refuses the file."""
-    shown = [yaml.safe_load(code) for code in blocks(README, "yaml")]
+    shown = [yaml.safe_load(code) for code in [*blocks(README, "yaml"), blocks(COMPOSE, "yaml")[0]]]
     services = [part for part in shown if "services" in part]
     assert len(services) == 2
     for part in services:
@@ -263,11 +296,11 @@ def normalised(value: Any) -> Any:
 
 def test_the_log_of_the_failed_run_is_as_printed(tmp_path: Path):
     """Events, their order and every field that stands on the page are what the run prints."""
-    part = text(README).split("<!-- failed-run:begin -->")[1].split("<!-- failed-run:end -->")[0]
+    part = text(LOGS).split("<!-- failed-run:begin -->")[1].split("<!-- failed-run:end -->")[0]
     lines = [line for line in part.splitlines() if line.startswith("{")]
     shown = [json.loads(line.replace("{…, ", "{")) for line in lines]
     assert demo(tmp_path).returncode == 0
-    result = demo(tmp_path, *shlex.split(THIRD)[2:])
+    result = demo(tmp_path, *shlex.split(THIRD)[2:], "--json")
     assert result.returncode == 0, result.stdout + result.stderr
     printed, _ = logs.split(result.stderr)
     assert [line["event"] for line in shown] == [line["event"] for line in printed]
@@ -277,7 +310,7 @@ def test_the_log_of_the_failed_run_is_as_printed(tmp_path: Path):
         assert stable == {key: normalised(theirs[key]) for key in stable}
         hidden = {"timestamp", "logger", "run_id", "database"}
         assert set(ours) | hidden == set(theirs)
-    tail = blocks(README, "text")[-1]
+    tail = blocks(LOGS, "text")[-1]
     assert re.sub(r"[0-9a-f]{64}", "DIGEST", tail.strip()) in re.sub(
         r"[0-9a-f]{64}", "DIGEST", result.stdout
     )
@@ -294,7 +327,7 @@ def test_the_migration_that_fails_is_the_one_on_the_page(tmp_path: Path):
         and node.targets[0].id == "FAILING"
         and isinstance(node.value, ast.Constant)
     ]
-    assert failing in blocks(README, "sql")
+    assert failing in blocks(LOGS, "sql")
 
 
 def named_files(page: Path) -> Iterator[tuple[str, str]]:
@@ -306,20 +339,25 @@ def named_files(page: Path) -> Iterator[tuple[str, str]]:
                 yield match[1], rest
 
 
-def test_the_migrations_on_the_page_run_and_can_be_undone(volume: Path, tmp_path: Path):
-    """What stands under "How a migration is written" works as it stands there."""
-    directory = write_migrations(tmp_path / "migrations", dict(named_files(README)))
+@pytest.mark.parametrize(
+    ("page", "versions"), [("README.md", ["001"]), ("docs/migrations.md", ["001", "002"])]
+)
+def test_the_migrations_on_a_page_run_and_can_be_undone(
+    page: str, versions: list[str], volume: Path, tmp_path: Path
+):
+    """What a page shows as a file of its own works as it stands there."""
+    directory = write_migrations(tmp_path / "migrations", dict(named_files(ROOT / page)))
     options = ("--database", volume / "app.db", "--migrations", directory)
     assert run_entrypoint(*options).finished["outcome"] == "created"
-    assert history(volume / "app.db") == ["001", "002"]
-    assert run_migrator("down", "--steps", "2", *options).code == 0
+    assert history(volume / "app.db") == versions
+    assert run_migrator("down", "--steps", str(len(versions)), *options).code == 0
     assert tables(volume / "app.db") == {"migrations"}
 
 
 def test_the_python_example_of_the_guide_runs(database: Path, tmp_path: Path):
     """The example with checks, a description and a requirement runs as it stands there."""
     (example,) = [
-        code for code in blocks(ROOT / "docs" / "migrations.md", "python") if "up(" in code
+        code for code in blocks(ROOT / "docs" / "migrations.md", "python") if "check_before" in code
     ]
     files = {
         "001_add_email.sql": """
@@ -428,6 +466,117 @@ def test_migrator_as_the_command_works_while_a_start_is_refused(database: Path, 
     result = run_entrypoint(*options, "--", "migrator", "restore", "latest")
     assert result.code == 0
     assert before == logical_digest(database)
+
+
+# --- the picture --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the picture, drawn once more by the command that its module names."""
+    path = tmp_path_factory.mktemp("picture") / "again.svg"
+    command = text(ROOT / "examples" / "app" / "picture.py").split("\n\n")[1].split()
+    assert command == ["python", "-m", "examples.app.picture", "docs/failed-run.svg"]
+    subprocess.run(
+        [sys.executable, *command[1:-1], path], cwd=ROOT, env=clean_environment(), check=True
+    )
+    return path
+
+
+def shown_in(picture: Path) -> list[str]:
+    """Return the lines of a picture's terminal, times and what else differs from run to run aside."""
+    found = ET.parse(picture).iter("{http://www.w3.org/2000/svg}text")
+    return [steady("".join(line.itertext())) for line in found]
+
+
+def steady(line: str) -> str:
+    """Return a line of the console without what differs from run to run."""
+    line = re.sub(r"^(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d(Z?)", "TIME", line)
+    line = re.sub(r" (\(\d+\.\d s\)|in \d+\.\d+ s)(?=\.)", "", line)
+    line = re.sub(r"\d{6}-\d{8}T\d{6}Z", "NUMBER-TIME", line)
+    return re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", line)
+
+
+def test_the_picture_is_drawn_again_by_its_command(drawn: Path):
+    """Line by line, with the same elements and the same width: only times differ."""
+    assert shown_in(drawn) == shown_in(PICTURE)
+    tags = [
+        [(each.tag, each.attrib.get("class")) for each in ET.parse(path).iter()]
+        for path in (drawn, PICTURE)
+    ]
+    assert tags[0] == tags[1]
+    assert f"]({PICTURE.relative_to(ROOT)})" in text(README)
+
+
+def test_the_picture_shows_what_the_console_format_prints(tmp_path: Path):
+    """The failing run of the demonstration prints every line that its run in the picture has."""
+    lines = shown_in(PICTURE)
+    starts = [number for number, line in enumerate(lines) if line.startswith("$ entrypoint ")]
+    assert len(starts) == 2
+    run = lines[starts[0] + 1 : lines.index("$ echo $?")]
+    assert lines[lines.index("$ echo $?") + 1] == "80"
+    assert demo(tmp_path).returncode == 0
+    printed = demo(tmp_path, "--fail").stderr
+    said = [steady(line) for line in printed.splitlines()]
+    where = tmp_path / "failing"
+    assert run == [line.replace(str(where.resolve()), "") for line in said]
+    assert "duplicate column name: name" in "".join(run)
+    assert lines[-1] == "listening on http://ADDRESS"
+
+
+def test_the_picture_is_read_on_light_and_on_dark_pages():
+    """It brings its own background, and both sets of colours; nothing is fetched from elsewhere."""
+    drawing = text(PICTURE)
+    assert "@media (prefers-color-scheme: dark)" in drawing
+    assert "<rect " in drawing
+    assert "href" not in drawing
+    assert "url(" not in drawing
+    for line in ET.parse(PICTURE).iter("{http://www.w3.org/2000/svg}text"):
+        for row in line:
+            assert len("".join(row.itertext())) <= 100
+
+
+# --- where PyPI shows it ------------------------------------------------------
+
+
+def on_pypi(page: str) -> str:
+    """Return README as the build hands it to PyPI."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        hook = tomllib.load(file)["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    assert hook["fragments"] == [{"path": "README.md"}]
+    for each in hook["substitutions"]:
+        page = re.sub(each["pattern"], each["replacement"], page)
+    return page.replace("$HFPR_VERSION", __version__)
+
+
+def test_every_link_works_where_pypi_shows_the_page():
+    """A link into the repository leads to the release's tag; the picture is the file itself."""
+    links = re.findall(r"(!?)\[[^\]]+\]\(([^)\s]+)\)", on_pypi(text(README)))
+    assert len(links) >= 20
+    where = "sqlite-entrypoint/sqlite-entrypoint"
+    for image, target in links:
+        raw = f"https://raw.githubusercontent.com/{where}/v{__version__}/"
+        base = raw if image else f"https://github.com/{where}/blob/v{__version__}/"
+        assert target.startswith(base), target
+        path, _, anchor = target.removeprefix(base).partition("#")
+        assert (ROOT / path).is_file(), target
+        assert not anchor or anchor in anchors(ROOT / path)
+
+
+def test_the_project_is_at_one_address():
+    """The package's links and the image's labels name the same repository."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    home = project["urls"]["Homepage"]
+    assert {"Homepage", "Documentation", "Repository", "Issues", "Changelog"} == set(
+        project["urls"]
+    )
+    assert all(url.startswith(home) for url in project["urls"].values())
+    labels = dict(
+        re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', text(ROOT / "Dockerfile"))
+    )
+    assert (home, home) == (labels["url"], labels["source"])
+    assert labels["documentation"] == project["urls"]["Documentation"]
 
 
 # --- what cannot happen here -----------------------------------------------------

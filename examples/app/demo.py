@@ -5,6 +5,7 @@ Show a start that migrates, a start with nothing to do, and a run that fails.
     python examples/app/demo.py           again: nothing is pending
     python examples/app/demo.py --serve   the same, and the page stays open until Ctrl-C
     python examples/app/demo.py --fail    a migration that fails, on a copy of the database
+    python examples/app/demo.py --json    with the log as JSON, which programs read
     python examples/app/demo.py --reset   begin with the old database again
 
 Everything is written below `./demo`, which plays the volume.
@@ -68,6 +69,7 @@ def main() -> int:
     """Do what the flags say; return the code of a demonstration that went as it should."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     parser.add_argument("--fail", action="store_true", help="run a migration that fails, on a copy")
+    parser.add_argument("--json", action="store_true", help="the log as JSON, for programs")
     parser.add_argument("--serve", action="store_true", help="leave the page open until Ctrl-C")
     parser.add_argument("--reset", action="store_true", help="begin with the old database again")
     parser.add_argument("--directory", type=Path, default=Path("demo"), help="where to write")
@@ -77,20 +79,21 @@ def main() -> int:
         sys.stdout.reconfigure(line_buffering=True)  # in step with the program's own lines
     if options.reset:
         shutil.rmtree(options.directory, ignore_errors=True)
+    env = environment() | {"MIGRATOR_LOG_FORMAT": "json" if options.json else "console"}
     database = options.directory / "data" / "library.db"
     if not database.exists():
         make_old_database(database)
     if options.fail:
-        return show_failure(database, options.directory / "failing")
-    return show_start(database, options.port if options.serve else 0, stay=options.serve)
+        return show_failure(database, options.directory / "failing", env)
+    return show_start(database, options.port if options.serve else 0, env, stay=options.serve)
 
 
-def show_start(database: Path, port: int, *, stay: bool) -> int:
+def show_start(database: Path, port: int, env: dict[str, str], *, stay: bool) -> int:
     """Run the entrypoint with the application as its command, and look at the page."""
     app = [short(sys.executable), str(APP), "--database", str(database), "--port", str(port)]
     command = entrypoint(database, MIGRATIONS, app)
     say(shlex.join(command))
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
             if not line:
@@ -108,8 +111,12 @@ def show_start(database: Path, port: int, *, stay: bool) -> int:
         return process.returncode
 
 
-def show_failure(original: Path, directory: Path) -> int:
-    """Run a migration that fails on a copy of everything, and compare before with after."""
+def show_failure(original: Path, directory: Path, env: dict[str, str]) -> int:
+    """
+    Run a migration that fails on a copy of everything, and compare before with after.
+
+    A restart policy starts it again: the last line of that log is shown as a program reads it.
+    """
     shutil.rmtree(directory, ignore_errors=True)
     database = directory / "data" / original.name
     database.parent.mkdir(parents=True)
@@ -122,13 +129,23 @@ def show_failure(original: Path, directory: Path) -> int:
     before = digest(database)
     command = entrypoint(database, migrations, ["echo", "never reached"])
     say(shlex.join(command))
-    code = subprocess.run(command, env=environment(), check=False).returncode
+    code = subprocess.run(command, env=env, check=False).returncode
     after = digest(database)
     say(f"exit code      {code}")
     print(f"digest before  {before}\ndigest after   {after}")
-    restored = code == 80 and before == after
+    if env["MIGRATOR_LOG_FORMAT"] != "json":
+        say("MIGRATOR_LOG_FORMAT=json: the end of the next start, as a program reads it")
+        print(last_line(command, env))
+    restored = code == 80 and before == after == digest(database)
     print("The database is as it was." if restored else "THIS IS NOT AS IT SHOULD BE.")
     return 0 if restored else 1
+
+
+def last_line(command: list[str], env: dict[str, str]) -> str:
+    """Start once more and return the last line of the log as JSON."""
+    env = env | {"MIGRATOR_LOG_FORMAT": "json"}
+    done = subprocess.run(command, env=env, stderr=subprocess.PIPE, text=True, check=False)
+    return done.stderr.splitlines()[-1]
 
 
 def entrypoint(database: Path, migrations: Path, app: list[str]) -> list[str]:
@@ -145,12 +162,11 @@ def short(path: str | Path) -> str:
 
 def environment() -> dict[str, str]:
     """Return the environment without what would change the demonstration."""
-    env = {
+    return {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("MIGRATOR_") and name not in {"PUID", "PGID"}
     }
-    return env | {"MIGRATOR_LOG_FORMAT": "json"}
 
 
 def say(text: str) -> None:

@@ -20,8 +20,6 @@ import pytest
 
 from tests.containers.conftest import CHECKOUT
 from tests.containers.engine import docker, one_builder
-from tests.support import logs
-from tests.support.logs import Event
 from tests.support.machine import tool
 from tests.support.waiting import until
 
@@ -68,13 +66,13 @@ class Project:
         """Return how the service's container is."""
         return dict(self.container(service).get("State", {}))
 
-    def log_of_a_loop(self, service: str) -> list[Event]:
-        """Wait until the service has been restarted more than once, and return its log."""
+    def log_of_a_loop(self, service: str) -> str:
+        """Wait until the service has been restarted more than once, and return its log for people."""
         restarts = "RestartCount"
         until(lambda: self.container(service)[restarts] >= 2, "no restart", 90)
         command = ["docker", "logs", self.container(service)["Id"]]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return logs.split(done.stderr)[0]
+        return done.stderr
 
     def health(self, service: str) -> dict[str, object] | None:
         """Return what the application answers, or None where it does not yet."""
@@ -144,12 +142,12 @@ def test_way_out_of_a_refused_start(project: Project) -> None:
     assert project.applied() == 9
     newest.unlink()
     project.up("app")
-    events = project.log_of_a_loop("app")
-    refused = next(event for event in events if event["event"] == "run.finished")
-    assert (refused["exit_code"], refused["reason"]) == (78, "history.newer")
+    shown = project.log_of_a_loop("app")
+    assert {("78", "history.newer")} == ends(shown)
+    assert "In the container: `docker compose run --rm SERVICE migrator …`." in shown
     assert project.applied() == 9
 
-    (command,) = re.findall(r"`(migrator restore [^`]+)`", str(refused["hint"]))
+    command = re.findall(r"^  Hint: .*`(migrator restore [^`]+)`", shown, re.MULTILINE)[-1]
     restored = project.one_off(*shlex.split(command))
     assert restored.returncode == 0, restored.stderr
     project.serves("app")
@@ -167,8 +165,7 @@ def test_restore_latest_while_a_migration_fails(project: Project) -> None:
     newest.write_text(text)
     (project.migrations / "010_broken.sql").write_text(BROKEN)
     project.up("app")
-    events = project.log_of_a_loop("app")
-    assert {80} == {event["exit_code"] for event in events if event["event"] == "run.finished"}
+    assert {("80", "migration.failed")} == ends(project.log_of_a_loop("app"))
     restored = project.one_off("migrator", "restore", "latest")
     assert restored.returncode == 0, restored.stderr
     assert project.applied() == 8
@@ -205,6 +202,11 @@ def test_service_that_runs_before(project: Project) -> None:
     project.serves("plain")
 
 
+def ends(shown: str) -> set[tuple[str, str]]:
+    """Return the codes and reasons with which the runs of a log for people have ended."""
+    return set(re.findall(r"exit code (\d+) \(\w+, ([\w.]+)\)", shown))
+
+
 def health(project: Project) -> str:
     """Return what the engine makes of the file's healthcheck."""
     return str(project.state("app")["Health"]["Status"])
@@ -214,7 +216,7 @@ def test_the_pages_examples(tools: Path, tmp_path: Path) -> None:
     """What docs/compose.md shows can be laid over the file: Compose knows every key and value."""
     page = (CHECKOUT / "docs/compose.md").read_text()
     shown = re.findall(r"^ *```yaml\n(.*?)^ *```$", page, re.MULTILINE | re.DOTALL)
-    assert len(shown) == 3
+    assert len(shown) == 4
     for number, text in enumerate(shown):
         part = tmp_path / f"{number}.yml"
         part.write_text(textwrap.dedent(text))

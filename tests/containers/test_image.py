@@ -158,6 +158,9 @@ def test_settings(image: str) -> None:
     }
 
 
+HOME = "https://github.com/sqlite-entrypoint/sqlite-entrypoint"
+
+
 def labels(image: str) -> dict[str, str]:
     """Return an image's OCI labels."""
     config: Any = inspect(image)["Config"]
@@ -177,6 +180,9 @@ def test_labels(image: str) -> None:
     assert (len(description) > 20, given.pop("description")) == (True, description)
     assert plain == {
         "title": "sqlite-entrypoint",
+        "url": HOME,
+        "source": HOME,
+        "documentation": f"{HOME}/tree/main/docs",
         "licenses": "MIT",
         "version": __version__,
         "revision": "",
