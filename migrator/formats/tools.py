@@ -13,6 +13,9 @@ TOOLS = {
     "dbmate": ("migrator.formats.dbmate", "Dbmate", "schema_migrations"),
     "goose": ("migrator.formats.goose", "Goose", "goose_db_version"),
     "golang-migrate": ("migrator.formats.golang_migrate", "GolangMigrate", "schema_migrations"),
+    "sqlx": ("migrator.formats.sqlx", "Sqlx", "_sqlx_migrations"),
+    "diesel": ("migrator.formats.diesel", "Diesel", "__diesel_schema_migrations"),
+    "refinery": ("migrator.formats.refinery", "Refinery", "refinery_schema_history"),
 }
 """Module, class and history's table of each value of `--format` but `auto` and `native`."""
 

@@ -1,0 +1,33 @@
+-- Made by diesel Version: 2.3.14 Supported Backends: sqlite (tests/formats/make_rust_dumps.py).
+BEGIN TRANSACTION;
+CREATE TABLE __diesel_schema_migrations (
+       version VARCHAR(50) PRIMARY KEY NOT NULL,
+       run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP
+);
+INSERT INTO "__diesel_schema_migrations" VALUES('20230101000000','2026-11-28 20:53:00');
+INSERT INTO "__diesel_schema_migrations" VALUES('20230201','2026-11-28 20:53:00');
+INSERT INTO "__diesel_schema_migrations" VALUES('202303010000000000','2026-11-28 20:53:00');
+INSERT INTO "__diesel_schema_migrations" VALUES('20230401000000','2026-11-28 20:53:00');
+INSERT INTO "__diesel_schema_migrations" VALUES('20230501000000','2026-11-28 20:53:00');
+CREATE TABLE changes (at INTEGER PRIMARY KEY, what TEXT);
+INSERT INTO "changes" VALUES(1,'Ada -> Ada Lovelace');
+CREATE TABLE "notes" (
+    id INTEGER PRIMARY KEY,
+    user_id INTEGER NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+    text TEXT NOT NULL
+);
+INSERT INTO "notes" VALUES(1,1,'one');
+INSERT INTO "notes" VALUES(2,2,'two');
+CREATE TABLE users (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL DEFAULT 'a;b'
+, email TEXT);
+INSERT INTO "users" VALUES(1,'Ada Lovelace',NULL);
+INSERT INTO "users" VALUES(2,'Grace; Hopper',NULL);
+INSERT INTO "users" VALUES(3,'Edsger',NULL);
+CREATE INDEX by_email ON users (email);
+CREATE TRIGGER users_changed AFTER UPDATE ON users BEGIN
+    INSERT INTO changes (what) VALUES (old.name || ' -> ' || new.name);
+    DELETE FROM changes WHERE what = 'a; END; b';
+END;
+COMMIT;

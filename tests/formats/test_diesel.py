@@ -1,0 +1,243 @@
+"""Diesel's directories and its table, held against databases that Diesel itself has made."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.formats import make_rust_dumps as tools
+from tests.formats import rust_sets as sets
+from tests.formats.support import content, dump, migrator, refused, schema, up, write
+from tests.support.files import make_database, rows
+
+FORMAT = ("--format", "diesel")
+LAST = "2023-05-01-000000_rebuild_notes"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Return a directory of Diesel's."""
+    return write(tmp_path / "files", sets.DIESEL)
+
+
+@pytest.fixture
+def some(tmp_path: Path) -> Path:
+    """Return a database as Diesel leaves it after two of five."""
+    return left(tmp_path, "some")
+
+
+def left(directory: Path, name: str) -> Path:
+    """Return a database as Diesel left it."""
+    return make_database(directory / f"{name}.db", dump(f"diesel/{name}"))
+
+
+def noted(database: Path) -> list[tuple[Any, ...]]:
+    """Return the table but for the times, with the types of what is in it."""
+    query = "SELECT version, typeof(version), typeof(run_on) FROM __diesel_schema_migrations"
+    return rows(database, f"{query} ORDER BY version")
+
+
+def same(one: Path, other: Path) -> bool:
+    """Tell whether two databases differ in nothing but times."""
+
+    def rest(database: Path) -> list[str]:
+        return [line for line in content(database) if 'INTO "__diesel' not in line]
+
+    return (schema(one), rest(one), noted(one)) == (schema(other), rest(other), noted(other))
+
+
+def test_what_diesel_has_begun_is_continued(tmp_path: Path, some: Path, files: Path) -> None:
+    """The history decides; versions are texts without dashes, up to the first `_`."""
+    status = json.loads(migrator("status", some, files, "--json").stdout)
+    assert (status["format"], status["problems"]) == ("diesel", [])
+    assert [each["version"] for each in status["applied"]] == ["20230101000000", "20230201"]
+    assert [each["file"] for each in status["pending"]] == [
+        "2023-03-01-000000-0000_add_email/up.sql",
+        "2023-04-01-000000_compact/up.sql",
+        "2023-05-01-000000_rebuild_notes/up.sql",
+    ]
+    done = up(some, files)
+    assert done.stdout == "Applied: 202303010000000000, 20230401000000, 20230501000000.\n"
+    assert done.named("plan.ready")[0]["way"] == "copy"
+    assert same(some, left(tmp_path, "all"))
+    assert up(some, files).finished["outcome"] == "up_to_date"
+
+
+def test_a_database_made_here_is_theirs(tmp_path: Path, files: Path) -> None:
+    """Directories with an `up.sql` are a mark; the table is Diesel's."""
+    ours = tmp_path / "ours.db"
+    assert up(ours, files).finished["outcome"] == "created"
+    assert same(ours, left(tmp_path, "all"))
+
+
+def test_down_is_their_revert(tmp_path: Path, files: Path) -> None:
+    """The row goes, and what `down.sql` says is done; VERSION may be given with its dashes."""
+    database = left(tmp_path, "all")
+    assert migrator("down", database, files, "--to", "2023-04-01-000000").code == 0
+    assert same(database, left(tmp_path, "reverted"))
+    refused(migrator("down", database, files), "migrations.no_down", "2023-04-01-000000_compact")
+
+
+def test_an_empty_file_leads_nowhere_back(tmp_path: Path, files: Path) -> None:
+    """Diesel does not undo a migration by an empty `down.sql`, which many sets have."""
+    write(files, {f"{LAST}/down.sql": ""})
+    database = left(tmp_path, "all")
+    refused(migrator("down", database, files), "migrations.no_down", LAST)
+
+
+def test_linked_directories_and_hidden_ones(tmp_path: Path, files: Path) -> None:
+    """A mounted ConfigMap has both: links are followed, and what begins with a dot is not seen."""
+    (files / "2023-05-01-000000_rebuild_notes").rename(tmp_path / "elsewhere")
+    (files / "2023-05-01-000000_rebuild_notes").symlink_to(tmp_path / "elsewhere")
+    write(files, {"..2026_11_28/x": "", ".hidden/up.sql": "SELECT x;"})
+    ours = tmp_path / "ours.db"
+    assert up(ours, files).code == 0
+    assert same(ours, left(tmp_path, "all"))
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        (None, "in-place"),
+        ("run_in_transaction = true\n", "in-place"),
+        ("run_in_transaction = false\n", "copy"),
+        ("[more]\nof = 'the same file'\n", "copy"),
+    ],
+)
+def test_metadata_says_whether_there_is_a_transaction(
+    tmp_path: Path, text: str | None, way: str
+) -> None:
+    """Without the file there is one; a file without the key says no, as it does to Diesel."""
+    files = write(tmp_path / "files", {"1_a/up.sql": "CREATE TABLE a (x);\n"})
+    if text is not None:
+        write(files, {"1_a/metadata.toml": text})
+    database = make_database(tmp_path / "app.db", "CREATE TABLE b (x);")
+    plan = json.loads(migrator("plan", database, files, "--json").stdout)
+    assert (plan["format"], plan["way"]) == ("diesel", way)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "told"),
+    [
+        ("run_in_transaction = maybe\n", "migrations.syntax", "line 1"),
+        ("a = 1\nrun_in_transaction = 'no'\n", "migrations.syntax", "neither true nor false"),
+        ("a = 1\n\udcff = 2\n", "migrations.encoding", "line 2"),
+        ("a = " + "[" * 5000, "migrations.syntax", "metadata.toml"),
+        ("a = " + "{a=" * 5000, "migrations.syntax", "metadata.toml"),
+        ("a = " + "1" * 5000, "migrations.syntax", "metadata.toml"),
+        ("a." * 8000 + "a = 1", "", ""),
+        ("a." * 80_000 + "a = 1", "migrations.syntax", "16384 bytes"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_hostile_metadata(some: Path, files: Path, text: str, reason: str, told: str) -> None:
+    """What is no TOML, or is made to be slow, is refused before anything is written."""
+    (files / LAST / "metadata.toml").write_bytes(text.encode(errors="surrogateescape"))
+    before = some.read_bytes()
+    done = up(some, files)
+    if reason:
+        refused(done, reason, told, f"{LAST}/metadata.toml")
+        assert some.read_bytes() == before
+    else:
+        assert done.code == 0
+
+
+def test_metadata_in_a_pipe_is_not_waited_for(some: Path, files: Path) -> None:
+    """What is no regular file is refused at once."""
+    os.mkfifo(files / LAST / "metadata.toml")
+    refused(up(some, files), "migrations.syntax", "no regular file")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason", "told"),
+    [
+        ("2023-06-01_empty/down.sql", "", "migrations.bad_name", "no such file"),
+        ("_a/up.sql", "SELECT 1;", "migrations.bad_name", "begin with a version"),
+        ("2023-06-01\n_a/up.sql", "SELECT 1;", "migrations.bad_name", "begin with a version"),
+        ("20230501-000000_again/up.sql", "SELECT 1;", "migrations.duplicate", LAST),
+        ("2023-06-01_cut/up.sql", "SELECT 'open;\n", "migrations.syntax", "2023-06-01_cut/up.sql"),
+        (f"{LAST}/down.sql", "SELECT 'open;\n", "migrations.syntax", f"{LAST}/down.sql"),
+        ("2023-06-01_latin/up.sql", "\n'\udce9';", "migrations.encoding", "line': 2"),
+        ("2023-06-01_v/up.sql", "VACUUM;", "migrations.not_transactional", "metadata.toml"),
+        ("2023-01-15_late/up.sql", "SELECT 1;", "history.out-of-order", "2023-01-15_late"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_files_that_do_not_fit_are_refused(
+    some: Path, files: Path, name: str, text: str, reason: str, told: str
+) -> None:
+    """With the file, before anything is written."""
+    path = files / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    before = some.read_bytes()
+    done = up(some, files)
+    refused(done, reason)
+    assert told in str(done.finished)
+    assert some.read_bytes() == before
+
+
+def test_a_link_to_nothing_is_refused(some: Path, files: Path) -> None:
+    """To Diesel it is a directory that cannot be read."""
+    (files / "2023-06-01_gone").symlink_to(files / "nowhere")
+    refused(up(some, files), "migrations.bad_name", "2023-06-01_gone")
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "told"),
+    [
+        ("UPDATE __diesel_schema_migrations SET version = '9' || version", "history.newer", "920230201"),
+        ("UPDATE __diesel_schema_migrations SET version = '20230115'", "history.missing", "20230115"),
+        ("UPDATE __diesel_schema_migrations SET version = x'3031'", "history.broken", "no text"),
+        ("ALTER TABLE __diesel_schema_migrations ADD COLUMN x", "history.not_ours", "run_on"),
+    ],
+)  # fmt: skip
+def test_histories_that_do_not_fit_are_refused(
+    some: Path, files: Path, script: str, reason: str, told: str
+) -> None:
+    """Newer, missing, and what Diesel never wrote: 78, and nothing is written."""
+    if "'20230115'" in script or "x'" in script:
+        script += " WHERE version = '20230201'"
+    make_database(some, script)
+    before = some.read_bytes()
+    refused(up(some, files, *FORMAT), reason, told)
+    assert migrator("check", some, files, *FORMAT).code == 78
+    assert some.read_bytes() == before
+
+
+def test_baseline_notes_what_is_there(tmp_path: Path, files: Path) -> None:
+    """A row for each version up to the one named, as Diesel would have written it."""
+    database = make_database(tmp_path / "app.db", sets.USERS)
+    assert migrator("baseline", database, files, "2023-01-01-000000").code == 0
+    assert noted(database) == [("20230101000000", "text", "text")]
+    assert up(database, files).code == 0
+    assert same(database, left(tmp_path, "all"))
+
+
+@pytest.mark.skipif(
+    shutil.which("diesel") is None,
+    reason="needs diesel, which tests/formats/make_rust_dumps.py says how to build",
+)
+def test_diesel_and_we_take_turns(tmp_path: Path) -> None:
+    """Whoever begins, the other goes on and back, and then neither finds anything pending."""
+    some = write(tmp_path / "some" / "migrations", tools.first(sets.DIESEL, 4))
+    files = write(tmp_path / "all" / "migrations", sets.DIESEL)
+    theirs, ours = tmp_path / "theirs.db", tmp_path / "ours.db"
+    tools.diesel(theirs, some, "run")
+    assert up(theirs, files).code == 0
+    assert up(ours, some).stdout == "Applied: 20230101000000, 20230201.\n"
+    tools.diesel(ours, files, "run")
+    everything, reverted = left(tmp_path, "all"), left(tmp_path, "reverted")
+    for database in (theirs, ours):
+        assert tools.diesel(database, files, "pending") == "false\n"
+        assert up(database, files).finished["outcome"] == "up_to_date"
+        assert same(database, everything)
+    tools.diesel(theirs, files, "revert")
+    assert migrator("down", ours, files).code == 0
+    assert same(theirs, reverted)
+    assert same(ours, reverted)
