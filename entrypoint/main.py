@@ -28,7 +28,7 @@ from migrator.model import Outcome
 from migrator.options.table import read_environment
 from migrator.process.descriptors import open_missing_standard_streams
 from migrator.process.signals import Signals
-from migrator.value import Value
+from migrator.value import Value, replace
 from migrator.wait import Deadline
 
 
@@ -170,11 +170,19 @@ def _wait_for_volume(start: Start, layout: Layout) -> User | None:
 
 
 def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None]) -> Outcome:
-    """Run what is pending, in a worker; with `wait`, wait until another run has done it."""
+    """
+    Run what is pending, in a worker.
+
+    With `wait`, wait until another run has done it; with `backup`, have a backup only.
+    """
     from migrator.engine.parent import Parent
 
+    settings, migrate = start.settings.engine, start.settings.migrate
+    if migrate == "backup":
+        # The application has migrations of its own: ours are not looked for.
+        settings = replace(settings, migrations="", format="native")
     parent = Parent(
-        start.settings.engine,
+        settings,
         layout,
         start.log,
         start.log.run_id or "",
@@ -183,10 +191,14 @@ def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None])
         prepare=prepare,
         log_thoroughly=start.log.expect_run,
     )
-    if start.settings.migrate == "wait":
+    if migrate == "wait":
         from migrator.engine.others import wait_for_others
 
         return wait_for_others(parent)
+    if migrate == "backup":
+        from migrator.before_start import back_up_before_start
+
+        return back_up_before_start(parent)
     from migrator.run import bring_up_to_date
 
     return bring_up_to_date(parent)

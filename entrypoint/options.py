@@ -73,10 +73,12 @@ MIGRATE = Option(
     "--migrate",
     "migrate",
     "run: run what is pending; wait: write nothing, wait until another run has brought the "
-    "database up to date, then exec, else 69; skip: exec at once, touching nothing, with a warning",
+    "database up to date, then exec, else 69; skip: exec at once, touching nothing, with a "
+    "warning; backup: for an application that migrates itself: a verified backup before the first "
+    "start of each version, then exec, without migrations of ours",
     variable="MIGRATOR_MIGRATE",
     default="run",
-    choices=("run", "wait", "skip"),
+    choices=("run", "wait", "skip", "backup"),
 )
 MOUNT = Option(
     "--mount",
@@ -119,7 +121,7 @@ _PGID = Option(
 )
 
 
-_AFTER = {"format": (MIGRATE,), "create": (MOUNT,), "verify": (RUN_AS,)}
+_AFTER = {"app_version": (MIGRATE,), "create": (MOUNT,), "verify": (RUN_AS,)}
 
 OPTIONS: tuple[Option, ...] = tuple(
     each for option in ENGINE_OPTIONS for each in (option, *_AFTER.get(option.field, ()))

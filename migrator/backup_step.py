@@ -10,11 +10,11 @@ from migrator.backups import create
 from migrator.backups.catalog import Backup
 from migrator.backups.names import refuse_long_name
 from migrator.backups.retention import prune_backups, remove_backup
-from migrator.backups.space import check_space
+from migrator.backups.space import check_space, require_space
 from migrator.context import Change, Context
 from migrator.database.pages import read_header
 from migrator.database.uri import database_uri
-from migrator.errors import BackupError, MigratorError
+from migrator.errors import BackupError, MigratorError, MisfitError
 from migrator.exclusive import ExclusiveDatabase
 from migrator.files import ENOUGH, has_space
 from migrator.model import Applied
@@ -102,6 +102,57 @@ def make_backup(
         return create.make(source, ctx.layout, facts, ctx.emit, structural=full, dedupe=True)
 
 
+def back_up_beside(ctx: Context, reason: str, app_version: str | None = None) -> Backup:
+    """
+    Have a verified backup of the database as it is, also beside a running application.
+
+    One read transaction holds what is copied and what is noted about it together. In WAL
+    mode an application goes on writing meanwhile; without WAL its commits wait for the copy.
+    The backups are pruned, down to one at least: nothing has been verified that could stand
+    in its place.
+
+    Args:
+        ctx: The run.
+        reason: What it is made for: `manual` or `start`.
+        app_version: The version of the application that is about to be started.
+
+    Raises:
+        NotReadyError: The database stayed locked.
+        DamagedError: It is damaged.
+        BackupError: The backup cannot be written, or there is no space for it.
+    """
+    enter(ctx, "backup")
+    refuse_long_name(ctx.layout)
+    uri = database_uri(ctx.layout.database)
+    source = sqlite3.connect(uri, uri=True, timeout=ctx.deadline.remaining(), isolation_level=None)
+    with contextlib.closing(source):
+        source.execute("BEGIN")
+        ((pages, size),) = source.execute("SELECT * FROM pragma_page_count, pragma_page_size")
+        require_space(ctx.layout, pages * size, 0, ctx.emit)
+        applied = _applied(ctx, source)
+        facts = create.Facts(
+            reason=reason,
+            run_id=ctx.run_id,
+            version=applied[-1].identity if applied else None,
+            applied=applied,
+            journal_mode=str(source.execute("PRAGMA journal_mode").fetchone()[0]).lower(),
+            app_version=app_version,
+        )
+        full = ctx.settings.verify
+        saved = create.make(source, ctx.layout, facts, ctx.emit, structural=full, dedupe=True)
+    with contextlib.suppress(OSError, MigratorError):
+        keep = max(1, ctx.settings.backup_keep)
+        prune_backups(ctx.layout, keep, {saved.name}, None, ctx.emit)
+    return saved
+
+
+def _applied(ctx: Context, source: sqlite3.Connection) -> tuple[Applied, ...]:
+    """Return what is applied; nothing where the history's table is somebody else's."""
+    with contextlib.suppress(MisfitError):
+        return ctx.history.read(source)
+    return ()
+
+
 def facts_of(
     ctx: Context, live: ExclusiveDatabase, applied: Sequence[Applied], reason: str
 ) -> create.Facts:
@@ -112,6 +163,7 @@ def facts_of(
         version=applied[-1].identity if applied else None,
         applied=tuple(applied),
         journal_mode=live.journal_mode(),
+        app_version=ctx.settings.app_version if reason == "up" else None,
     )
 
 

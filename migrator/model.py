@@ -35,6 +35,7 @@ class Settings(Value):
     database: Path
     migrations: str = "migrations"
     format: str = "auto"
+    app_version: str | None = None
     backup_dir: Path | None = None
     backup_keep: int = 5
     create: str = "auto"

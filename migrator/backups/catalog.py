@@ -49,12 +49,14 @@ class Backup:
             run found the database in the same state.
         created_at: ISO 8601 in UTC, for people only.
         version: The highest version applied in it, None if there is none.
-        reason: What made it: `up`, `down` or `restore`; `manual` and `start` are known.
+        reason: What made it: `up`, `down`, `restore`, `manual` or `start`.
         journal_mode: The database's own, which a restore puts back.
         relative: The database's path as seen from the backup directory.
         id: The database's id; None in a backup from before there were ids.
         volume: Where the database's directory lay (`migrator.database.volume`).
-        app_version: The application's version, if known.
+        app_versions: The versions of the application before whose first start it was made,
+            the latest last: its state is from before them.
+        from_app_version: The version that had been started last then: whose state it is.
     """
 
     path: Path
@@ -72,7 +74,13 @@ class Backup:
     program: str
     id: str | None = None
     volume: str | None = None
-    app_version: str | None = None
+    app_versions: tuple[str, ...] = ()
+    from_app_version: str | None = None
+
+    @property
+    def app_version(self) -> str | None:
+        """The version of the application that was starting when it was made, if one was."""
+        return self.app_versions[-1] if self.app_versions else None
 
     @property
     def name(self) -> str:
@@ -116,6 +124,8 @@ class Backup:
             "id": self.id,
             "volume": self.volume,
             "app_version": self.app_version,
+            "app_versions": list(self.app_versions),
+            "from_app_version": self.from_app_version,
         }
 
     def encoded(self) -> bytearray:
@@ -267,7 +277,8 @@ def _parse(path: Path, fields: dict[str, Any]) -> Backup:
         program=_text(fields["program"]),
         id=_id(fields.get("id")),
         volume=_perhaps(fields.get("volume")),
-        app_version=_perhaps(fields.get("app_version")),
+        app_versions=_versions(fields),
+        from_app_version=_perhaps(fields.get("from_app_version")),
     )
 
 
@@ -289,6 +300,15 @@ def _text(value: Any) -> str:
 
 def _perhaps(value: Any) -> str | None:
     return None if value is None else _text(value)
+
+
+def _versions(fields: dict[str, Any]) -> tuple[str, ...]:
+    """Read the versions before whose start it was made; where no list is noted, the one."""
+    one = _perhaps(fields.get("app_version"))
+    found = fields.get("app_versions", [] if one is None else [one])
+    if not isinstance(found, list):
+        raise TypeError
+    return tuple(map(_text, found))
 
 
 def _number(value: Any) -> int:

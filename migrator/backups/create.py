@@ -26,6 +26,7 @@ from migrator.backups.catalog import (
 from migrator.backups.owner import relative_path, take
 from migrator.backups.pending import PendingBackup, cannot_write, writing
 from migrator.backups.retention import drop_oldest
+from migrator.database import started
 from migrator.database.file_copy import UnequalError, UnreadableError, copied_file
 from migrator.database.pages import (
     UncheckableError,
@@ -59,6 +60,8 @@ _READ_ERRORS = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
 
 MANUAL = "manual"
 """The reason of a backup that a person, or a timer, has asked for."""
+START = "start"
+"""The reason of a backup that was made before a version of the application was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Facts:
     version: str | None = None
     applied: tuple[Applied, ...] = ()
     journal_mode: str | None = None
+    app_version: str | None = None
+    """The version of the application that is about to be started."""
 
 
 def make(
@@ -260,7 +265,15 @@ class _Job:
             program=__version__,
             id=slot.database,
             volume=place_of(self.layout.database.parent),
+            app_versions=(self.facts.app_version,) if self.facts.app_version else (),
+            from_app_version=self._last_started(),
         )
+
+    def _last_started(self) -> str | None:
+        """Return whose state this is; no backup fails because that cannot be read."""
+        with suppress(MigratorError):
+            return started.read(self.layout)
+        return None
 
 
 @dataclass(slots=True)
@@ -353,25 +366,35 @@ def reuse(layout: Layout, backup: Backup, facts: Facts, emit: Emit) -> Backup:
     """
     Use a backup of the same state instead of a new one.
 
-    For `up` and `down` it moves to the place in the order that a new one would have, so
-    that `latest` is the state before this run. A restore's own backup keeps its place:
-    repeating the restore changes nothing.
+    For `up`, `down` and the start of an application it moves to the place in the order
+    that a new one would have, so that `latest` is the state before this run. A restore's own
+    backup keeps its place: repeating the restore changes nothing.
 
     Raises:
         BackupError: Its new place cannot be written.
     """
-    # Nothing to write if it is the newest already: a crash loop must not write at each start.
-    newest_of_all = known_backups(layout)[:1] == [backup]
-    in_place = newest_of_all and backup.reason in MADE_BY_RUNS
+    newest = known_backups(layout)[:1] == [backup]
     _identified(layout)
-    if facts.reason in MADE_BY_RUNS and not in_place:
-        counter = highest_counter(layout) + 1
-        backup = replace(backup, counter=counter, reason=facts.reason)
+    claimed = _claimed(backup, facts, newest=newest)
+    # Nothing to write if it is the newest already: a crash loop must not write at each start.
+    if facts.reason in (*MADE_BY_RUNS, START) and not (newest and claimed == backup):
+        backup = replace(claimed, counter=highest_counter(layout) + 1)
         with writing(backup.json_path):
             write_atomic(backup.json_path, bytes(backup.encoded()), like_database(layout))
     message = f"The backup {backup.name} holds this state already."
     emit("backup.reused", message, path=str(backup.path), bytes=backup.bytes, name=backup.name)
     return backup
+
+
+def _claimed(backup: Backup, facts: Facts, *, newest: bool) -> Backup:
+    """Return a backup as the one that a run, or a start, stands on too."""
+    # What a run stands on stays what `latest` means.
+    kept = backup.reason in MADE_BY_RUNS and (newest or facts.reason == START)
+    reason = backup.reason if kept else facts.reason
+    versions = [each for each in backup.app_versions if each != facts.app_version]
+    if facts.app_version is not None:
+        versions.append(facts.app_version)
+    return replace(backup, reason=reason, app_versions=tuple(versions))
 
 
 # -- what can go wrong ----------------------------------------------------------------

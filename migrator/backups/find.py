@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
+from migrator import app_version
 from migrator.backups import database_id, owner
 from migrator.backups.catalog import (
     MADE_BY_RUNS,
@@ -17,7 +19,8 @@ from migrator.backups.catalog import (
     read_facts,
 )
 from migrator.backups.directory import facts_path
-from migrator.errors import UsageError
+from migrator.database import started
+from migrator.errors import MigratorError, UsageError
 from migrator.files import realpath
 
 if TYPE_CHECKING:
@@ -41,6 +44,88 @@ def newest_backup(layout: Layout, reasons: Collection[str] = MADE_BY_RUNS) -> Ba
     backups = [each for each in list_backups(layout) if each.reason in reasons]
     owner.refuse_several(backups, "latest")
     return next(iter(owner.by_trust(layout, backups)), None)
+
+
+def newest_before_app(layout: Layout, version: str) -> Backup | None:
+    """
+    Return the newest backup whose state is from before a version of the application started.
+
+    It was made before the start of that version; or its state is that of an older one, or
+    from before the start of an older one. What a restore has replaced does not count.
+
+    Raises:
+        UsageError: Nothing is known of that version; or the backups may belong to several
+            databases, and this one is lost.
+        MisfitError: A later version of this program wrote one.
+        MigratorError: The directory cannot be read, and why.
+    """
+    backups = [each for each in list_backups(layout) if each.reason != "restore"]
+    known = {started.read(layout), *(each.from_app_version for each in backups)}
+    known.update(name for each in backups for name in each.app_versions)
+    if not any(app_version.same(name, version) for name in known):
+        names = ", ".join(sorted(filter(None, known)))
+        msg = (
+            f"No start of version {version!r} of the application is known of"
+            f" {str(layout.database)!r}."
+        )
+        raise UsageError(
+            msg,
+            hint=f"`migrator backups` lists the backups. Known are {names or 'none'}.",
+            reason="backup.unknown",
+        )
+    earlier = [each for each in backups if _is_before(each, version)]
+    if not earlier:
+        # It was started on what a newer one had used (`--accept newer`): before that it was so.
+        earlier = [each for each in backups if _was_made_for(each, version)]
+    owner.refuse_several(earlier, f"--before-app-version {version}")
+    return next(iter(owner.by_trust(layout, earlier)), None)
+
+
+def _is_before(backup: Backup, version: str) -> bool:
+    """Tell whether a backup's state is from before a version of the application started."""
+    whose = backup.from_app_version
+    order = None if whose is None else app_version.compare(whose, version)
+    if order is not None:
+        return order < 0
+    return _was_made_for(backup, version) or (
+        whose is None and any(app_version.is_older(name, version) for name in backup.app_versions)
+    )
+
+
+def _was_made_for(backup: Backup, version: str) -> bool:
+    return any(app_version.same(name, version) for name in backup.app_versions)
+
+
+def leading_back_to(layout: Layout, version: str) -> tuple[str, ...] | None:
+    """
+    Return what `restore` is to be given so that a version of the application can start again.
+
+    Its state is that version's or an older one's; or nobody knows whose it is, but it was
+    made before the start of a newer one.
+
+    Returns:
+        None where no backup is one, or none can be read.
+    """
+    try:
+        backups = owner.by_trust(layout, list_backups(layout))
+    except MigratorError:
+        return None
+    for backup in backups:
+        whose = backup.from_app_version
+        fits = bool(backup.app_versions) if whose is None else not _is_newer(whose, version)
+        if backup.reason == "restore" or not fits:
+            continue
+        for name in backup.app_versions:
+            with suppress(UsageError):
+                if newest_before_app(layout, name) == backup:
+                    return "--before-app-version", name
+        return (backup.name,)
+    return None
+
+
+def _is_newer(one: str, version: str) -> bool:
+    order = app_version.compare(one, version)
+    return order is None or order > 0
 
 
 def find_backup(layout: Layout, wanted: str) -> Backup:

@@ -21,6 +21,7 @@ from migrator.backups.catalog import (
 )
 from migrator.backups.directory import facts_path, names, partial_path
 from migrator.backups.owner import belongs, by_trust
+from migrator.database import started
 from migrator.errors import MigratorError
 from migrator.files import fsync_directory, remove, rename
 from migrator.process.descriptors import try_flock
@@ -45,7 +46,8 @@ def prune_backups(
 
     With `keep` 0 remove the run's own backup, since the new state is verified, and all
     older ones but the newest. Never remove the last good backup besides the run's own, nor
-    the one that `latest` means: repeating a restore must change nothing.
+    the one that `latest` means: repeating a restore must change nothing. Nor the one from
+    before the first start of the version that runs: it leads back.
 
     Args:
         layout: The database's paths.
@@ -63,23 +65,44 @@ def prune_backups(
     # Reading a whole backup takes time: do that only if something is about to be removed.
     last = _last_good(backups, own) if surplus else None
     runs = (each for each in by_trust(layout, backups) if each.reason in MADE_BY_RUNS)
-    latest = next(runs, None)
+    latest, before = next(runs, None), _before_this_version(layout, backups)
     for backup in surplus:
-        if backup.name not in protect and backup not in (last, latest):
+        if backup.name not in protect and backup not in (last, latest, before):
             prune_one(layout, backup, "keep", emit)
 
 
+def _before_this_version(layout: Layout, backups: list[Backup]) -> Backup | None:
+    """Return the backup from before the first start of the application's version that runs."""
+    with suppress(MigratorError):
+        last = started.read(layout)
+        return next((each for each in backups if last in each.app_versions), None)
+    return None
+
+
 def _surplus(backups: list[Backup], keep: int) -> list[Backup]:
-    """Return the backups older than the newest `keep` sound ones, oldest first."""
-    sound = 0
-    surplus = []
-    for backup in backups:
-        # A backup that is cut off does not count, and must not push out a sound one.
-        if sound >= keep:
-            surplus.append(backup)
-        elif backup.intact:
-            sound += 1
-    return surplus[::-1]
+    """
+    Return the backups older than the newest `keep` sound ones, oldest first.
+
+    Of those before the starts of an application that tells no version, the first of each
+    day is kept before the others: an application that crashes and is started again and
+    again must not push out the state from before it began to.
+    """
+    of_the_day: dict[str, Backup] = {}
+    restarts = []
+    for backup in reversed(backups):
+        if backup.reason == "start" and not backup.app_versions:
+            first = of_the_day.setdefault(backup.created_at[:10], backup)
+            if backup not in (first, backups[0]):
+                restarts.append(backup)
+    sound = [each for each in backups if each.intact]
+    more = max(0, len(sound) - keep)
+    gone = [each for each in restarts if each.intact][:more]
+    sound = [each for each in sound if each not in gone][:keep]
+    # A backup that is cut off does not count, and must not push out a sound one.
+    if len(sound) < keep:
+        return gone
+    older = backups[backups.index(sound[-1]) + 1 :] if sound else backups
+    return [each for each in reversed(backups) if each in gone or each in older]
 
 
 def _last_good(backups: list[Backup], own: str | None = None) -> Backup | None:

@@ -10,11 +10,12 @@ from typing import Any
 from migrator.backup_step import facts_of, make_backup, prune_and_clean
 from migrator.backups import create
 from migrator.backups.catalog import Backup, list_backups
-from migrator.backups.find import find_backup, newest_backup
+from migrator.backups.find import find_backup, newest_backup, newest_before_app
 from migrator.backups.owner import by_trust, refuse_several
 from migrator.backups.space import require_space
 from migrator.context import Context
-from migrator.database import run_state
+from migrator.database import run_state, started
+from migrator.database.workspace import like_database
 from migrator.errors import (
     DamagedError,
     MigratorError,
@@ -24,6 +25,7 @@ from migrator.errors import (
 from migrator.exclusive import STOP_IT, ExclusiveDatabase, open_exclusive
 from migrator.files import has_space
 from migrator.log.hints import command
+from migrator.log.translate import of_system
 from migrator.model import Outcome
 from migrator.recovery.after_crash import give_way, recover, unfinished_restore
 from migrator.recovery.copy_back import (
@@ -42,7 +44,12 @@ from migrator.recovery.rollback import as_run_error, cleared_on_failure
 
 
 def restore(
-    ctx: Context, wanted: str | None, before: str | None, *, abandon: bool = False
+    ctx: Context,
+    wanted: str | None,
+    before: str | None,
+    before_app: str | None = None,
+    *,
+    abandon: bool = False,
 ) -> Outcome:
     """
     Put a backup back, after a backup of what it replaces.
@@ -51,6 +58,7 @@ def restore(
         ctx: The run.
         wanted: A backup's name or path, or `latest`.
         before: Instead: the newest backup that this version is not applied in.
+        before_app: Instead: the newest from before this version of the application started.
         abandon: Instead: forget a restore that was interrupted, and restore nothing.
 
     Raises:
@@ -64,7 +72,7 @@ def restore(
                 recover(ctx)
             give_way(ctx, "It is abandoned.")
             return Outcome("up_to_date")
-        chosen = _chosen(ctx, wanted, before)
+        chosen = _chosen(ctx, wanted, before, before_app)
         say_whose(ctx, chosen, wanted)
         if not ctx.layout.database.exists():
             return _place(ctx, chosen, {"found": "nothing"})
@@ -74,12 +82,14 @@ def restore(
             return _replace(ctx, chosen)
         with contextlib.closing(live):
             if _is_there(live, chosen):
+                _set_version_back(ctx, chosen)
                 return Outcome("up_to_date")
             replaced = _save(ctx, live, chosen)
             with as_before_without_space(ctx, live, chosen, replaced):
                 _require_space_for_all(ctx, chosen)
                 intent = noted(ctx, chosen, found_now(ctx, live, replaced))
                 write_back(ctx, live, chosen, intent)
+            _set_version_back(ctx, chosen)
             # Before the database is released: a note that stayed behind would
             # have the next start restore it once more.
             prune_and_clean(ctx, replaced, {chosen.name})
@@ -88,7 +98,7 @@ def restore(
         return Outcome("migrated", (chosen.name,), kept)
 
 
-def _chosen(ctx: Context, wanted: str | None, before: str | None) -> Backup:
+def _chosen(ctx: Context, wanted: str | None, before: str | None, before_app: str | None) -> Backup:
     """
     Find the backup that was meant, and settle what an interrupted run has left.
 
@@ -96,13 +106,15 @@ def _chosen(ctx: Context, wanted: str | None, before: str | None) -> Backup:
     """
     if unfinished_restore(ctx) is None:
         recover(ctx)
-    chosen = choose(ctx, wanted, before)
+    chosen = choose(ctx, wanted, before, before_app)
     refuse_damaged(ctx, chosen)
     give_way(ctx, "Another restore takes its place.")
     return chosen
 
 
-def choose(ctx: Context, wanted: str | None, before: str | None) -> Backup:
+def choose(
+    ctx: Context, wanted: str | None, before: str | None, before_app: str | None = None
+) -> Backup:
     """
     Find the backup that was meant.
 
@@ -111,10 +123,15 @@ def choose(ctx: Context, wanted: str | None, before: str | None) -> Backup:
     """
     if before is not None:
         return _choose_before(ctx, before)
+    if before_app is not None:
+        found = newest_before_app(ctx.layout, before_app)
+        if found is None:
+            raise _no_backup(ctx, f"There is no backup from before version {before_app!r}")
+        return found
     if wanted == "latest":
         last = newest_backup(ctx.layout)
         if last is None:
-            raise _no_backup(ctx, "There is no backup made by `up` or `down`")
+            raise _no_backup(ctx, "There is no backup made by `up` or `down`", _started(ctx))
         return last
     return find_backup(ctx.layout, wanted or "")
 
@@ -150,9 +167,19 @@ def _applied(ctx: Context) -> set[object]:
     return set()
 
 
-def _no_backup(ctx: Context, text: str) -> UsageError:
+def _started(ctx: Context) -> str:
+    """Say how to go back before the start of an application that migrates itself."""
+    last = newest_backup(ctx.layout, (create.START,))
+    if last is None:
+        return ""
+    words = ("--before-app-version", last.app_version) if last.app_version else (last.name,)
+    line = command(ctx.settings, "restore", *words)
+    return f" The newest from before a start of the application: `{line}`."
+
+
+def _no_backup(ctx: Context, text: str, more: str = "") -> UsageError:
     message = f"{text} of {str(ctx.layout.database)!r} in {str(ctx.layout.backup_dir)!r}."
-    hint = f"`{command(ctx.settings, 'backups')}` lists what is there."
+    hint = f"`{command(ctx.settings, 'backups')}` lists what is there.{more}"
     return UsageError(message, hint=hint, reason="backup.unknown")
 
 
@@ -202,6 +229,14 @@ def _require_space_for_all(ctx: Context, chosen: Backup) -> None:
         raise no_space(ctx, chosen, f"it takes {needed} bytes beside the database")
 
 
+def _set_version_back(ctx: Context, chosen: Backup) -> None:
+    """Note the version of the application whose state the database is again."""
+    try:
+        started.set_back(ctx.layout, chosen.from_app_version, like_database(ctx.layout))
+    except OSError as error:
+        raise of_system(error, "while the version of the application was noted") from error
+
+
 def _require_forgotten(ctx: Context) -> None:
     """
     Make sure that the next start does not restore once more, over what is written until then.
@@ -232,6 +267,7 @@ def _place(ctx: Context, chosen: Backup, found: dict[str, Any]) -> Outcome:
         prepare_file(ctx, chosen)
     with person_needed(ctx, chosen):
         replace_file(ctx, chosen, intent)
+    _set_version_back(ctx, chosen)
     prune_and_clean(ctx, None, {chosen.name})
     _require_forgotten(ctx)
     return Outcome("migrated", (chosen.name,))

@@ -28,6 +28,9 @@ COMMAND = Look(
     answer=_backups,
 )
 
+_COLUMNS = ("BACKUP", "CREATED", "SIZE", "VERSION", "REASON", "APP_VERSION", "FROM_APP")
+"""`APP_VERSION` was about to start when it was made, `FROM_APP` had been started last."""
+
 
 def finished_backups(parent: Parent) -> list[Backup]:
     """
@@ -58,6 +61,7 @@ def _facts(backup: Backup) -> dict[str, Any]:
         "version": backup.version,
         "reason": backup.reason,
         "app_version": backup.app_version,
+        "from_app_version": backup.from_app_version,
         "id": backup.id,
     }
 
@@ -71,7 +75,15 @@ def _text(parent: Parent, found: list[Backup]) -> str:
     if not found:
         return f"There is no backup in {printable(str(parent.layout.backup_dir))}.{beside}"
     rows = [
-        (each.name, each.created_at, size(each.bytes), each.version or "-", each.reason)
+        (
+            each.name,
+            each.created_at,
+            size(each.bytes),
+            each.version or "-",
+            each.reason,
+            each.app_version or "-",
+            each.from_app_version or "-",
+        )
         for each in found
     ]
-    return aligned(("BACKUP", "CREATED", "SIZE", "VERSION", "REASON"), rows) + beside
+    return aligned(_COLUMNS, rows) + beside

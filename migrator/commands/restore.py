@@ -19,12 +19,14 @@ def _restore(parent: Parent, given: Arguments) -> Done:
     from migrator.engine.expectation import restored
     from migrator.run import in_worker
 
-    backup, before = given["backup"], given["before"]
+    backup, before, before_app = (
+        given[each] for each in ("backup", "before", "before_app_version")
+    )
     if given["abandon"]:
         outcome = in_worker(parent, partial(restore, wanted=None, before=None, abandon=True))
         return outcome, "No restore is unfinished; the database is as it was."
-    work = partial(restore, wanted=backup, before=before)
-    plan = partial(restored, wanted=backup, before=before)
+    work = partial(restore, wanted=backup, before=before, before_app=before_app)
+    plan = partial(restored, wanted=backup, before=before, before_app=before_app)
     outcome, sentence = done("Restored", in_worker(parent, work, plan))
     if outcome.backup is not None:
         replaced = outcome.backup.rpartition("/")[2]
@@ -33,7 +35,7 @@ def _restore(parent: Parent, given: Arguments) -> Done:
 
 
 COMMAND = Run(
-    "restore BACKUP|latest|--before VERSION|--abandon",
+    "restore BACKUP|latest|--before VERSION|--before-app-version V|--abandon",
     "put a backup back, after a backup of what it replaces",
     "migrator restore latest",
     argument=Argument("backup", "BACKUP", "a backup's name or path, or `latest`", required=False),
@@ -47,13 +49,22 @@ COMMAND = Run(
             allowed="the version of a migration",
         ),
         Option(
+            "--before-app-version",
+            "before_app_version",
+            "the newest backup of a state that version V of the application had not been started"
+            " on: made before its first start, or the state of an older version",
+            metavar="V",
+            parse=types.app_version,
+            allowed="a version that `--app-version` has named",
+        ),
+        Option(
             "--abandon",
             "abandon",
             "restore nothing, and forget a restore that was interrupted: the database stays",
             switch=True,
         ),
     ),
-    one_of=("backup", "before", "abandon"),
+    one_of=("backup", "before", "before_app_version", "abandon"),
     one_needed=True,
     elsewhere=("recover",),
     work=_restore,

@@ -56,7 +56,8 @@ class RunState(Value):
         extra: Whatever else recovery needs. JSON values only. For a restore what it
             replaces: `found` (one of `FOUND`), its `fingerprint`, `schema_version` and
             journal `mode`, and `kept`, the backup made of it; `source` and `sha256` of the
-            backup that takes its place; and whether it is `cancelled`.
+            backup that takes its place, and the `app_version` whose state that is; and
+            whether it is `cancelled`.
     """
 
     run_id: str
@@ -167,7 +168,8 @@ def _is_list(value: Any) -> bool:
 
 
 def _found_fits(extra: dict[str, Any]) -> bool:
-    texts = (extra.get(name) for name in ("fingerprint", "kept", "source", "sha256"))
+    names = ("fingerprint", "kept", "source", "sha256", "app_version")
+    texts = (extra.get(name) for name in names)
     return (
         extra.get("found") in (None, *FOUND)
         and extra.get("mode") in JOURNAL_MODES

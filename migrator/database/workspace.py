@@ -74,6 +74,11 @@ class Layout(Value):
         return self.home / "identity" / "id"
 
     @property
+    def started(self) -> Path:
+        """Which version of the application was started last (`migrator.database.started`)."""
+        return self.home / "application" / "started"
+
+    @property
     def work(self) -> Path:
         """The copy that way B migrates."""
         return self.home / "work.db"
@@ -220,7 +225,7 @@ def clean_home(layout: Layout) -> None:
     """
     Delete what an interrupted run left in `app.db.migrator/`; only under the lock.
 
-    The lock, the note and the directories (of failed databases, of the id) stay. The deletion
+    The lock, the note and the directories (of failed databases, of the id...) stay. The deletion
     is made durable: once the note is durably gone, the next start does not look again.
     """
     try:
@@ -230,10 +235,10 @@ def clean_home(layout: Layout) -> None:
         return
     removed = [remove(layout.home / name) for name in names if name not in _KEPT]
     # A power cut can leave the id under both of its names.
-    unfinished_id = temporary_name(layout.identity)
-    if remove(unfinished_id):
-        with suppress(OSError):
-            fsync_directory(unfinished_id.parent)
+    for unfinished in map(temporary_name, (layout.identity, layout.started)):
+        if remove(unfinished):
+            with suppress(OSError):
+                fsync_directory(unfinished.parent)
     if any(removed):
         with suppress(OSError):
             fsync_directory(layout.home)

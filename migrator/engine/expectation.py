@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from migrator import app_version
 from migrator.backups.catalog import Backup, known_backups
+from migrator.database import started
 from migrator.database.raw_file import LiveFile
 from migrator.errors import DamagedError, MigratorError, MisfitError, NotReadyError
 from migrator.inspect.database import DatabaseView, inspect_database
@@ -220,6 +222,34 @@ class BackupMade(Expectation):
         return Outcome("backed_up", self.changed)
 
 
+@dataclass(slots=True)
+class ReadyToStart(BackupMade):
+    """A backup of the state, or no database; and the version noted that is about to be started."""
+
+    def lacking(self, claim: Outcome | None) -> str | None:
+        """Say what of it is not there."""
+        layout, version = self.parent.layout, self.parent.settings.app_version
+        if claim is None or claim.kind not in _BEFORE_A_START:
+            return "nobody has reported that it is done"
+        if version is not None and not app_version.same(started.read(layout), version):
+            return f"the start of version {version!r} is not noted"
+        exists = os.path.lexists(layout.database)
+        if exists is (claim.kind == "no_database"):
+            return "whether there is a database has changed"
+        # A version that has been started before needs no other backup.
+        if not exists or (version is not None and not claim.changed):
+            return None
+        return BackupMade.lacking(self, claim)
+
+    def outcome(self, claim: Outcome | None) -> Outcome:
+        """Return what came of it; no migration was applied."""
+        kind = "backed_up" if claim is None else claim.kind
+        return Outcome(kind, self.changed if kind == "backed_up" else ())
+
+
+_BEFORE_A_START = ("backed_up", "up_to_date", "no_database")
+
+
 def upgraded(parent: Parent) -> Expectation:
     """Plan an upgrade: all migrations are to be in the history."""
     source = parent.source
@@ -274,13 +304,15 @@ def noted(parent: Parent, version: str) -> Expectation:
     return HistoryRows(parent, there=there if at is not None else {key: version}, before=before)
 
 
-def restored(parent: Parent, wanted: str | None, before: str | None) -> Expectation:
+def restored(
+    parent: Parent, wanted: str | None, before: str | None, before_app: str | None = None
+) -> Expectation:
     """Plan a `restore`: the backup that is meant now is to be in the database's place."""
     from migrator.change.restore import choose
 
     found = None
     with contextlib.suppress(MigratorError):
-        found = choose(parent.context(parent.source, parent.emit), wanted, before)
+        found = choose(parent.context(parent.source, parent.emit), wanted, before, before_app)
     names = () if found is None else (found.name,)
     return BackupPages(parent, names, found, stamp(parent.layout.database))
 
@@ -288,6 +320,11 @@ def restored(parent: Parent, wanted: str | None, before: str | None) -> Expectat
 def backed_up(parent: Parent) -> Expectation:
     """Plan a `backup`: whichever one the worker names is to be there."""
     return BackupMade(parent)
+
+
+def ready_to_start(parent: Parent) -> Expectation:
+    """Plan what comes before the start of an application that migrates itself."""
+    return ReadyToStart(parent)
 
 
 def stamp(path: Path) -> tuple[int, ...] | None:

@@ -182,6 +182,8 @@ def prepare_worker(layout: Layout, migrations: str) -> None:
 
     sys.dont_write_bytecode = True
     protect(layout.database)
+    if not migrations:
+        return
     own = os.path.abspath(migrations.partition(".py:")[0])
     directory = own if os.path.isdir(own) else str(Path(own).parent)
     sys.path[:0] = [path for path in (os.getcwd(), directory) if path not in sys.path]

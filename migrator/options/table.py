@@ -55,6 +55,17 @@ ENGINE_OPTIONS: tuple[Option, ...] = (
         choices=types.FORMATS,
     ),
     Option(
+        "--app-version",
+        "app_version",
+        "the application's version: before the first start of each one `--migrate backup` makes a "
+        "backup, and of a database that a newer one has used it is not started",
+        metavar="TEXT",
+        variable="MIGRATOR_APP_VERSION",
+        default_text="none",
+        parse=types.app_version,
+        allowed="a version such as 1.33.0",
+    ),
+    Option(
         "--backup-dir",
         "backup_dir",
         "where the backups are kept",

@@ -27,6 +27,7 @@ _TABLE = r"[A-Za-z_][A-Za-z0-9_$]*"
 _SCHEME = r"(?i)(?:(file|sqlite3):|([A-Za-z][A-Za-z0-9+.\-]*)://)"
 
 _TABLE_LENGTH = 200
+_VERSION_LENGTH = 200
 LONGEST = 1e9
 """Thirty years in seconds: what is longer overflows some clock and means 'for ever'."""
 _DIGITS = 18
@@ -128,6 +129,17 @@ def table_name(text: str) -> str:
         raise BadValueError(msg)
     if len(text) > _TABLE_LENGTH:
         msg = f"which is longer than {_TABLE_LENGTH} characters"
+        raise BadValueError(msg)
+    return text
+
+
+def app_version(text: str) -> str:
+    """Read a version: one line of printable characters, without blanks around it."""
+    if not text.isprintable() or text != text.strip():
+        msg = "which has blanks around it, or characters that cannot be printed"
+        raise BadValueError(msg)
+    if len(text) > _VERSION_LENGTH:
+        msg = f"which is longer than {_VERSION_LENGTH} characters"
         raise BadValueError(msg)
     return text
 

@@ -13,7 +13,7 @@ import sqlite3
 
 from migrator.backups.catalog import Backup
 from migrator.context import Context
-from migrator.database import run_state
+from migrator.database import run_state, started
 from migrator.database.run_state import RunState
 from migrator.database.workspace import like_database
 from migrator.errors import DamagedError, RestoreError
@@ -82,6 +82,9 @@ def recover(ctx: Context) -> Outcome:
 
 
 def _forget(ctx: Context, left: RunState, outcome: str, why: str = "") -> None:
+    if outcome == "restored":
+        whose = left.extra.get("app_version")
+        started.set_back(ctx.layout, whose, like_database(ctx.layout))
     run_state.clear(ctx.layout.state)
     ctx.emit(
         "recovery.finished",

@@ -97,7 +97,12 @@ def noted(ctx: Context, chosen: Backup, found: dict[str, Any], reason: str = "re
         database=str(ctx.layout.database),
         backup=chosen.name,
         journal_mode=chosen.journal_mode,
-        extra={**found, "source": str(chosen.path), "sha256": chosen.sha256},
+        extra={
+            **found,
+            "source": str(chosen.path),
+            "sha256": chosen.sha256,
+            "app_version": chosen.from_app_version,
+        },
         format=run_state.FORMAT,
     )
 

@@ -411,6 +411,8 @@ def test_run_as_keep(way, other_user, open_path, scene):
 # --- which of two decides -----------------------------------------------------------
 
 GOOD = {
+    "--format": "native",
+    "--app-version": "1.2",
     "--backup-dir": "{volume}/b",
     "--backup-keep": "3",
     "--create": "auto",
@@ -428,6 +430,8 @@ GOOD = {
 }
 
 BAD = {
+    "--format": ["rails"],
+    "--app-version": [" 1.2"],
     "--backup-keep": ["-1"],
     "--create": ["yes"],
     "--wait-timeout": ["60s", "-1"],

@@ -20,6 +20,7 @@ CONTRACT = [
     "--database",
     "--migrations",
     "--format",
+    "--app-version",
     "--migrate",
     "--backup-dir",
     "--backup-keep",

@@ -31,6 +31,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("migrations", "/migrations", "/migrations"),
     ("migrations", "db/framework.py:make", "db/framework.py:make"),
     *[("format", name, name) for name in types.FORMATS],
+    *[("app_version", text, text) for text in ("1.33.0", "v2-rc.1", "a4f5c2", "2026 spring")],
     ("backup_dir", "/backups", Path("/backups")),
     ("backup_keep", "0", 0),
     ("backup_keep", "007", 7),
@@ -89,6 +90,7 @@ BAD: list[tuple[str, str]] = [
     ],
     ("migrations", "a\0b"),
     *[("format", text) for text in ("rails", "Goose", "golang_migrate", "dbmate,goose")],
+    *[("app_version", text) for text in (" 1.0", "1.0\n", "1\0", "\udcff", "1" * 201)],
     ("backup_dir", "a\0b"),
     *[("backup_keep", text) for text in ("x", "-1", "+1", "1.5", "1e3", " 1", "1\n", "٣", "1_0")],
     *[("create", text) for text in ("yes", "AUTO", "auto ")],
@@ -377,6 +379,10 @@ def test_help_and_version_are_recognised_among_options_only() -> None:
 # The migrator's commands
 
 
+RESTORE = {"backup": None, "before": None, "before_app_version": None, "abandon": False}
+"""What `restore` is given, where nothing is."""
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -394,9 +400,10 @@ def test_help_and_version_are_recognised_among_options_only() -> None:
         ("-- new odd", {"name": "odd", "sql": False}),
         ("baseline 004", {"version": "004"}),
         ("backups --json", {"json": True}),
-        ("restore latest", {"backup": "latest", "before": None, "abandon": False}),
-        ("restore --before 004", {"backup": None, "before": "004", "abandon": False}),
-        ("restore --abandon", {"backup": None, "before": None, "abandon": True}),
+        ("restore latest", RESTORE | {"backup": "latest"}),
+        ("restore --before 004", RESTORE | {"before": "004"}),
+        ("restore --before-app-version 1.2", RESTORE | {"before_app_version": "1.2"}),
+        ("restore --abandon", RESTORE | {"abandon": True}),
         ("verify", {}),
     ],
 )

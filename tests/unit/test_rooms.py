@@ -12,7 +12,7 @@ from tests.support.processes import PACKAGES
 
 FLOORS = (
     {"statement", "value"},
-    {"errors", "model", "_version", "terminal", "sqlite"},
+    {"errors", "model", "_version", "terminal", "sqlite", "app_version"},
     {"files", "columns", "options", "wait"},
     {"access", "process"},
     {"parsing"},
@@ -27,7 +27,7 @@ FLOORS = (
     {"prepare"},
     {"strategy", "engine"},
     {"run"},
-    {"down"},
+    {"down", "before_start"},
     {"api", "commands"},
     {"cli"},
 )

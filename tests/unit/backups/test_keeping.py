@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from migrator.backups.catalog import list_backups
 from migrator.backups.create import reuse, same_state
 from migrator.backups.find import newest_backup
 from migrator.backups.retention import prune_backups
+from migrator.database import started
 from migrator.database.raw_file import LiveFile
-from migrator.database.workspace import Layout
+from migrator.database.workspace import Layout, like_database
 from migrator.model import Settings
 from tests.support.recorder import Recorder, read_only
 from tests.unit.backups.common import RESTORE, UP, back_up, change, left, pair, several
@@ -165,3 +167,37 @@ def test_what_cannot_be_removed_fails_no_run(layout: Layout, tmp_path: Path, as_
         prune_backups(Layout.of(Settings(shown / "app.db")), 1, (), None, emit)
         assert emit.events == []
     assert len(list_backups(layout)) == 2
+
+
+def test_of_starts_without_a_version_the_first_of_each_day_is_kept(layout: Layout) -> None:
+    """A crash loop pushes out its own states first, then the oldest day; others are as ever."""
+    made = [back_up(layout)]
+    for number, day in enumerate((1, 1, 1, 2, 2, 2)):
+        change(layout)
+        backup = back_up(layout, replace(UP, reason="start", run_id=str(number)))
+        at = f"2026-01-0{day}T00:00:0{number}Z"
+        backup = replace(backup, created_at=at)
+        backup.json_path.write_bytes(bytes(backup.encoded()))
+        made.append(backup)
+    up, first, *_, second, _, newest = made
+    prune_backups(layout, 4, (), None, Recorder())
+    assert [each.run_id for each in list_backups(layout)] == ["5", "3", "0", "01J"]
+    prune_backups(layout, 2, (), None, Recorder())
+    # What `latest` means stays as well.
+    assert left(layout) == pair(newest, second, up)
+    assert first.name not in left(layout)
+
+
+def test_the_backup_before_the_version_that_runs_is_kept(layout: Layout) -> None:
+    """However many are made while it runs; of a version that runs no more it goes."""
+    made = []
+    for version in ("1.0", "1.1"):
+        change(layout)
+        made.append(back_up(layout, replace(UP, reason="start", app_version=version)))
+        started.write(layout, version, like_database(layout))
+    manual = [replace(UP, reason="manual", run_id=str(number)) for number in range(3)]
+    for facts in manual:
+        change(layout)
+        made.append(back_up(layout, facts))
+    prune_backups(layout, 1, (), None, Recorder())
+    assert left(layout) == pair(made[1], made[-1])
