@@ -91,7 +91,9 @@ class Entry(Value):
         """What people call it: its file, or its name where one file registers many."""
         if self.path is None:
             return self.name
-        return f"{self.name} ({self.file})" if self.key == self.name else str(self.file)
+        if self.key != self.name or self.name in (self.path.name, self.path.stem):
+            return str(self.file)
+        return f"{self.name} ({self.file})"
 
 
 class Script(Value):

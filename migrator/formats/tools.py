@@ -16,6 +16,7 @@ TOOLS = {
     "sqlx": ("migrator.formats.sqlx", "Sqlx", "_sqlx_migrations"),
     "diesel": ("migrator.formats.diesel", "Diesel", "__diesel_schema_migrations"),
     "refinery": ("migrator.formats.refinery", "Refinery", "refinery_schema_history"),
+    "yoyo": ("migrator.formats.yoyo", "Yoyo", "_yoyo_migration"),
 }
 """Module, class and history's table of each value of `--format` but `auto` and `native`."""
 

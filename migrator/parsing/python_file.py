@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Mapping
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 from migrator.errors import LockedError, MisfitError, describe, within_a_run
 from migrator.terminal import quote
+from migrator.value import EMPTY
 
 _TREE = "/opt/sqlite-entrypoint"
 """The image's own Python, into which nothing can be installed (docs/image.md)."""
@@ -44,7 +46,9 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def load_module(path: Path, source: bytes, **data: Any) -> ModuleType:
+def load_module(
+    path: Path, source: bytes, given: Mapping[str, object] = EMPTY, **data: Any
+) -> ModuleType:
     """
     Run a file's source as a module of its own.
 
@@ -55,6 +59,7 @@ def load_module(path: Path, source: bytes, **data: Any) -> ModuleType:
     Args:
         path: The file, which becomes `__file__`.
         source: Its content.
+        given: What its names are to be before it runs.
         data: Further facts for the error, such as the version.
 
     Raises:
@@ -63,6 +68,7 @@ def load_module(path: Path, source: bytes, **data: Any) -> ModuleType:
     """
     path = path.absolute()
     module = module_from_spec(_spec(path, source))
+    vars(module).update(given)
     previous = sys.dont_write_bytecode
     sys.dont_write_bytecode = True
     sys.modules[module.__name__] = module
