@@ -106,6 +106,8 @@ class Script(Value):
 
     entry: Entry
     checksum: str | None = None
+    checksums: frozenset[str] = frozenset()
+    """Further ones that a tool takes for the same text: with other line ends."""
     description: str | None = None
     transactional: bool = True
     down_transactional: bool = True

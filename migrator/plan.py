@@ -57,7 +57,7 @@ def changed(scripts: Sequence[Script], history: Collection[Applied]) -> tuple[Co
     found = [
         script.entry
         for script in scripts
-        if recorded.get(script.entry.key) not in (None, script.checksum)
+        if recorded.get(script.entry.key) not in (None, script.checksum, *script.checksums)
     ]
     was = "was changed after it" if len(found) == 1 else "were changed after they"
     message = f"{_listed([str(entry.file) for entry in found])} {was} had been applied."

@@ -60,6 +60,10 @@ class Source(Protocol):
     def load(self, scripts: Sequence[Script]) -> tuple[Script, ...]:
         """Import the ones given, which executes their modules."""
 
+    def ignored(self) -> tuple[tuple[str, str], ...]:
+        """Return the files that look like migrations and that the tool does not run, and why."""
+        return ()
+
 
 class DirectorySource(Source):
     """A directory of `001_name.py` and `002_name.sql` files."""
@@ -145,6 +149,10 @@ class RecognisedSource(Source):
     def load(self, scripts: Sequence[Script]) -> tuple[Script, ...]:
         """Import the ones given."""
         return self.chosen.load(scripts)
+
+    def ignored(self) -> tuple[tuple[str, str], ...]:
+        """Return the files that the tool does not run, and why."""
+        return self.chosen.ignored()
 
 
 class RegistrySource(Source):

@@ -17,6 +17,7 @@ TOOLS = {
     "diesel": ("migrator.formats.diesel", "Diesel", "__diesel_schema_migrations"),
     "refinery": ("migrator.formats.refinery", "Refinery", "refinery_schema_history"),
     "yoyo": ("migrator.formats.yoyo", "Yoyo", "_yoyo_migration"),
+    "drizzle": ("migrator.formats.drizzle", "Drizzle", "__drizzle_migrations"),
 }
 """Module, class and history's table of each value of `--format` but `auto` and `native`."""
 

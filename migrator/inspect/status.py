@@ -259,6 +259,9 @@ def way_back(settings: Settings, layout: Layout, found: DatabaseStatus) -> str:
 
 def say_plan(emit: Emit, found: DatabaseStatus, way: str | None) -> None:
     """Send `plan.ready`, a warning where there are no migrations at all: their mount may lack."""
+    for file, why in () if found.source is None else found.source.ignored():
+        message = f"{file} looks like a migration and is not run: {why}."
+        emit("migrations.ignored", message, level="warning", file=file)
     how = f"; the way is {way}" if way else ""
     pending = f"Pending migrations: {len(found.pending)}"
     if not found.entries:

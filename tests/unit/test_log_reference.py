@@ -24,7 +24,7 @@ SLUG = re.compile(
     r"|restore|rows|run|settings|sqlite|state|verify|volume|worker)\.[a-z_-]+"
 )
 # What looks like a slug and is none: names of files.
-NO_SLUGS = {"state.json", "migrations.db", "backup.db"}
+NO_SLUGS = {"state.json", "migrations.db", "backup.db", "migration.sql"}
 
 COMMON: dict[str, Any] = {
     "timestamp": "2026-03-01T09:30:12.104518Z",
@@ -60,6 +60,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "recovery.started", "interrupted_run": "r0", "phase": "commit"},
     {"event": "recovery.finished", "interrupted_run": "r0", "outcome": "committed"},
     {"event": "history.misfit", "kind": "newer", "version": "009"},
+    {"event": "migrations.ignored", "file": "0004_by_hand.sql"},
     {"event": "plan.ready", "pending": 2, "applied": 5},
     {"event": "backup.started", **COPY},
     {"event": "backup.progress", **COPY},

@@ -1,0 +1,293 @@
+"""
+Drizzle's migrations: SQL files that a journal lists, or since 1.0 a directory each.
+
+After https://github.com/drizzle-team/drizzle-orm: `meta/_journal.json` gives order and time
+(`when`) of each `TAG.sql`, and a row has that time and the SHA-256 of the file. Drizzle before 1.0
+compares the newest time only, and takes for applied whatever is older. Here each migration has to
+have a row of its own: one without, below one that is applied, is told (out-of-order), neither
+passed over in silence nor applied a second time. From 1.0 on the rows have names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from math import isfinite
+from pathlib import Path
+
+from migrator.errors import MisfitError
+from migrator.formats.drizzle_journal import Listed, listed_in, millis_of
+from migrator.formats.named import Named, applied, checksums, folders, split
+from migrator.formats.tool import ToolHistory, columns_of
+from migrator.model import Applied, Entry, Script, Section
+from migrator.parsing import sql_file
+from migrator.parsing.directory import LEFTOVER, bad_names, refuse_duplicates, scan
+from migrator.parsing.python_file import read_bytes
+from migrator.parsing.scripts import decoded
+from migrator.sqlite import quoted
+from migrator.value import replace
+
+_FOLDER = re.compile(r"[0-9]{14}(_.*)?", re.DOTALL)
+_BREAKPOINT = "--> statement-breakpoint"
+_LATER = frozenset({"name", "applied_at", "version"})
+"""The columns that Drizzle 1.0 has added, the last one in some of its betas only."""
+
+
+class Drizzle(Named):
+    """A directory of Drizzle Kit's, and its `__drizzle_migrations`."""
+
+    name, title, table = "drizzle", "Drizzle", "__drizzle_migrations"
+    columns = ("id", "hash", "created_at")
+    form = (
+        "`0000_name.sql` with `--> statement-breakpoint`, `meta/_journal.json`; since 1.0"
+        " `TIME_name/migration.sql`"
+    )
+    undoes = "`down.sql`, since 1.0"
+    proven = "databases written after its documentation and source"
+    has_checksums = True
+
+    _whens: dict[str, int] | None = None
+    """The time of each migration, in their order, once the directory was listed."""
+
+    @property
+    def journal(self) -> Path:
+        """The file that lists the migrations of Drizzle before 1.0."""
+        return self.path.absolute() / "meta" / "_journal.json"
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the migrations are directories, whose names the rows have."""
+        return not self.journal.exists()
+
+    @property
+    def whens(self) -> dict[str, int]:
+        """The time of each migration in milliseconds, in their order."""
+        if self._whens is None:
+            self.entries()
+        return self._whens or {}
+
+    def owns(self, conn: sqlite3.Connection, table: str) -> bool:
+        """Tell whether a table has Drizzle's columns, those of 1.0 or not."""
+        found = {*columns_of(conn, table)}
+        return {*self.columns} <= found <= {*self.columns} | _LATER
+
+    def fits(self) -> bool:
+        """Tell whether there is a journal, or a directory with a migration."""
+        return self.journal.is_file() or any(_FOLDER.fullmatch(name) for name in self._folders())
+
+    def marked(self) -> bool:
+        """Tell whether there is a journal, or a directory with a snapshot beside the SQL."""
+        home = self.path.absolute()
+        return self.journal.is_file() or any(
+            _FOLDER.fullmatch(name) and (home / name / "snapshot.json").is_file()
+            for name in self._folders()
+        )
+
+    def _folders(self) -> list[str]:
+        found = folders(self.path, "migration.sql")
+        return [name for name, _, trouble in found if trouble is None]
+
+    def entries(self) -> tuple[Entry, ...]:
+        """List what the journal lists, or the directories in the order of their names."""
+        listed = self._listed() if not self.by_name else self._timed()
+        self._whens = {each.name: each.when for each in listed}
+        found = [
+            Entry(each.name, *split(each.name), each.path, f"{each.name}/migration.sql")
+            if self.by_name
+            else Entry(each.name, *split(each.name), each.path)
+            for each in listed
+        ]
+        refuse_duplicates(self.path, found)
+        return tuple(found)
+
+    def _listed(self) -> list[Listed]:
+        both = [name for name in self._folders() if _FOLDER.fullmatch(name)]
+        if both:
+            trouble = (
+                "is a migration of Drizzle 1.0, beside the journal of an older one;"
+                " make the two one with `drizzle-kit up`, or remove one of them"
+            )
+            raise bad_names(self.path, [(name, trouble) for name in both])
+        return listed_in(self.journal, self.path.absolute())
+
+    def _timed(self) -> list[Listed]:
+        names = self._folders()
+        whens = {name: when for name in names if (when := millis_of(name)) is not None}
+        if len(whens) < len(names):
+            trouble = "has no time at its beginning; rename it to 'YYYYMMDDhhmmss_NAME'"
+            raise bad_names(self.path, [(name, trouble) for name in names if name not in whens])
+        if not names and (stray := self._stray(())):
+            message = (
+                f"In {str(self.path)!r} is no `meta/_journal.json`, by which Drizzle knows that"
+                f" {stray[0]!r} is a migration."
+            )
+            hint = "Copy the whole directory that `drizzle-kit generate` writes, `meta` as well."
+            data = {"file": stray[0]}
+            raise MisfitError(message, hint=hint, reason="migrations.unreadable", data=data)
+        home = self.path.absolute()
+        return [Listed(name, when, home / name / "migration.sql") for name, when in whens.items()]
+
+    def ignored(self) -> tuple[tuple[str, str], ...]:
+        """Return the SQL files that Drizzle does not run, and why."""
+        why = "it lies in no directory of its own" if self.by_name else "the journal lacks it"
+        return tuple((name, why) for name in self._stray(self.whens))
+
+    def _stray(self, known: Iterable[str]) -> list[str]:
+        names = {f"{name}.sql" for name in known}
+        return sorted(
+            item.name
+            for item in scan(self.path)
+            if item.name.endswith(".sql")
+            and item.name not in names
+            and re.fullmatch(LEFTOVER, item.name) is None
+        )
+
+    def read(self, entry: Entry) -> Script:
+        """Read one file, and in a directory its `down.sql`."""
+        assert entry.path is not None  # noqa: S101 - told to the type checker
+        source = read_bytes(entry.path)
+        spelled, text = checksums(source), decoded(entry, source)
+        losses, up = sql_file.row_losses(entry, text), _section(entry, text)
+        down = None
+        below = entry.path.with_name("down.sql")
+        if self.by_name and below.is_file():
+            half = replace(entry, path=below, shown=f"{entry.key}/down.sql")
+            text = decoded(half, read_bytes(below))
+            losses, down = losses | sql_file.row_losses(half, text), _section(half, text)
+        return Script(
+            entry,
+            checksum=spelled[0],
+            checksums=frozenset(spelled),
+            transactional=up.transactional,
+            down_transactional=down is None or down.transactional,
+            has_down=down is not None,
+            allow_row_loss=losses,
+            sql_up=up,
+            sql_down=down,
+        )
+
+    def rank(self, key: str) -> tuple[int, int]:
+        """Return the place in the list; of what is not there any more the place by its time."""
+        names = [*self.whens]
+        if key in names:
+            return names.index(key), 1
+        when = millis_of(key) or (int(key) if re.fullmatch(r"[0-9]{1,18}", key) else None)
+        before = (
+            at + 1 for at, name in enumerate(names) if when is None or self.whens[name] < when
+        )
+        return max(before, default=0), 0
+
+    def history(self, table: str) -> DrizzleHistory:
+        """Return Drizzle's table."""
+        return DrizzleHistory(self, table)
+
+
+def _section(entry: Entry, text: str) -> Section:
+    """Split a file where Drizzle does, and at each semicolon."""
+    line, parts = 1, []
+    for part in text.split(_BREAKPOINT):
+        parts.append(sql_file.section(entry, part, line=line))
+        line += part.count("\n")
+    statements = tuple(each for part in parts for each in part.statements)
+    return Section(statements, all(part.transactional for part in parts))
+
+
+class DrizzleHistory(ToolHistory):
+    """
+    A row a migration: the hash of its file, its time, and since 1.0 its name.
+
+    A row is matched by its name, else by its time, else by its hash, as `drizzle-kit` 1.0 does
+    when it adds the names; where a time is not unique the hash decides.
+    """
+
+    tool: Drizzle
+
+    def rows(self, conn: sqlite3.Connection) -> Iterable[Applied]:
+        """Return the migrations that have a row, and the rows that have no migration."""
+        found: dict[str, Applied] = {}
+        for _, key, at, checksum in self._matched(conn):
+            found.setdefault(key, applied(key, at, checksum))
+        return found.values()
+
+    def _matched(
+        self, conn: sqlite3.Connection
+    ) -> Iterator[tuple[int, str, str | None, str | None]]:
+        """Yield rowid, key, time of the run and hash of each row."""
+        has = {*columns_of(conn, self.table)}
+        names = ", ".join(name if name in has else "NULL" for name in ("name", "applied_at"))
+        query = f"SELECT rowid, hash, created_at, {names} FROM {quoted(self.table)} ORDER BY rowid"  # noqa: S608 - quoted
+        taken: set[str] = set()
+        for rowid, checksum, created, name, at in conn.execute(query).fetchall():
+            key = self._match(str(checksum or ""), created, name, taken)
+            taken.add(key)
+            yield rowid, key, None if at is None else str(at), str(checksum or "") or None
+
+    def _match(self, checksum: str, created: object, name: object, taken: set[str]) -> str:
+        whens = self.tool.whens
+        if name is not None and (self.tool.by_name or str(name) in whens):
+            return str(name)
+        if not isinstance(created, int | float) or not isfinite(created):
+            raise self.broken(
+                str(created),
+                f"has the time {created!r}, which is not a number",
+                f"Correct that row of {self.table}, then start again: Drizzle notes there the"
+                " `when` of its journal.",
+            )
+        when = int(created)
+        if self.tool.by_name:
+            when -= when % 1000  # the directories' names have seconds
+        same = [key for key, each in whens.items() if each == when]
+        free = [key for key in same if key not in taken]
+        if len(free) > 1:
+            free = [key for key in free if checksum in self._checksums(key)] or free
+        if free or same:
+            return (free or same)[0]
+        other = [key for key in whens if key not in taken and checksum in self._checksums(key)]
+        return other[0] if other else str(int(created))
+
+    def _checksums(self, key: str) -> tuple[str, ...]:
+        with contextlib.suppress(MisfitError, OSError):
+            path = next(entry.path for entry in self.tool.entries() if entry.key == key)
+            if path is not None:
+                return checksums(path.read_bytes())
+        return ()
+
+    def prepare(self, conn: sqlite3.Connection) -> None:
+        """Create the table as Drizzle does; from 1.0 on it has names, which older rows get."""
+        table = quoted(self.table)
+        if not self.exists(conn):
+            kind, more = "SERIAL", ""
+            if self.tool.by_name:
+                kind, more = "INTEGER", ", name text, applied_at TEXT"
+            conn.execute(
+                f"CREATE TABLE IF NOT EXISTS {table} (id {kind} PRIMARY KEY,"
+                f" hash text NOT NULL, created_at numeric{more})"
+            )
+        elif self.tool.by_name and "name" not in columns_of(conn, self.table):
+            matched = [(key, rowid) for rowid, key, _, _ in self._matched(conn)]
+            conn.execute(f"ALTER TABLE {table} ADD COLUMN name text")
+            conn.execute(f"ALTER TABLE {table} ADD COLUMN applied_at TEXT")
+            query = f"UPDATE {table} SET name = ? WHERE rowid = ?"  # noqa: S608 - quoted
+            conn.executemany(query, [each for each in matched if each[0] in self.tool.whens])
+
+    def record(
+        self, conn: sqlite3.Connection, script: Script, seconds: float | None, run_id: str
+    ) -> None:
+        """Note a migration as applied."""
+        del seconds, run_id
+        key = script.entry.key
+        row: dict[str, object] = {"hash": script.checksum, "created_at": self.tool.whens[key]}
+        if self.tool.by_name:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            row |= {"name": key, "applied_at": now.replace("+00:00", "Z")}
+        names, marks = ", ".join(row), ", ".join("?" * len(row))
+        query = f"INSERT INTO {quoted(self.table)} ({names}) VALUES ({marks})"  # noqa: S608 - quoted
+        conn.execute(query, tuple(row.values()))
+
+    def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
+        """Take the rows of a migration away."""
+        gone = [(rowid,) for rowid, key, _, _ in self._matched(conn) if key == applied.key]
+        conn.executemany(f"DELETE FROM {quoted(self.table)} WHERE rowid = ?", gone)  # noqa: S608 - quoted

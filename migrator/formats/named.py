@@ -1,0 +1,96 @@
+"""What the formats share whose migrations are known by the name of a file or of a directory."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from migrator.formats.tool import Tool
+from migrator.model import Applied, Entry
+from migrator.parsing.directory import no_file, scan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_NUMBERED = re.compile(r"([0-9]+)_(.+)", re.DOTALL)
+
+
+class Named(Tool):
+    """
+    Migrations whose whole name is their key: `0001_users`.
+
+    VERSION of a command is that name, or its number where only one has it.
+    """
+
+    def rank(self, key: str) -> Any:
+        """Return what puts a migration in its place; by the text of its name, mostly."""
+        return key
+
+    def key(self, text: str) -> str:
+        """Return the name that VERSION means."""
+        entries = self.entries()
+        same = [entry.key for entry in entries if entry.version == text]
+        if len(same) == 1 and all(entry.key != text for entry in entries):
+            return str(same[0])
+        return text
+
+    def key_of(self, version: str | None, name: str) -> str:
+        """Return the whole name again."""
+        return f"{version}_{name}" if name else str(version)
+
+    def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
+        """Return the rows as their names are ordered."""
+        return tuple(sorted(rows, key=lambda row: self.rank(row.key)))
+
+    def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
+        """Return the names behind the last one given."""
+        last = max((self.rank(entry.key) for entry in entries), default=None)
+        return {row.key for row in history if last is None or self.rank(row.key) > last}
+
+    def out_of_order(
+        self, pending: Sequence[Entry], history: Collection[Applied]
+    ) -> dict[Any, Applied]:
+        """Return the names before the last one that is applied."""
+        last = max(history, key=lambda row: self.rank(row.key), default=None)
+        if last is None:
+            return {}
+        at = self.rank(last.key)
+        return {entry.key: last for entry in pending if self.rank(entry.key) < at}
+
+
+def split(name: str) -> tuple[str, str]:
+    """Return a name's number and the rest; a name without a number is all version."""
+    match = _NUMBERED.fullmatch(name)
+    return (match[1], match[2]) if match is not None else (name, "")
+
+
+def applied(key: str, at: str | None = None, checksum: str | None = None) -> Applied:
+    """Return the row of a name."""
+    return Applied(key, *split(key), at, checksum)
+
+
+def folders(path: Path, file: str) -> list[tuple[str, Path, str | None]]:
+    """
+    Return the directories of a directory in the order of their names, hidden ones left out.
+
+    Returns:
+        Name, the path of the file in it, and why that is no readable file (None: it is one).
+    """
+    home = path.absolute()
+    found = []
+    for item in sorted(scan(path), key=lambda each: each.name):
+        if item.name.startswith(".") or not item.is_dir():
+            continue
+        inside = home / item.name / file
+        there = next((each for each in scan(home / item.name) if each.name == file), None)
+        found.append((item.name, inside, "is not there" if there is None else no_file(there)))
+    return found
+
+
+def checksums(source: bytes) -> tuple[str, ...]:
+    """Return the SHA-256 of a file as it is, and of what it is with other line ends."""
+    spelled = (source, source.replace(b"\r\n", b"\n"), source.replace(b"\n", b"\r\n"))
+    return tuple(hashlib.sha256(each).hexdigest() for each in spelled)
