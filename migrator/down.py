@@ -104,13 +104,20 @@ def _script(
     for script in scripts:
         if script.entry.key == row.key:
             _refuse_without_down(ctx, script, loaded=False)
-            return script
+            return _by_its_own_file(script)
     message = f"Migration {row.identity} ({row.name}) is applied and has no file here any more."
     otherwise = "Bring its file back"
     if row.identity in newer:
         otherwise = "Run it in the newer image, which has that file"
     hint = _way_back(ctx, row, otherwise)
     raise MissingFileError(message, hint=hint, data={"version": row.identity, "name": row.name})
+
+
+def _by_its_own_file(script: Script) -> Script:
+    """Return a script called as the file that is run, so that a line is one of that file."""
+    if script.down_file is None:
+        return script
+    return replace(script, entry=replace(script.entry, shown=script.down_file))
 
 
 def _way_back(ctx: Context, migration: Applied | Entry, otherwise: str) -> str:

@@ -116,6 +116,8 @@ class Script(Value):
     allow_row_loss: frozenset[str] = frozenset()
     sql_up: Section | None = None
     sql_down: Section | None = None
+    down_file: str | None = None
+    """What people call the file that undoes it, where that is a file of its own."""
     mark: Statement | None = None
     """A comment that looks like the mark of another tool's section; what is below it would run."""
     up: Callable[..., Any] | None = None

@@ -18,7 +18,7 @@ from pathlib import Path
 from migrator.errors import MisfitError
 from migrator.formats.tool import Tool, ToolHistory
 from migrator.model import Applied, Entry, Script
-from migrator.parsing.directory import bad_names, misfit, printable, refuse_duplicates, scan
+from migrator.parsing.directory import misfit, printable, refuse_duplicates, scan
 from migrator.sqlite import quoted
 from migrator.value import replace
 
@@ -84,6 +84,7 @@ class Diesel(Tool):
             allow_row_loss=sql_file.row_losses(entry, text) | sql_file.row_losses(undo, down),
             sql_up=section(entry, text),
             sql_down=section(undo, down) if down else None,
+            down_file=undo.file,
         )
 
     def history(self, table: str) -> DieselHistory:
@@ -98,8 +99,8 @@ class Diesel(Tool):
             if item.name.startswith(".") or item.is_file():
                 continue
             if not item.is_dir():
-                trouble = "is neither a file nor a directory; repair or remove it"
-                raise bad_names(self.path, [(item.name, trouble)])
+                entry = Entry(item.name, item.name, item.name, home / item.name)
+                raise _bad_name(entry, "it is neither a file nor a directory.")
             found.append(home / item.name)
         return found
 

@@ -117,6 +117,7 @@ class Sqlx(Tool):
             allow_row_loss=losses,
             sql_up=up,
             sql_down=down,
+            down_file=None if path is None else path.name,
         )
 
     def _down_of(self, entry: Entry) -> Path | None:

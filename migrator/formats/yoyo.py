@@ -144,6 +144,7 @@ class Yoyo(Tool):
                 entry, text, transactional=header.transactional, no_transaction=_NO_TRANSACTION
             ),
             sql_down=down,
+            down_file=None if rollback is None else rollback.file,
         )
 
     def load(self, scripts: Sequence[Script]) -> tuple[Script, ...]:

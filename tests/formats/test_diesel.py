@@ -83,6 +83,17 @@ def test_down_is_their_revert(tmp_path: Path, files: Path) -> None:
     refused(migrator("down", database, files), "migrations.no_down", "2023-04-01-000000_compact")
 
 
+def test_a_way_back_that_fails_is_named(tmp_path: Path, files: Path) -> None:
+    """The line is one of the file that was run, and nothing is undone."""
+    write(files, {f"{LAST}/down.sql": "SELECT 1;\nDROP TABLE nowhere;\n"})
+    database = left(tmp_path, "all")
+    before = content(database)
+    last = migrator("down", database, files).finished
+    assert (last["exit_code"], last["outcome"]) == (80, "failed_restored")
+    assert (last["file"], last["line"]) == (f"{LAST}/down.sql", 2)
+    assert content(database) == before
+
+
 def test_an_empty_file_leads_nowhere_back(tmp_path: Path, files: Path) -> None:
     """Diesel does not undo a migration by an empty `down.sql`, which many sets have."""
     write(files, {f"{LAST}/down.sql": ""})

@@ -91,6 +91,19 @@ def test_down_is_their_revert(tmp_path: Path, files: Path) -> None:
     assert noted(database) == []
 
 
+def test_a_way_back_that_fails_is_named(tmp_path: Path, files: Path) -> None:
+    """The line is one of the file that was run, and nothing is undone."""
+    name = "20230401000000_rebuild_notes.down.sql"
+    write(files, {name: "SELECT 1;\nDROP TABLE nowhere;\n"})
+    database = left(tmp_path, "all")
+    before = content(database)
+    last = migrator("down", database, files).finished
+    assert (last["exit_code"], last["outcome"]) == (80, "failed_restored")
+    assert (last["file"], last["line"]) == (name, 2)
+    assert name in last["error"]
+    assert content(database) == before
+
+
 def test_files_without_a_way_back(tmp_path: Path) -> None:
     """Versions are numbers, `-- no-transaction` is a mark, and what sqlx ignores is ignored."""
     files = write(tmp_path / "files", sets.SQLX_SIMPLE)
