@@ -26,7 +26,7 @@ from migrator.errors import InterruptedRunError, MigratorError
 from migrator.formats import registry
 from migrator.formats.source import CodeSource, DirectorySource, Source
 from migrator.inspect import location
-from migrator.inspect.status import inspect_status, refuse_or_warn
+from migrator.inspect.status import inspect_status
 from migrator.log.hints import in_python
 from migrator.log.lines import Forward, to_structlog
 from migrator.log.outcome import new_run_id, say_failed, say_finished
@@ -203,16 +203,12 @@ class MigrationRunner:
 
     def _upgrade(self, emit: Forward, source: Source) -> Outcome:
         """Look first; the lock is only taken where something is to be done."""
-        from migrator.run import nothing_to_do, upgrade
+        from migrator.run import nothing_pending, upgrade
 
         layout = Layout.of(self._settings)
         found = inspect_status(self._settings, layout, source)
-        # What a run has left is settled under the lock first, and judged after.
-        if not found.unsettled:
-            refuse_or_warn(self._settings, layout, found, emit)
-        if found.up_to_date:
-            return nothing_to_do(found, emit)
-        return self._under_lock(emit, source, upgrade)
+        done = nothing_pending(self._settings, layout, found, emit)
+        return done if done is not None else self._under_lock(emit, source, upgrade)
 
     def _logged(self, command: str, work: Callable[[Forward], Outcome]) -> Outcome:
         """Do one run, and say in the log that it begins and how it ended."""

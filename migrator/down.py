@@ -14,12 +14,12 @@ from migrator.errors import (
     MissingDownError,
     MissingFileError,
 )
-from migrator.inspect.status import DatabaseStatus, inspect_status, missing, say_plan
+from migrator.inspect.status import DatabaseStatus, say_plan
 from migrator.inspect.texts import refuse_changed
 from migrator.log.hints import damaged
 from migrator.model import Applied, Entry, Outcome, Script
 from migrator.parsing.sql_transactions import refuse_unpaired
-from migrator.prepare import load, rows_to_undo
+from migrator.prepare import load, look_for_writing, rows_to_undo
 from migrator.recovery.after_crash import recover
 from migrator.recovery.rollback import as_run_error
 from migrator.run import change
@@ -78,24 +78,6 @@ def _without_order(found: DatabaseStatus) -> DatabaseStatus:
     """Leave out that something pending is out of order: undoing what is above it is a way out."""
     problems = (each for each in found.problems if each.kind != "out-of-order")
     return replace(found, problems=tuple(problems))
-
-
-def look_for_writing(ctx: Context) -> DatabaseStatus:
-    """
-    Look at a database that has to exist, letting SQLite recover it first.
-
-    Raises:
-        NotReadyError: It does not exist.
-    """
-    found = inspect_status(ctx.settings, ctx.layout, ctx.source)
-    if found.sight.needs_recovery:
-        from migrator.exclusive import open_to_recover
-
-        open_to_recover(ctx).close()
-        found = inspect_status(ctx.settings, ctx.layout, ctx.source)
-    if not found.sight.exists:
-        raise missing(ctx.layout)
-    return found
 
 
 def _script(

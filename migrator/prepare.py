@@ -11,7 +11,7 @@ from migrator.context import Context
 from migrator.errors import UsageError
 from migrator.exclusive import open_to_recover
 from migrator.inspect.location import check_missing
-from migrator.inspect.status import DatabaseStatus, inspect_status, refuse_or_warn, say_plan
+from migrator.inspect.status import DatabaseStatus, inspect_status, missing, say_plan
 from migrator.inspect.texts import refuse_changed, refuse_unfit
 from migrator.log.hints import command
 from migrator.model import Applied, Script
@@ -38,18 +38,24 @@ def require_no_lost_database(ctx: Context) -> None:
 
 
 def look_under_lock(ctx: Context) -> DatabaseStatus:
-    """
-    Look under the lock: another run may have done the work meanwhile.
-
-    Raises:
-        MisfitError: Files and history do not fit.
-    """
+    """Look under the lock, letting SQLite recover the database first where it has to be."""
     found = inspect_status(ctx.settings, ctx.layout, ctx.source)
     if found.sight.needs_recovery:
         open_to_recover(ctx).close()
         found = inspect_status(ctx.settings, ctx.layout, ctx.source)
-    found = replace(found, sight=replace(found.sight, running=False))
-    refuse_or_warn(ctx.settings, ctx.layout, found, ctx.emit)
+    return replace(found, sight=replace(found.sight, running=False))
+
+
+def look_for_writing(ctx: Context) -> DatabaseStatus:
+    """
+    Look under the lock at a database that has to exist.
+
+    Raises:
+        NotReadyError: It does not exist.
+    """
+    found = look_under_lock(ctx)
+    if not found.sight.exists:
+        raise missing(ctx.layout)
     return found
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from migrator import access
-from migrator.engine.parent import Action, Parent
+from migrator.engine.parent import READABLE, Action, Parent
 from migrator.errors import MigratorError
 from migrator.inspect.status import DatabaseStatus, refuse_or_warn, say_plan
 from migrator.model import Emit, Outcome
@@ -25,7 +25,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.context import Change, Context
     from migrator.database.lock import RunLock
+    from migrator.database.workspace import Layout
     from migrator.engine.expectation import Expectation
+    from migrator.model import Settings
 
 # --- the parent process ----------------------------------------------------------
 
@@ -37,15 +39,12 @@ def bring_up_to_date(parent: Parent) -> Outcome:
     Raises:
         MigratorError: One of its kinds, with its exit code.
     """
-    found = _look(parent)
-    # What a run has left, or is about to leave, is settled under the lock first, and judged after.
-    if not found.unsettled:
-        refuse_or_warn(parent.settings, parent.layout, found, parent.emit)
-    if found.up_to_date:
-        return nothing_to_do(found, parent.emit)
-    # Names of ten thousand files, which would stay with this process and with its worker.
-    del found
-    return in_worker(parent, upgrade, _expected, lambda: _done_by_another_run(parent))
+    done = nothing_pending(parent.settings, parent.layout, _look(parent), parent.emit)
+    if done is not None:
+        return done
+    from migrator.engine.expectation import upgraded
+
+    return in_worker(parent, upgrade, upgraded, lambda: _done_by_another_run(parent))
 
 
 def in_worker(
@@ -72,6 +71,8 @@ def in_worker(
         MigratorError: The work failed; the error says what became of the database.
     """
     from migrator.database.lock_selftest import lock_self_test
+    from migrator.engine.conclusion import Conclusion
+    from migrator.engine.expectation import Expectation
 
     parent.log_thoroughly()
     database, deadline = parent.layout.database, parent.deadline
@@ -81,9 +82,13 @@ def in_worker(
         if done is not None:
             return done
         lock_self_test(parent.layout.lock)
-        if settled:
-            _recover_first(parent, lock)
-        return _confirmed(parent, lock, action, plan)
+        work = partial(parent.work, lock=lock)
+        if settled and _is_unsettled(parent):
+            from migrator.recovery.dead_worker import settle_only
+
+            Conclusion(parent, lock, Expectation(parent), work).of(work(settle_only))
+        expected = Expectation(parent) if plan is None else plan(parent)
+        return Conclusion(parent, lock, expected, work).of(work(action))
 
 
 @contextlib.contextmanager
@@ -100,39 +105,25 @@ def _locked(parent: Parent) -> Iterator[RunLock]:
         lock.release()
 
 
-def _confirmed(
-    parent: Parent,
-    lock: RunLock,
-    action: Action,
-    plan: Callable[[Parent], Expectation] | None = None,
-) -> Outcome:
-    """Have a worker do something; what it reports counts as far as the database confirms it."""
-    from migrator.engine.conclusion import Conclusion
-    from migrator.engine.expectation import Expectation
-
-    expected = Expectation(parent) if plan is None else plan(parent)
-    work = partial(parent.work, lock=lock)
-    return Conclusion(parent, lock, expected, work).of(work(action))
-
-
-def _recover_first(parent: Parent, lock: RunLock) -> None:
-    """Have a worker settle what was interrupted, where something was."""
+def _is_unsettled(parent: Parent) -> bool:
+    """Tell whether a worker is to settle first what was interrupted."""
     from migrator.database import run_state
-    from migrator.recovery.dead_worker import settle_only
 
     if run_state.read(parent.layout.state, parent.layout.database) is None:
         # What cannot be seen, planning says, or the worker.
         with contextlib.suppress(MigratorError):
-            if parent.survey().sight.needs_recovery is None:
-                return
-    _confirmed(parent, lock, settle_only)
+            return parent.survey().sight.needs_recovery is not None
+    return True
 
 
 def _look(parent: Parent) -> DatabaseStatus:
     """Look, and wait within the budget while somebody's lock keeps readers out."""
-    ready = "The database can be read."
     return wait_until_ready(
-        parent.survey_when_free, parent.deadline, parent.emit, ready=ready, level=None
+        lambda: parent.when_free(parent.survey),
+        parent.deadline,
+        parent.emit,
+        ready=READABLE,
+        level=None,
     )
 
 
@@ -153,16 +144,23 @@ def _done_by_another_run(parent: Parent) -> Outcome | None:
     return nothing_to_do(found, parent.emit)
 
 
+def nothing_pending(
+    settings: Settings, layout: Layout, found: DatabaseStatus, emit: Emit
+) -> Outcome | None:
+    """
+    Refuse what may not be started, and return the outcome where nothing is to be done.
+
+    What a run has left, or is about to leave, is settled under the lock first, and judged after.
+    """
+    if not found.unsettled:
+        refuse_or_warn(settings, layout, found, emit)
+    return nothing_to_do(found, emit) if found.up_to_date else None
+
+
 def nothing_to_do(found: DatabaseStatus, emit: Emit) -> Outcome:
     """Say that nothing is pending, and return the outcome of such a run."""
     say_plan(emit, found, None)
     return Outcome("no_database" if found.left_alone else "up_to_date")
-
-
-def _expected(parent: Parent) -> Expectation:
-    from migrator.engine.expectation import upgraded
-
-    return upgraded(parent)
 
 
 # --- the worker, or the process of the API's caller ------------------------------
@@ -178,6 +176,7 @@ def upgrade(ctx: Context) -> Outcome:
         if recover(ctx).kind != "nothing":
             require_no_lost_database(ctx)
         found = look_under_lock(ctx)
+        refuse_or_warn(ctx.settings, ctx.layout, found, ctx.emit)
         if found.up_to_date:
             return nothing_to_do(found, ctx.emit)
         migrations = prepare(ctx, found)

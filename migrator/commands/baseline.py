@@ -47,8 +47,8 @@ def baseline(ctx: Context, version: str) -> Outcome:
     Raises:
         UsageError: There is no such migration.
     """
-    from migrator.down import look_for_writing
     from migrator.exclusive import open_exclusive
+    from migrator.prepare import look_for_writing
     from migrator.recovery.after_crash import recover
     from migrator.recovery.phases import enter, uninterrupted
     from migrator.recovery.rollback import as_run_error

@@ -18,15 +18,14 @@ from migrator import app_version
 from migrator.backups.catalog import Backup, known_backups
 from migrator.database import started
 from migrator.database.raw_file import LiveFile
-from migrator.errors import DamagedError, MigratorError, MisfitError, NotReadyError
+from migrator.engine.parent import READABLE
+from migrator.errors import DamagedError, MigratorError, MisfitError
 from migrator.inspect.database import DatabaseView, inspect_database
 from migrator.model import Applied, Outcome
 from migrator.wait import wait_until_ready
 
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent
-
-READABLE = "The database can be read."
 
 
 @dataclass(slots=True)
@@ -66,20 +65,21 @@ class Expectation:
 
     def sight(self) -> DatabaseView:
         """Look at the database, waiting within the budget while somebody keeps readers out."""
+        from migrator.exclusive import STOP_IT
+
         parent = self.parent
-        table = parent.settings.history_table
 
-        def once() -> DatabaseView:
-            try:
-                return inspect_database(parent.layout, parent.source, table)
-            except NotReadyError as error:
-                if error.reason != "database.in_use":
-                    raise
-                from migrator.exclusive import STOP_IT, in_use
+        def look() -> DatabaseView:
+            table = parent.settings.history_table
+            return inspect_database(parent.layout, parent.source, table)
 
-                raise in_use(parent.layout.database, STOP_IT) from error
-
-        return wait_until_ready(once, parent.deadline, parent.emit, ready=READABLE, level=None)
+        return wait_until_ready(
+            lambda: parent.when_free(look, STOP_IT),
+            parent.deadline,
+            parent.emit,
+            ready=READABLE,
+            level=None,
+        )
 
 
 @dataclass(slots=True)

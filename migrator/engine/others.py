@@ -25,7 +25,7 @@ def wait_for_others(parent: Parent) -> Outcome:
 
     def look() -> Outcome:
         nonlocal running_at
-        found = parent.survey_when_free()
+        found = parent.when_free(parent.survey)
         if not found.unsettled:
             refuse_or_warn(parent.settings, parent.layout, found, parent.emit)
         if found.up_to_date:

@@ -22,14 +22,19 @@ from migrator.wait import Deadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
+    from typing import Any, TypeAlias, TypeVar
 
     from migrator.context import Context
     from migrator.database.lock import RunLock
     from migrator.process.supervisor import Ending
     from migrator.process.worker import Task
 
+    T = TypeVar("T")
+
 Action: TypeAlias = "Callable[[Context], Outcome]"
+
+READABLE = "The database can be read."
+_LET_IT_FINISH = "It keeps readers out: let it finish, or allow more time with `--wait-timeout`."
 
 
 class Parent:
@@ -68,21 +73,24 @@ class Parent:
         """Look at the database and the names of its migrations."""
         return inspect_status(self.settings, self.layout, self.source)
 
-    def survey_when_free(self) -> DatabaseStatus:
+    def when_free(self, look: Callable[[], T], hint: str = _LET_IT_FINISH) -> T:
         """
-        Look as `survey` does.
+        Look at the database.
+
+        Args:
+            look: Does it.
+            hint: What to do where somebody is in the way.
 
         Raises:
             NotYetError: Somebody's lock keeps readers out.
         """
         try:
-            return self.survey()
+            return look()
         except NotReadyError as error:
             if error.reason != "database.in_use":
                 raise
             from migrator.exclusive import in_use
 
-            hint = "It keeps readers out: let it finish, or allow more time with `--wait-timeout`."
             raise in_use(self.layout.database, hint) from error
 
     def work(self, action: Action, lock: RunLock) -> Ending:

@@ -39,7 +39,7 @@ from migrator.files import (
 )
 from migrator.log.hints import command
 from migrator.process import audit_hook
-from migrator.recovery.intent import restoring
+from migrator.recovery.intent import fingerprint_of, noted, restoring
 from migrator.recovery.phases import enter
 
 
@@ -199,6 +199,15 @@ def replace_file(ctx: Context, chosen: Backup, intent: RunState) -> None:
         with contextlib.closing(open_exclusive(ctx, STOP_IT, alone=True)) as live:
             live.set_journal_mode(chosen.journal_mode)
     say_restored(ctx, chosen, identical=True)
+
+
+def replace_damaged(ctx: Context, chosen: Backup) -> None:
+    """Put a backup in the place of what is no database any more, or where a failed run had one."""
+    found = {"found": "nothing"}
+    if os.path.lexists(ctx.layout.database):
+        found = {"found": "file", "fingerprint": fingerprint_of(ctx.layout.database)}
+    prepare_file(ctx, chosen)
+    replace_file(ctx, chosen, noted(ctx, chosen, found, "undo"))
 
 
 def _copy(source: Path, target: Path, owner: Ownership) -> None:

@@ -26,11 +26,9 @@ from migrator.recovery.after_crash import cut_off, recover, unfinished_restore
 from migrator.recovery.copy_back import (
     keep_failed,
     person_needed,
-    prepare_file,
     refuse_damaged,
-    replace_file,
+    replace_damaged,
 )
-from migrator.recovery.intent import fingerprint_of, noted
 from migrator.recovery.rollback import as_run_error, forget, may_give_way, restore_pages
 from migrator.value import replace
 from migrator.wait import Deadline
@@ -216,7 +214,5 @@ def _replace(ctx: Context, left: RunState | None, error: DamagedError) -> None:
     with person_needed(ctx, saved):
         refuse_damaged(ctx, saved)
         keep_failed(ctx)
-        found = {"found": "file", "fingerprint": fingerprint_of(ctx.layout.database)}
-        prepare_file(ctx, saved)
-        replace_file(ctx, saved, noted(ctx, saved, found, "undo"))
+        replace_damaged(ctx, saved)
     forget(ctx)

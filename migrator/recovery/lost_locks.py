@@ -28,8 +28,8 @@ from migrator.errors import LocksLostError, MigratorError, RestoreError
 from migrator.exclusive import STOP_IT, ExclusiveDatabase, open_exclusive, open_to_recover
 from migrator.log.hints import command
 from migrator.model import Outcome, Script
-from migrator.recovery.copy_back import keep_failed, prepare_file, replace_file, write_back
-from migrator.recovery.intent import fingerprint_of, found_now, noted
+from migrator.recovery.copy_back import keep_failed, replace_damaged, write_back
+from migrator.recovery.intent import found_now, noted
 from migrator.recovery.temporary_files import remove_temporary_files
 from migrator.value import replace
 
@@ -221,11 +221,7 @@ def _replace(ctx: Context, saved: Backup) -> Outcome:
     keep_failed(ctx)
     if os.path.lexists(ctx.layout.database) and not _is_kept(ctx):
         return Outcome("theirs")
-    found = {"found": "nothing"}
-    if os.path.lexists(ctx.layout.database):
-        found = {"found": "file", "fingerprint": fingerprint_of(ctx.layout.database)}
-    prepare_file(ctx, saved)
-    replace_file(ctx, saved, noted(ctx, saved, found, "undo"))
+    replace_damaged(ctx, saved)
     return Outcome("as_before", method="backup", identical=True)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from migrator.backups.catalog import Backup
 from migrator.context import Change, Context
+from migrator.errors import MigratorError
 from migrator.exclusive import ExclusiveDatabase, in_use
 from migrator.log.translate import is_busy, of_sqlite
 from migrator.model import Script
@@ -19,9 +20,6 @@ from migrator.session.guard import Guard
 from migrator.session.record import FailedStatement, Record
 from migrator.verify import proof
 from migrator.wait import repeat
-
-_PAUSE = 0.05
-"""Seconds between two attempts at what somebody else's lock holds up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +120,10 @@ def begin(ctx: Context, guard: Guard) -> None:
     """
     doing = "when the run's transaction was begun"
     try:
-        _despite_others(ctx, guard.begin, doing)
+        repeat(guard.begin, ctx.deadline.remaining, may_pass=is_busy, pause=_pause)
     except sqlite3.Error as error:
+        if is_busy(error):
+            raise _in_the_way(ctx, doing) from error
         raise of_sqlite(error, ctx.layout.database, doing) from error
 
 
@@ -142,16 +142,20 @@ def commit(ctx: Context, guard: Guard) -> None:
         require_locks(ctx, decisive=True)
         guard.commit()
 
-    _despite_others(ctx, once, "at the commit")
-
-
-def _despite_others(ctx: Context, attempt: Callable[[], None], doing: str) -> None:
-    """Do what somebody else's lock may hold up, again and again within the budget."""
     try:
-        repeat(attempt, ctx.deadline.remaining, may_pass=is_busy, pause=lambda _attempts: _PAUSE)
+        repeat(once, ctx.deadline.remaining, may_pass=is_busy, pause=_pause)
     except sqlite3.Error as error:
-        if not is_busy(error):
-            raise
-        hint = "Stop it, or allow more time with `--wait-timeout` (MIGRATOR_WAIT_TIMEOUT)."
-        found = in_use(ctx.layout.database, hint, f" {doing}", inline=ctx.inline)
-        raise found.cause from error
+        if is_busy(error):
+            raise _in_the_way(ctx, "at the commit") from error
+        raise
+
+
+def _pause(_attempts: int) -> float:
+    """Return the seconds between two attempts at what somebody else's lock holds up."""
+    return 0.05
+
+
+def _in_the_way(ctx: Context, doing: str) -> MigratorError:
+    """Return the error for a lock of somebody else's that was there until the end of the budget."""
+    hint = "Stop it, or allow more time with `--wait-timeout` (MIGRATOR_WAIT_TIMEOUT)."
+    return in_use(ctx.layout.database, hint, f" {doing}", inline=ctx.inline).cause

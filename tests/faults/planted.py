@@ -217,9 +217,9 @@ BUGS = (
     ),
     Bug(
         "the API looks only at what is pending",
-        "migrator/api.py",
-        "        if found.up_to_date:\n",
-        "        if not found.pending:\n",
+        "migrator/run.py",
+        "    return nothing_to_do(found, emit) if found.up_to_date else None\n",
+        "    return nothing_to_do(found, emit) if not found.pending else None\n",
         "inline up in-place wal clean",
         ("all-before",),
         ("unlinkat app.db.migrator/state.json", "unlink app.db.migrator/state.json"),
