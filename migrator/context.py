@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from migrator.database.lock import RunLock
 from migrator.database.sqlite_locks import SqliteLocks
@@ -112,37 +112,47 @@ class Step:
     renames: tuple[tuple[str, str], ...]
 
 
-class Change(Protocol):
-    """What a run does to a database, whichever way makes it atomic."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(ABC):
+    """
+    What a run does to a database, whichever way makes it atomic.
+
+    Args:
+        applied: The history before it.
+        undoes: Whether it takes rows out of the history, instead of adding some.
+        creates: Whether there is no database yet.
+    """
+
+    applied: tuple[Applied, ...]
+    undoes: bool = False
+    creates: bool = False
 
     @property
     def reason(self) -> str:
-        """What the run and its backup are for: `up` or `down`."""
+        """What the run and its backup are for."""
+        return "down" if self.undoes else "up"
 
     @property
+    def way(self) -> str:
+        """The way that it takes to be atomic: the one that it needs, or `create`."""
+        return "create" if self.creates else self.needs
+
+    @property
+    @abstractmethod
     def needs(self) -> str:
         """The way that it needs: `in-place`, or `copy` where one transaction is impossible."""
 
     @property
-    def way(self) -> str:
-        """The way that it takes: the one that it needs, or `create` where no database is."""
-
-    @property
+    @abstractmethod
     def header(self) -> Mapping[str, str]:
         """What it sets before the first table, as SQLite takes it there only."""
 
     @property
-    def applied(self) -> tuple[Applied, ...]:
-        """The history before it."""
-
-    @property
-    def undoes(self) -> bool:
-        """Whether it takes rows out of the history, instead of adding some."""
-
-    @property
+    @abstractmethod
     def rows(self) -> tuple[str, ...]:
-        """Those rows, spelled as there: by them recovery knows whether it was committed."""
+        """Its rows in the history, spelled as there: recovery looks for them."""
 
+    @abstractmethod
     def apply(self, ctx: Context, session: Session, old: Path | None) -> tuple[Step, ...]:
         """
         Do it, and commit nothing.
@@ -150,5 +160,6 @@ class Change(Protocol):
         `old` is the backup, None for a first install.
         """
 
+    @abstractmethod
     def expected(self) -> Counter[object]:
         """Return what the history is to hold afterwards, by what identifies its rows."""

@@ -56,7 +56,7 @@ def down(ctx: Context, to: str | None, steps: int | None) -> Outcome:
         keys = {row.key for row in rows}
         undone = [each for each in scripts if each.entry.key in keys]
         refuse_changed(ctx.settings, ctx.layout, ctx.emit, _without_order(found), undone)
-        planned = Migrations(tuple(scripts_of_rows), found.applied, down=True)
+        planned = Migrations(scripts=tuple(scripts_of_rows), applied=found.applied, undoes=True)
         say_plan(ctx.emit, found, planned.needs)
         migrations = load(ctx, planned)
         for script in migrations.scripts:

@@ -70,7 +70,9 @@ def prepare(ctx: Context, found: DatabaseStatus) -> Migrations:
     scripts = ctx.source.scripts(found.entries)
     refuse_changed(ctx.settings, ctx.layout, ctx.emit, found, scripts)
     chosen = refuse_unfit(ctx.layout, found, scripts)
-    planned = Migrations(tuple(chosen), found.applied, creates=not found.sight.exists)
+    planned = Migrations(
+        scripts=tuple(chosen), applied=found.applied, creates=not found.sight.exists
+    )
     say_plan(ctx.emit, found, planned.needs)
     return load(ctx, planned)
 

@@ -1,4 +1,4 @@
-"""What became of calling a migration: whether it did anything, and whether its checks passed."""
+"""Call a migration; tell whether it did anything, and whether its checks passed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from collections.abc import (
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from migrator.errors import MigrationFailedError, VerificationError
+from migrator.errors import REPORT, MigrationFailedError, MigratorError, VerificationError
 from migrator.log.translate import END_IT, LEFT_BEHIND, is_interrupted
 from migrator.model import Script, Section
+from migrator.session.recording import RecordingConnection
 
 TRANSACTION = ("BEGIN", "COMMIT", "END")
 """How statements begin that change nothing within the run's own transaction."""
@@ -50,6 +51,37 @@ class CheckFailedError(Exception):
 def is_empty(section: Section) -> bool:
     """Tell whether a section has no statement, or none but `BEGIN` and `COMMIT`."""
     return all(each.keyword in TRANSACTION for each in section.statements)
+
+
+def call(script: Script, conn: sqlite3.Connection, *, down: bool) -> None:
+    """Have a migration do its work, or undo it."""
+    section = script.sql_down if down else script.sql_up
+    function = script.down if down else script.up
+    if section is not None:
+        _run_section(section, conn)
+    elif function is None:
+        message = f"{script.entry.label} has not been loaded."
+        raise MigratorError(message, hint=REPORT)
+    else:
+        result = function(conn.cursor() if script.wants_cursor else conn)
+        refuse_unrun("down" if down else "up", result)
+
+
+def _run_section(section: Section, conn: sqlite3.Connection) -> None:
+    """
+    Execute the statements of an `.sql` file.
+
+    In a transactional section a `BEGIN` or `COMMIT` of its own changes
+    nothing: the whole run is one transaction already.
+    """
+    if not isinstance(conn, RecordingConnection):
+        message = "The connection of a migration records nothing."
+        raise MigratorError(message, hint=REPORT)
+    conn.run_statements(
+        statement
+        for statement in section.statements
+        if not (section.transactional and statement.keyword in TRANSACTION)
+    )
 
 
 def refuse_unrun(name: str, result: Any) -> None:

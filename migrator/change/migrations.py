@@ -19,9 +19,8 @@ from typing import Any
 
 from migrator.change import effect
 from migrator.change.forked import end_if_forked
-from migrator.context import Context, Step
+from migrator.context import Change, Context, Step
 from migrator.errors import (
-    REPORT,
     DiskError,
     MigrationFailedError,
     MigratorError,
@@ -38,12 +37,11 @@ from migrator.log.translate import (
     is_unopened,
     registered_elsewhere,
 )
-from migrator.model import Applied, Script, Section
+from migrator.model import Script
 from migrator.parsing import header_pragmas
 from migrator.recovery.lost_locks import raise_loss, require_locks
 from migrator.session.authorizer import RefusedError
 from migrator.session.record import FailedStatement
-from migrator.session.recording import RecordingConnection
 from migrator.session.session import Session
 from migrator.sqlite import primary_code
 from migrator.verify.checks import read_schema
@@ -53,38 +51,20 @@ _CUT = 500
 _WITH_HINT = (RefusedError, MigratorError, effect.NotRunError)
 
 
-@dataclass(frozen=True, slots=True)
-class Migrations:
-    """
-    Migrations, loaded, in the order in which they run.
-
-    `applied` is the history before them; `down` undoes instead of applying; `creates` says
-    that there is no database yet.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrations(Change):
+    """Migrations, loaded, in the order in which they run; or in which they are undone."""
 
     scripts: tuple[Script, ...]
-    applied: tuple[Applied, ...]
-    down: bool = False
-    creates: bool = False
-
-    @property
-    def reason(self) -> str:
-        """What the run and its backup are for."""
-        return "down" if self.down else "up"
 
     @property
     def needs(self) -> str:
         """`in-place` where all of them can run in one transaction, else `copy`."""
         together = (
-            script.down_transactional if self.down else script.transactional
+            script.down_transactional if self.undoes else script.transactional
             for script in self.scripts
         )
         return "in-place" if all(together) else "copy"
-
-    @property
-    def way(self) -> str:
-        """The way that they take to be atomic."""
-        return "create" if self.creates else self.needs
 
     @property
     def header(self) -> dict[str, str]:
@@ -92,14 +72,9 @@ class Migrations:
         return header_pragmas.leading(self.scripts)
 
     @property
-    def undoes(self) -> bool:
-        """Whether their rows go."""
-        return self.down
-
-    @property
     def rows(self) -> tuple[str, ...]:
         """Their rows in the history, spelled as there."""
-        if not self.down:
+        if not self.undoes:
             return tuple(script.entry.identity for script in self.scripts)
         moved = {script.entry.key for script in self.scripts}
         return tuple(row.identity for row in self.applied if row.key in moved)
@@ -109,7 +84,7 @@ class Migrations:
         moved = {script.entry.key for script in self.scripts}
         # A version may be there twice, spelled `1` and `001`, from another runner.
         keys = Counter(row.key for row in self.applied if row.key not in moved)
-        if not self.down:
+        if not self.undoes:
             keys.update(moved)
         return keys
 
@@ -149,10 +124,10 @@ def _step(
     """Run one migration and write its history row."""
     ctx.require_lock()  # without it, files of ours may be another run's by now
     facts = {"version": script.entry.version, "name": script.entry.name}
-    verb = "Undoing" if batch.down else "Applying"
+    verb = "Undoing" if batch.undoes else "Applying"
     message = f"{verb} {script.entry.label}."
     ctx.emit("migration.started", message, **facts, file=script.entry.file)
-    section = script.sql_down if batch.down else script.sql_up
+    section = script.sql_down if batch.undoes else script.sql_up
     if section is not None and effect.is_empty(section):
         message = f"{script.entry.label} has no statement: it changes nothing."
         ctx.emit("migration.empty", message, level="warning", **facts, file=script.entry.file)
@@ -169,7 +144,7 @@ def _step(
     seconds = time.monotonic() - started
     ctx.emit(
         "migration.finished",
-        f"{script.entry.label} was {'undone' if batch.down else 'applied'} in {seconds:.2f} s.",
+        f"{script.entry.label} was {'undone' if batch.undoes else 'applied'} in {seconds:.2f} s.",
         **facts,
         seconds=round(seconds, 3),
         rows_removed=removed,
@@ -184,11 +159,11 @@ def _apply_one(
     pid = os.getpid()
     try:
         room = ctx.process_states.isolated(script.entry.key, code=script.is_code)
-        with room, session.migration(script, down=batch.down) as conn:
-            if not batch.down:
+        with room, session.migration(script, down=batch.undoes) as conn:
+            if not batch.undoes:
                 _check(session, script, script.check_before, "check_before", conn)
-            _call(script, conn, down=batch.down)
-            if not batch.down:
+            effect.call(script, conn, down=batch.undoes)
+            if not batch.undoes:
                 _check(session, script, script.check_after, "check_after", conn)
             end_if_forked(pid, None)
             require_locks(ctx, script)
@@ -241,36 +216,6 @@ def _raise_hidden(session: Session) -> None:
     hidden = session.failure(None)
     if hidden is not None:
         raise hidden.error
-
-
-def _call(script: Script, conn: sqlite3.Connection, *, down: bool) -> None:
-    section = script.sql_down if down else script.sql_up
-    function = script.down if down else script.up
-    if section is not None:
-        _run_section(section, conn)
-    elif function is None:
-        message = f"{script.entry.label} has not been loaded."
-        raise MigratorError(message, hint=REPORT)
-    else:
-        result = function(conn.cursor() if script.wants_cursor else conn)
-        effect.refuse_unrun("down" if down else "up", result)
-
-
-def _run_section(section: Section, conn: sqlite3.Connection) -> None:
-    """
-    Execute the statements of an `.sql` file.
-
-    In a transactional section a `BEGIN` or `COMMIT` of its own changes
-    nothing: the whole run is one transaction already.
-    """
-    if not isinstance(conn, RecordingConnection):
-        message = "The connection of a migration records nothing."
-        raise MigratorError(message, hint=REPORT)
-    conn.run_statements(
-        statement
-        for statement in section.statements
-        if not (section.transactional and statement.keyword in effect.TRANSACTION)
-    )
 
 
 def _check(
@@ -335,7 +280,7 @@ def _note(
 def _write_history(
     ctx: Context, batch: Migrations, conn: sqlite3.Connection, script: Script, seconds: float
 ) -> None:
-    if not batch.down:
+    if not batch.undoes:
         ctx.history.record(conn, script, seconds, ctx.run_id)
         return
     for row in batch.applied:
@@ -368,7 +313,7 @@ def _failure(
     """Turn what a migration raised into the error that ends the run."""
     found = session.failure(error)
     first = within_a_run(error) or (found.error if found is not None else error)
-    line = _line(script, error, found, down=batch.down)
+    line = _line(script, error, found, down=batch.undoes)
     text = _text(first)
     where = script.entry.label + ("" if line is None else f", line {line}")
     data = {
@@ -385,11 +330,11 @@ def _failure(
         hint = "Make space on the volume, or check its disk; the migration itself may be fine."
         reason = "disk.full" if full else "disk.failed"
         return DiskError(message, hint=hint, reason=reason, data=data)
-    doing = "could not be undone" if batch.down else "failed"
+    doing = "could not be undone" if batch.undoes else "failed"
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
     usual = f"Mend {script.entry.label} and start again; {ctx.undone}."
     hint = _own_hint(first) or usual
-    if not (batch.applied or batch.down or batch.creates) and "already exists" in text:
+    if not (batch.applied or batch.undoes or batch.creates) and "already exists" in text:
         hint = f"{perhaps_there(ctx.settings, script.entry)} Otherwise: {hint}"
     if found is not None and is_unopened(first):
         hint = (
