@@ -128,7 +128,7 @@ def before_start(ctx: Context) -> Outcome:
 
     layout, version = ctx.layout, ctx.settings.app_version
     with as_run_error(ctx):
-        if recover(ctx) is not None:
+        if recover(ctx).kind != "nothing":
             require_no_lost_database(ctx)
         last = started.read(layout)
         if not os.path.lexists(layout.database):
