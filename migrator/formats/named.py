@@ -39,7 +39,7 @@ class Named(Tool):
 
     def key_of(self, version: str | None, name: str) -> str:
         """Return the whole name again."""
-        return f"{version}_{name}" if name else str(version)
+        return name if version == name else f"{version}_{name}"
 
     def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
         """Return the rows as their names are ordered."""
@@ -62,9 +62,9 @@ class Named(Tool):
 
 
 def split(name: str) -> tuple[str, str]:
-    """Return a name's number and the rest; a name without a number is all version."""
+    """Return a name's number and the rest; a name without a number is both."""
     match = _NUMBERED.fullmatch(name)
-    return (match[1], match[2]) if match is not None else (name, "")
+    return (match[1], match[2]) if match is not None else (name, name)
 
 
 def applied(key: str, at: str | None = None, checksum: str | None = None) -> Applied:

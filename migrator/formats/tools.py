@@ -18,6 +18,8 @@ TOOLS = {
     "refinery": ("migrator.formats.refinery", "Refinery", "refinery_schema_history"),
     "yoyo": ("migrator.formats.yoyo", "Yoyo", "_yoyo_migration"),
     "drizzle": ("migrator.formats.drizzle", "Drizzle", "__drizzle_migrations"),
+    "prisma": ("migrator.formats.prisma", "Prisma", "_prisma_migrations"),
+    "d1": ("migrator.formats.d1", "D1", "d1_migrations"),
 }
 """Module, class and history's table of each value of `--format` but `auto` and `native`."""
 
