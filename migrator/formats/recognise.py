@@ -27,7 +27,8 @@ def recognised(conn: sqlite3.Connection | None, directory: Path, database: Path)
     if conn is not None:
         known = [name for name, (_, _, table) in TOOLS.items() if _has_table(conn, table)]
         tools = [tool(name, directory, database) for name in known]
-        found = [each for each in tools if each.owns(conn, each.table) and _safely(each.fits)]
+        theirs = [each for each in tools if each.owns(conn, each.table) and each.wrote(conn)]
+        found = [each for each in theirs if _safely(each.fits)]
         if len(found) > 1:
             raise _several(found, "The database has the histories of", "and the files fit both")
         if found:

@@ -25,6 +25,8 @@ _FILE = re.compile(r"(?!\.)([^_]*)_(.*\.sql)", re.DOTALL)
 _KINDS = (".up.sql", ".down.sql", ".sql")
 _LARGEST = 2**63 - 1
 _DIGITS = 19
+_CHECKSUM = 48
+"""Bytes of a SHA-384."""
 
 _NO_TRANSACTION = "-- no-transaction"
 _MARKS = (_NO_TRANSACTION, "-- Add migration script here\n", "-- Add up migration script here\n")
@@ -53,6 +55,11 @@ class Sqlx(Tool):
     _downs: dict[int, Path] | None = None
     """The files that undo, by version, once the directory was listed."""
     _settings: SqlxSettings | None = None
+
+    def wrote(self, conn: sqlite3.Connection) -> bool:
+        """Tell whether a checksum has the length of SHA-384; what others noted there has not."""
+        query = f"SELECT max(length(checksum)) FROM {quoted(self.table)}"  # noqa: S608 - quoted
+        return conn.execute(query).fetchone()[0] in (None, _CHECKSUM)
 
     def fits(self) -> bool:
         """Tell whether there is a file with a number before its first `_`."""

@@ -77,6 +77,11 @@ class Tool(Source, Format):
         """Tell whether a table has the shape that this tool gives its history."""
         return set(columns_of(conn, table)) == {*self.columns}
 
+    def wrote(self, conn: sqlite3.Connection) -> bool:
+        """Tell whether the rows of its table can be this tool's, where rows show that."""
+        del conn
+        return True
+
     def fits(self) -> bool:
         """Tell by a quick look whether the files may be this tool's, where its table is there."""
         raise NotImplementedError

@@ -63,6 +63,13 @@ class Yoyo(Tool):
         """Tell whether a table has yoyo's columns, or those of before version 6."""
         return super().owns(conn, table) or set(columns_of(conn, table)) == LEGACY
 
+    def wrote(self, conn: sqlite3.Connection) -> bool:
+        """Tell whether a hash has the length of SHA-256; before version 6 there were none."""
+        if set(columns_of(conn, self.table)) == LEGACY:
+            return True
+        query = f"SELECT max(length(migration_hash)) FROM {self.table}"  # noqa: S608 - a constant
+        return conn.execute(query).fetchone()[0] in (None, 64)
+
     def fits(self) -> bool:
         """Tell whether there are files: yoyo takes every `.sql` and `.py` file for a migration."""
         return bool(self.files(_FILE))

@@ -229,6 +229,17 @@ def test_histories_that_do_not_fit_are_refused(
     assert some.read_bytes() == before
 
 
+def test_a_table_that_was_filled_by_hand_is_not_recognised(some: Path, files: Path) -> None:
+    """Where no checksum can be sqlx's, the history is told, and nothing is taken for changed."""
+    make_database(some, "UPDATE _sqlx_migrations SET checksum = x'00'")
+    write(files, {"20230101000000_create_users.up.sql": "SELECT 1;"})
+    for half in files.glob("*.down.sql"):
+        half.unlink()
+    for up_file in files.glob("*.up.sql"):
+        up_file.rename(files / up_file.name.replace(".up.sql", ".sql"))
+    refused(up(some, files), "history.foreign", "sqlx (table '_sqlx_migrations')")
+
+
 def test_baseline_notes_what_is_there(tmp_path: Path, files: Path) -> None:
     """As `sqlx migrate run` would, with the time that it notes before one is known."""
     database = make_database(tmp_path / "app.db", sets.USERS)
