@@ -126,6 +126,10 @@ class Script(Value):
     check_after: Callable[..., Any] | None = None
     wants_cursor: bool = False
     """Whether `up` takes a cursor (a registry's `up_func`) instead of a connection."""
+    wants_path: bool = False
+    """Whether `up` takes a file (`WorkFile`) that it opens itself: on a copy only."""
+    unfit: Exception | None = None
+    """Why it cannot be applied here, which is told where it is pending."""
 
     @property
     def is_code(self) -> bool:

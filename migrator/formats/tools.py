@@ -16,6 +16,7 @@ TOOLS = {
     "sqlx": ("migrator.formats.sqlx", "Sqlx", "_sqlx_migrations"),
     "diesel": ("migrator.formats.diesel", "Diesel", "__diesel_schema_migrations"),
     "refinery": ("migrator.formats.refinery", "Refinery", "refinery_schema_history"),
+    "fastmigrate": ("migrator.formats.fastmigrate", "Fastmigrate", "_meta"),
     "yoyo": ("migrator.formats.yoyo", "Yoyo", "_yoyo_migration"),
     "drizzle": ("migrator.formats.drizzle", "Drizzle", "__drizzle_migrations"),
     "prisma": ("migrator.formats.prisma", "Prisma", "_prisma_migrations"),

@@ -273,9 +273,15 @@ def read_header(entry: Entry, text: str) -> Header:
     """
     if entry.path is not None and entry.path.suffix == ".py":
         # `ast` costs an import, which a directory of .sql files does not need.
-        from migrator.formats.yoyo_header import of_python
+        from migrator.formats.literals import Literals
 
-        return of_python(entry, text)
+        found = Literals(entry, text, ("__depends__", "__transactional__", "allow_row_loss"))
+        return Header(
+            found.texts("__depends__"),
+            found.flag("__transactional__"),
+            frozenset(found.texts("allow_row_loss")),
+            found.line("__depends__"),
+        )
     depends = _directives(text, "depends")
     names = [each for _, value in depends for each in value.split()]
     transactional = _directives(text, "transactional")

@@ -50,6 +50,9 @@ def refuse_unfit(layout: Layout, found: DatabaseStatus, scripts: Sequence[Script
     check_requires(scripts, {row.key for row in found.applied})
     pending = {entry.key for entry in found.pending}
     chosen = [script for script in scripts if script.entry.key in pending]
+    for script in chosen:
+        if script.unfit is not None:
+            raise script.unfit
     refuse_marks(chosen)
     refuse_unpaired(chosen)
     if header_pragmas.has_settings(chosen) and found.sight.needs_recovery is None:

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from migrator.backups.catalog import Backup
 from migrator.context import Change, Context
@@ -28,6 +28,7 @@ from migrator.parsing.header_pragmas import Setting
 from migrator.recovery.lost_locks import require_held, require_locks, watch
 from migrator.recovery.phases import enter, note, uninterrupted
 from migrator.session.authorizer import RefusedError, unset
+from migrator.session.by_path import WorkFile
 from migrator.session.guard import set_temporary_directory
 from migrator.session.record import FailedStatement, Record
 from migrator.session.recording import RecordingConnection, real_in_transaction, settle
@@ -166,6 +167,12 @@ class CopySession:
         one in a transaction of its own.
         """
         self.close()
+        if script.wants_path:
+            # A connection of ours would keep its lock on the file.
+            file = WorkFile(self._path)
+            self._record = file.record
+            yield cast("sqlite3.Connection", file)
+            return
         conn = self._connect(RecordingConnection)
         self._record = conn.record
         section = script.sql_down if down else script.sql_up

@@ -1,12 +1,11 @@
-"""Read what a yoyo migration in Python says of itself, from its syntax tree: nothing is run."""
+"""Read what a migration in Python says of itself from its syntax tree: nothing of it is run."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from migrator.errors import MisfitError
-from migrator.formats.yoyo import Header
 from migrator.model import Entry
 from migrator.parsing.directory import misfit
 
@@ -14,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_WANTED = {
+_WRITTEN = {
     "__depends__": '`__depends__ = {"0001.create-users"}`',
     "__transactional__": "`__transactional__ = False`",
     "allow_row_loss": '`allow_row_loss = ("users",)`',
@@ -22,17 +21,40 @@ _WANTED = {
 _COLLECTIONS = ("set", "frozenset", "list", "tuple", "dict")
 
 
-def of_python(entry: Entry, text: str) -> Header:
+class Literals:
     """
-    Return what the file says.
+    The names that a file assigns at its top level, among those asked for.
+
+    Args:
+        entry: The migration, for messages.
+        text: Its text.
+        wanted: The names.
 
     Raises:
         MisfitError: It is no Python, or only running it would tell.
     """
-    if not any(name in text for name in _WANTED):
-        return Header()
+
+    def __init__(self, entry: Entry, text: str, wanted: Collection[str]) -> None:
+        self._found: dict[str, tuple[Any, int]] = {}
+        if any(name in text for name in wanted):
+            self._found.update(_assigned(entry, _parsed(entry, text), wanted))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the texts that a name stands for, none where it is not assigned."""
+        return tuple(self._found.get(name, ((),))[0])
+
+    def flag(self, name: str) -> bool:
+        """Return the value of a switch that is on unless it is assigned."""
+        return bool(self._found.get(name, (True,))[0])
+
+    def line(self, name: str) -> int | None:
+        """Return the line on which a name is assigned."""
+        return self._found[name][1] if name in self._found else None
+
+
+def _parsed(entry: Entry, text: str) -> ast.Module:
     try:
-        module = ast.parse(text)
+        return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
         raise misfit(
@@ -42,29 +64,28 @@ def of_python(entry: Entry, text: str) -> Header:
             reason="migrations.syntax",
             line=line,
         ) from error
-    found = dict(_assigned(entry, module))
-    depends, line = found.get("__depends__", ((), None))
-    transactional, _ = found.get("__transactional__", (True, None))
-    losses, _ = found.get("allow_row_loss", ((), None))
-    return Header(depends, transactional, frozenset(losses), line)
 
 
-def _assigned(entry: Entry, module: ast.Module) -> Iterator[tuple[str, tuple[Any, int]]]:
+def _assigned(
+    entry: Entry, module: ast.Module, wanted: Collection[str]
+) -> Iterator[tuple[str, tuple[Any, int]]]:
     """Yield each of the names that is assigned, with its value and line."""
     plain: set[ast.AST] = set()
     for node in module.body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets = [node.target]
+        targets: list[ast.expr] = []
+        value = None
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign):
+            targets, value = [node.target], node.value
         for target in targets:
-            if isinstance(target, ast.Name) and target.id in _WANTED:
+            if isinstance(target, ast.Name) and target.id in wanted and value is not None:
                 plain.add(target)
-                value = node.value  # type: ignore[attr-defined]
                 yield target.id, (_value(entry, target.id, value), node.lineno)
     for each in ast.walk(module):
         if not (isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)):
             continue
-        if each.id in _WANTED and each not in plain and not _is_local(module, each):
+        if each.id in wanted and each not in plain and not _is_local(module, each):
             raise _unreadable(entry, each.id, each.lineno)
 
 
@@ -110,7 +131,7 @@ def _unreadable(entry: Entry, name: str, line: int) -> MisfitError:
     return misfit(
         entry,
         f"`{name}` cannot be read without running the file.",
-        hint=f"Write it as a literal at the top level: {_WANTED[name]}.",
+        hint=f"Write it as a literal at the top level: {_WRITTEN[name]}.",
         reason="migrations.literal",
         line=line,
     )
