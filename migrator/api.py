@@ -22,6 +22,7 @@ from migrator import access
 from migrator.context import Context
 from migrator.database.lock import RunLock
 from migrator.database.workspace import Layout
+from migrator.engine.last_run import noted_at_end
 from migrator.errors import InterruptedRunError, MigratorError
 from migrator.formats import registry
 from migrator.formats.source import CodeSource, DirectorySource, Source
@@ -257,7 +258,7 @@ class MigrationRunner:
                 inline=True,
                 lock=lock,
             )
-            return action(ctx)
+            return noted_at_end(layout, lock, "api", ctx.run_id, lambda: action(ctx))
         finally:
             lock.release()
 

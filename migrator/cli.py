@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from migrator.commands.kinds import Look, Make, Run
+from migrator.commands.kinds import Look, Make, Run, as_given
 from migrator.commands.table import BY_NAME, PROGRAM, help_text, parse
 from migrator.database.workspace import Layout
 from migrator.errors import DiskError, InterruptedRunError, MigratorError, UsageError
@@ -72,13 +72,14 @@ def _attempt(
             return UsageError.exit_code
         for each in table.check_variables(environ):
             log("settings.ignored", each.message, level="warning", variable=each.variable)
-        command, given = BY_NAME[parsed.command.name], parsed.arguments
+        given = parsed.arguments
+        command = as_given(BY_NAME[parsed.command.name], given)
         if isinstance(command, Make):
             write_out(command.make(table.migrations_source(parsed.values, environ), given))
             return 0
         settings = table.engine_settings(parsed.values, environ)
         with spelled_out(settings):
-            parent = _parent(settings, log, signals, quiet=isinstance(command, Look))
+            parent = _parent(settings, log, signals, command)
             if isinstance(command, Look):
                 return _look(parent, command, given)
             return _run(parent, command, given, started)
@@ -100,17 +101,17 @@ def _fail(
     return failure.exit_code
 
 
-def _parent(settings: Settings, log: Log, signals: Signals, *, quiet: bool) -> Parent:
-    """Return the parent process of a command; a quiet one says nothing below a warning."""
+def _parent(settings: Settings, log: Log, signals: Signals, command: Look | Run) -> Parent:
+    """Return the parent process of a command; what only looks says nothing below a warning."""
     from migrator.engine.parent import Parent
 
     layout = Layout.of(settings)
     log.database = str(layout.database)
-    if quiet:
+    if isinstance(command, Look):
         level = "warning" if settings.log_level in ("debug", "info") else settings.log_level
         log = Log(log.format, level, database=log.database, run_id=log.run_id)
         log.give_up_when(signals.came)
-    return Parent(
+    parent = Parent(
         settings,
         layout,
         log,
@@ -119,6 +120,8 @@ def _parent(settings: Settings, log: Log, signals: Signals, *, quiet: bool) -> P
         Deadline(settings.wait_timeout),
         log_thoroughly=log.expect_run,
     )
+    parent.command = command.name
+    return parent
 
 
 def _look(parent: Parent, command: Look, given: Arguments) -> int:

@@ -25,3 +25,21 @@ def size(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} GiB"
+
+
+def moment(text: str) -> str:
+    """
+    Return a time in the one form in which people get it: `2026-01-31 07:05:09`, in UTC.
+
+    What is not a time stays as it is: other programs have written histories as well. Where such
+    a one says no zone, UTC is what SQLite's own CURRENT_TIMESTAMP means.
+    """
+    from datetime import UTC, datetime
+
+    try:
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is not None:
+            found = found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return text
+    return found.strftime("%Y-%m-%d %H:%M:%S")

@@ -15,7 +15,7 @@ from functools import partial
 
 from migrator import access
 from migrator.engine.parent import READABLE, Action, Parent
-from migrator.errors import MigratorError
+from migrator.errors import MigrationFailedError, MigratorError
 from migrator.inspect.status import DatabaseStatus, refuse_or_warn, say_plan
 from migrator.model import Emit, Outcome
 from migrator.value import replace
@@ -73,6 +73,7 @@ def in_worker(
     from migrator.database.lock_selftest import lock_self_test
     from migrator.engine.conclusion import Conclusion
     from migrator.engine.expectation import Expectation
+    from migrator.engine.last_run import noted_at_end
 
     parent.log_thoroughly()
     database, deadline = parent.layout.database, parent.deadline
@@ -81,14 +82,24 @@ def in_worker(
         done = done_already()
         if done is not None:
             return done
-        lock_self_test(parent.layout.lock)
-        work = partial(parent.work, lock=lock)
-        if settled and _is_unsettled(parent):
-            from migrator.recovery.dead_worker import settle_only
 
-            Conclusion(parent, lock, Expectation(parent), work).of(work(settle_only))
-        expected = Expectation(parent) if plan is None else plan(parent)
-        return Conclusion(parent, lock, expected, work).of(work(action))
+        def run() -> Outcome:
+            lock_self_test(parent.layout.lock)
+            work = partial(parent.work, lock=lock)
+            if settled and _is_unsettled(parent):
+                from migrator.recovery.dead_worker import settle_only
+
+                Conclusion(parent, lock, Expectation(parent), work).of(work(settle_only))
+            expected = Expectation(parent) if plan is None else plan(parent)
+            try:
+                return Conclusion(parent, lock, expected, work).of(work(action))
+            except MigrationFailedError as error:
+                from migrator.takeover import name_the_version
+
+                name_the_version(parent, error)
+                raise
+
+        return noted_at_end(parent.layout, lock, parent.command, parent.run_id, run)
 
 
 @contextlib.contextmanager

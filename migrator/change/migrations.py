@@ -335,6 +335,7 @@ def _failure(
     usual = f"Mend {script.entry.label} and start again; {ctx.undone}."
     hint = _own_hint(first) or usual
     if not (batch.applied or batch.undoes or batch.creates) and "already exists" in text:
+        data["otherwise"] = hint
         hint = f"{perhaps_there(ctx.settings, script.entry)} Otherwise: {hint}"
     if found is not None and is_unopened(first):
         hint = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migrator.columns import aligned, size
+from migrator.columns import aligned, moment, size
 from migrator.commands.kinds import JSON, Answer, Look, as_json
 from migrator.options.model import Arguments
 from migrator.terminal import printable
@@ -77,7 +77,7 @@ def _text(parent: Parent, found: list[Backup]) -> str:
     rows = [
         (
             each.name,
-            each.created_at,
+            moment(each.created_at),
             size(each.bytes),
             each.version or "-",
             each.reason,

@@ -34,10 +34,12 @@ class Run(Command, kw_only=True):
     Args:
         work: Does it.
         mends: Whether the database may be missing before it.
+        look: What it is without its argument, where it only looks then.
     """
 
     work: Callable[[Parent, Arguments], Done]
     mends: bool = False
+    look: Look | None = None
 
 
 class Make(Command, kw_only=True):
@@ -49,6 +51,13 @@ class Make(Command, kw_only=True):
     """
 
     make: Callable[[str, Arguments], str]
+
+
+def as_given(command: Look | Run | Make, given: Arguments) -> Look | Run | Make:
+    """Return a command, or the one that it is without its argument."""
+    if isinstance(command, Run) and command.look is not None and command.argument is not None:
+        return command.look if given[command.argument.field] is None else command
+    return command
 
 
 def done(verb: str, outcome: Outcome) -> Done:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 def _plan(parent: Parent, given: Arguments) -> Answer:
     from migrator.backups.space import space_needed
-    from migrator.inspect.first_run import beside_missing, take_over
+    from migrator.inspect.first_run import beside_missing
     from migrator.inspect.status import refuse_or_warn
+    from migrator.takeover import advice_for
 
     found = parent.survey()
     refuse_or_warn(parent.settings, parent.layout, found, parent.emit)
@@ -37,7 +38,7 @@ def _plan(parent: Parent, given: Arguments) -> Answer:
         "database_bytes": found.sight.bytes,
         "space_needed_bytes": needed,
         "beside": list(beside_missing(parent.layout, found)),
-        "hint": take_over(parent.settings, found),
+        "hint": advice_for(parent, found),
     }
     return (as_json(facts) if given["json"] else _text(facts)), 0
 

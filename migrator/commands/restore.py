@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
+from migrator.columns import moment
+from migrator.commands.confirm import YES, asks, confirm
 from migrator.commands.kinds import Done, Run, done
+from migrator.errors import DamagedError, UsageError
 from migrator.options import types
 from migrator.options.model import Argument, Arguments, Option
 from migrator.terminal import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from migrator.backups.catalog import Backup
     from migrator.engine.parent import Parent
 
 
@@ -25,6 +30,13 @@ def _restore(parent: Parent, given: Arguments) -> Done:
     if given["abandon"]:
         outcome = in_worker(parent, partial(restore, wanted=None, before=None, abandon=True))
         return outcome, "No restore is unfinished; the database is as it was."
+    if asks(given):
+        chosen = _chosen(parent, backup, before, before_app)
+        if chosen is not None:
+            confirm(_question(parent, chosen))
+            if backup in (None, "latest"):
+                # Exactly that one: the newest may be another one by now.
+                backup, before, before_app = chosen.name, None, None
     work = partial(restore, wanted=backup, before=before, before_app=before_app)
     plan = partial(restored, wanted=backup, before=before, before_app=before_app)
     outcome, sentence = done("Restored", in_worker(parent, work, plan))
@@ -32,6 +44,25 @@ def _restore(parent: Parent, given: Arguments) -> Done:
         replaced = outcome.backup.rpartition("/")[2]
         sentence += printable(f" What it replaced is in the backup {replaced}.")
     return outcome, sentence
+
+
+def _chosen(
+    parent: Parent, wanted: str | None, before: str | None, before_app: str | None
+) -> Backup | None:
+    """Return the backup that is meant; None where the run itself says what is wrong."""
+    from migrator.change.restore import choose
+
+    with contextlib.suppress(UsageError, DamagedError):
+        return choose(parent.context(parent.source, parent.emit), wanted, before, before_app)
+    return None
+
+
+def _question(parent: Parent, backup: Backup) -> str:
+    version = f", version {backup.version}" if backup.version is not None else ""
+    return (
+        f"Put {backup.name} ({moment(backup.created_at)} UTC{version}) in the place of"
+        f" {parent.layout.database}? What has been written since is then only in a backup."
+    )
 
 
 COMMAND = Run(
@@ -63,6 +94,7 @@ COMMAND = Run(
             "restore nothing, and forget a restore that was interrupted: the database stays",
             switch=True,
         ),
+        YES,
     ),
     one_of=("backup", "before", "before_app_version", "abandon"),
     one_needed=True,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
-from migrator.columns import aligned
+from migrator.columns import aligned, moment
 from migrator.commands.kinds import JSON, Answer, Look, as_json
 from migrator.errors import InterruptedRunError, MigratorError, MisfitError
 from migrator.model import Applied, Conflict, Entry
-from migrator.options.model import Arguments
+from migrator.options import types
+from migrator.options.model import Arguments, Option
 from migrator.terminal import printable
+from migrator.value import as_dict, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,14 +38,36 @@ def _status(parent: Parent, given: Arguments) -> Answer:
         found, up_to_date = _database_alone(parent), False
         problems = [Conflict(error.reason, "", error.message)]
     facts = _facts(parent, found, problems, up_to_date=up_to_date)
+    if given["metrics"] is not None:
+        _write_metrics(parent, given["metrics"], facts)
     return (as_json(facts) if given["json"] else _text(facts)), 0
 
 
+def _write_metrics(parent: Parent, path: Path, facts: dict[str, Any]) -> None:
+    from migrator.commands import metrics
+    from migrator.commands.backups import finished_backups
+
+    backups = None
+    with contextlib.suppress(MigratorError):
+        backups = finished_backups(parent)
+    metrics.write(path, metrics.render(facts, backups), parent.layout)
+
+
 COMMAND = Look(
-    "status [--json]",
-    "show what is applied and what is pending",
+    "status [--json] [--metrics FILE]",
+    "show what is applied, what is pending, and what the last run did",
     "migrator status --json",
-    options=(JSON,),
+    options=(
+        JSON,
+        Option(
+            "--metrics",
+            "metrics",
+            "write them to FILE as well, in the form of node_exporter's textfile collector",
+            metavar="FILE",
+            parse=types.path,
+            allowed="a path",
+        ),
+    ),
     elsewhere=("history", "log", "current", "info", "show", "list", "ls"),
     answer=_status,
 )
@@ -126,15 +151,23 @@ def still_pending(parent: Parent, found: DatabaseStatus) -> tuple[Entry, ...]:
 def _facts(
     parent: Parent, found: DatabaseStatus | None, problems: list[Conflict], *, up_to_date: bool
 ) -> dict[str, Any]:
-    from migrator.inspect.first_run import beside_missing, take_over
+    from migrator.engine import last_run
+    from migrator.inspect.first_run import beside_missing
+    from migrator.log.hints import complete
+    from migrator.takeover import advice_for
 
     database = parent.layout.database
+    run = last_run.read(parent.layout)
+    if run is not None and run.hint is not None:
+        # The commands in it are typed where this is read, not where it was written.
+        run = replace(run, hint=complete(run.hint, parent.settings))
     return {
         "database": str(database),
         "exists": os.path.exists(database) if found is None else found.sight.exists,
         "up_to_date": up_to_date,
         "format": None if found is None else found.format,
         "running": _running(found),
+        "last_run": None if run is None else as_dict(run),
         "history_read": found is not None and _is_known(parent, found),
         "applied": [] if found is None else [_row(row) for row in _known(parent, found)],
         "pending": [] if found is None else pending_facts(still_pending(parent, found)),
@@ -143,7 +176,7 @@ def _facts(
             for each in problems
         ],
         "beside": list(beside_missing(parent.layout, found)),
-        "hint": take_over(parent.settings, found),
+        "hint": advice_for(parent, found),
     }
 
 
@@ -174,7 +207,8 @@ def _text(facts: dict[str, Any]) -> str:
         running = facts["running"]
         lines.append(printable(f"A run is under way: {running['run_id']}, {running['phase']}."))
     rows = [
-        (row["version"] or "", row["name"], row["applied_at"] or "") for row in facts["applied"]
+        (row["version"] or "", row["name"], moment(row["applied_at"] or ""))
+        for row in facts["applied"]
     ]
     state = "pending" if facts["history_read"] else "unknown"
     rows += [(row["version"], row["name"], state) for row in facts["pending"]]
@@ -182,7 +216,19 @@ def _text(facts: dict[str, Any]) -> str:
         lines += ["", aligned(("VERSION", "NAME", "APPLIED"), rows)]
     counts = f"{len(facts['applied'])} applied, {len(facts['pending'])} pending."
     lines += ["", counts if facts["history_read"] else "What is applied could not be read."]
+    lines += _last_run(facts["last_run"])
     lines += advice(facts["beside"], facts["hint"])
     told = dict.fromkeys(each["message"] for each in facts["problems"])
     lines += [printable(f"Problem: {message}") for message in told]
     return "\n".join(lines)
+
+
+def _last_run(run: dict[str, Any] | None) -> list[str]:
+    """Say what the last run did; of one that failed why, and what to do."""
+    if run is None:
+        return []
+    head = f"Last run: {run['command']}, {moment(run['finished_at'])} UTC: {run['outcome']}"
+    if run["exit_code"] == 0:
+        return [printable(f"{head}.")]
+    why = f"{head}, exit code {run['exit_code']} ({run['reason']}). {run['error']}"
+    return [printable(line) for line in (why, f"Hint: {run['hint']}") if line != "Hint: "]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from migrator.model import Settings
 
 
-_KEPT = ("lock", "state.json", ".gitignore")
+_KEPT = ("lock", "state.json", "last_run.json", ".gitignore")
 
 
 class Layout(Value):
@@ -67,6 +67,11 @@ class Layout(Value):
     def state(self) -> Path:
         """The run's note, for the start after a crash."""
         return self.home / "state.json"
+
+    @property
+    def last_run(self) -> Path:
+        """How the last run ended; `migrator.engine.last_run` writes it."""
+        return self.home / "last_run.json"
 
     @property
     def identity(self) -> Path:
@@ -225,7 +230,7 @@ def clean_home(layout: Layout) -> None:
     """
     Delete what an interrupted run left in `app.db.migrator/`; only under the lock.
 
-    The lock, the note and the directories (of failed databases, of the id...) stay. The deletion
+    The lock, the notes and the directories (of failed databases, of the id...) stay. The deletion
     is made durable: once the note is durably gone, the next start does not look again.
     """
     try:

@@ -44,6 +44,9 @@ class Parent:
     Args:
         prepare: Called first in every worker: the privileges are dropped there.
         log_thoroughly: Called when a start turns out to be a run.
+
+    Attributes:
+        command: What the run is, for whoever asks later: a command's name for one of those.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Parent:
         self.run_id = run_id
         self.signals = signals
         self.deadline = deadline
+        self.command = "entrypoint"
         self.prepare = prepare
         self.log_thoroughly = log_thoroughly
         # A registry is only read when it is asked for, and in a child.
@@ -119,6 +123,19 @@ class Parent:
             self.settings, self.layout, source, emit, self.run_id, self.deadline, lock=lock
         )
 
+    def in_child(self, task: Task, emit: Emit) -> Ending:
+        """
+        Have a child look at something that is code, without the lock.
+
+        Raises:
+            InterruptedRunError: A signal came meanwhile.
+        """
+        from migrator.process.supervisor import supervise
+
+        ending = supervise(task, emit=emit, signals=self.signals, prepare=self.prepare)
+        self.signals.check()
+        return ending
+
     # --- registries -------------------------------------------------------
 
     def registry_way(self, pending: Collection[object]) -> str:
@@ -158,10 +175,8 @@ class Parent:
             MisfitError: It ended without a valid report.
         """
         from migrator.engine.conclusion import bug
-        from migrator.process.supervisor import supervise
 
-        ending = supervise(task, emit=self.emit, signals=self.signals, prepare=self.prepare)
-        self.signals.check()
+        ending = self.in_child(task, self.emit)
         if not ending.credible:
             raise _unread(path, ending.describe())
         if ending.error is not None:

@@ -40,6 +40,17 @@ _SENTENCES = {
 }
 
 
+OUTCOMES = (
+    *_SENTENCES,
+    "refused",
+    "failed_restored",
+    "restore_failed",
+    "unknown",
+    "bug",
+)
+"""All of them, as docs/logs.md lists them."""
+
+
 def new_run_id() -> str:
     """Return an id that no other run has."""
     return os.urandom(8).hex()

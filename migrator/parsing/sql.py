@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from migrator.sqlite import fold
 from migrator.statement import Statement
 
 # A vertical tab is blank only after another blank (sqlite3GetToken, CC_SPACE).
@@ -196,6 +197,27 @@ def names(text: str) -> tuple[str, ...]:
             msg = f"{name!r} is not a name."
             raise ValueError(msg)
     return tuple(name for name, _ in tokens[::2])
+
+
+def normal(text: str) -> tuple[str, ...]:
+    """
+    Return the tokens of a text, so that two texts that say the same have the same.
+
+    Without comments and blanks; names without their quotes where they need none, and in lower
+    case, as keywords are; strings as they are written.
+    """
+    found, at = [], 0
+    while (token := _TOKEN.match(text, at)) is not None:
+        at = token.end()
+        quoted = token["quoted"]
+        if not quoted:
+            found.append(fold(token["word"] or token["other"]))
+        elif quoted[0] == "'":
+            found.append(quoted)
+        else:
+            name = _unquote(quoted)
+            found.append(fold(name if re.fullmatch(_WORD, name) else f'"{name}"'))
+    return tuple(found)
 
 
 def _scan(text: str, first_line: int) -> tuple[tuple[Statement, ...], Statement]:

@@ -398,6 +398,9 @@ class Stage:
         if self.scene.hot:
             # Of the killed process; SQLite alone with a database neither needs nor removes it.
             allowed.add("app.db-shm")
+        if fault.kills:
+            # A start with nothing pending writes nothing; the next run removes it.
+            allowed.add("app.db.migrator/.last_run.json.tmp")
         if not fault.kills:
             # What is committed stays there where the disk takes no checkpoint.
             allowed |= {"app.db-wal", "app.db-shm"}
@@ -413,6 +416,7 @@ class Stage:
             for name in names:
                 found.add(os.path.relpath(os.path.join(base, name), self.volume))
         own = {"app.db.migrator/lock", "app.db.migrator/.gitignore", "backups/.gitignore"}
+        own.add("app.db.migrator/last_run.json")
         known = self.volume / "app.db.migrator" / "identity" / "id"
         if known.exists() and _ID.fullmatch(known.read_bytes()):
             own.add(os.path.relpath(known, self.volume))

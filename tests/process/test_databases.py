@@ -12,7 +12,15 @@ import pytest
 from tests.support import others
 from tests.support.aside import backups, digest_aside, expected_digest, pending, status
 from tests.support.digest import logical_digest
-from tests.support.files import history, make_database, opened, rows, tables, write_migrations
+from tests.support.files import (
+    AFTER_A_RUN,
+    history,
+    make_database,
+    opened,
+    rows,
+    tables,
+    write_migrations,
+)
 from tests.support.processes import run_entrypoint, run_migrator
 
 CONTENT = """
@@ -193,7 +201,7 @@ def up(database: Path, migrations: Path, *args: str):
 def assert_no_litter(database: Path) -> None:
     """Nothing of the run's own is left beside the database, and no hot journal."""
     home = database.with_name(database.name + ".migrator")
-    assert sorted(path.name for path in home.iterdir()) == [".gitignore", "identity", "lock"]
+    assert sorted(path.name for path in home.iterdir()) == AFTER_A_RUN
     assert not any(path.name.startswith(".app") for path in (database.parent / "backups").iterdir())
 
 

@@ -16,6 +16,7 @@ import pytest
 from tests.support.aside import backups, digest_aside, pending
 from tests.support.digest import logical_digest
 from tests.support.files import (
+    AFTER_A_RUN,
     history,
     listing,
     make_database,
@@ -266,7 +267,9 @@ def test_full_on_first_install(tmp_path):
 
         assert 74 == result.code, result.stderr
         assert not (path / "app.db").exists()
-        assert [".gitignore", "lock"] == sorted(os.listdir(path / "app.db.migrator"))
+        assert [".gitignore", "last_run.json", "lock"] == sorted(
+            os.listdir(path / "app.db.migrator")
+        )
         assert ["app.db.migrator"] == os.listdir(path)
 
 
@@ -336,7 +339,7 @@ def test_killed_on_a_full_disk(signal, fill, code, reason, disk, tmp_path):
         assert result.one("restore.finished")["identical"] is True
         assert before == logical_digest(database)
         assert ["001"] == pending(database, migrations)
-        assert [".gitignore", "identity", "lock"] == sorted(os.listdir(path / "app.db.migrator"))
+        assert AFTER_A_RUN == sorted(os.listdir(path / "app.db.migrator"))
         assert (code == 74) == (list((path / "backups").glob("*.db")) == [])
         assert_application_can_write(database)
 
@@ -641,7 +644,7 @@ def test_no_temporary_directory(wal, way, volume, tmp_path):
     assert (0, "application\n") == (result.code, result.stdout), result.stderr
     assert len(WAYS[way]) == len(history(database))
     assert [("ok",)] == rows(database, "PRAGMA integrity_check")
-    assert [".gitignore", "identity", "lock"] == sorted(os.listdir(volume / "app.db.migrator"))
+    assert AFTER_A_RUN == sorted(os.listdir(volume / "app.db.migrator"))
 
 
 @pytest.mark.parametrize("transactional", [True, False], ids=["in-place", "copy"])

@@ -55,7 +55,7 @@ def test_looking_at_tables_without_a_history_names_baseline(volume, files):
     assert ["migrator", "baseline", "001"] == words[:3]
     assert 0 == run_migrator(*words[1:]).code
     assert ["001"] == history(database)
-    assert "baseline" not in run_migrator("status", *options).stdout
+    assert "migrator baseline" not in run_migrator("status", *options).stdout
 
 
 def test_a_failure_beside_a_history_names_no_baseline(volume, files):

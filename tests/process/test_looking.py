@@ -481,7 +481,7 @@ def test_waiting_until_the_volume_comes(tmp_path, migrations):
     ],
 )
 def test_unfit_migration(name_and_text, database, migrations):
-    """A migration that cannot be read or imported leaves nothing but the empty lock behind."""
+    """A migration that cannot be read or imported leaves nothing but the empty lock behind, and why."""
     name, text = name_and_text
     (migrations / name).write_text(text)
     before = photograph(database.parent)
@@ -492,7 +492,7 @@ def test_unfit_migration(name_and_text, database, migrations):
     after = photograph(database.parent)
     home = database.with_name("app.db.migrator")
     new = {Path(path).name for path in set(after) - set(before)}
-    assert {"app.db.migrator", "lock", ".gitignore"} >= new
+    assert {"app.db.migrator", "lock", "last_run.json", ".gitignore"} >= new
     assert before[str(database)] == after[str(database)]
     assert not (home / "state.json").exists()
     assert name in result.finished["error"]

@@ -376,11 +376,14 @@ class Case:
 
     def _litter(self) -> set[str]:
         own = {"app.db", "app.db.migrator/lock", "app.db.migrator/identity/id"}
+        own.add("app.db.migrator/last_run.json")
         wal = self.world.volume / "app.db-wal"
         if self.tally.kills or (wal.exists() and wal.stat().st_size):
             # What is committed stays there while nothing is pending, and a look makes its index.
             # What a killed process had open it leaves, and a start that writes nothing does so too.
             own |= {"app.db-wal", "app.db-shm"}
+        if self.tally.kills:
+            own.add("app.db.migrator/.last_run.json.tmp")
         found = set()
         for base, _, names in os.walk(self.world.volume):
             for name in names:

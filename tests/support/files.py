@@ -59,6 +59,10 @@ def opened(path: Path, **options: Any) -> Iterator[sqlite3.Connection]:
         yield conn
 
 
+AFTER_A_RUN = [".gitignore", "identity", "last_run.json", "lock"]
+"""What is in `app.db.migrator/` once a run has ended."""
+
+
 def make_database(path: Path, script: str = "", *, wal: bool = False, **pragmas: object) -> Path:
     """
     Make a database and return its path.

@@ -473,17 +473,19 @@ def test_a_read_only_volume_is_69(layout: Layout, tmp_path: Path, as_root: None)
 
 
 def test_cleaning_keeps_what_is_no_litter(layout: Layout) -> None:
-    """Lock, state and the kept failed database survive; an interrupted run's files do not."""
+    """Lock, notes and the kept failed database survive; an interrupted run's files do not."""
     make_home(layout)
     layout.failed.mkdir()
     (layout.failed / "app.db").touch()
     litter = ("work.db", "work.db-journal", "new.db", "new.db-wal", "etilqs_x", ".state.json.tmp")
-    for name in ("lock", "state.json", *litter):
+    litter = (*litter, ".last_run.json.tmp")
+    for name in ("lock", "state.json", "last_run.json", *litter):
         (layout.home / name).touch()
     clean_home(layout)
     assert {path.name for path in layout.home.iterdir()} == {
         "lock",
         "state.json",
+        "last_run.json",
         ".gitignore",
         "failed",
     }

@@ -20,8 +20,8 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 CODE = Path(migrator.errors.__file__).parents[1]
 
 SLUG = re.compile(
-    r"(app|backup|command|database|disk|history|identity|lock|migrations?|plan|privileges|recovery"
-    r"|restore|rows|run|settings|sqlite|state|verify|volume|worker)\.[a-z_-]+"
+    r"(app|backup|baseline|command|database|disk|history|identity|lock|migrations?|plan|privileges|recovery"
+    r"|restore|rows|run|settings|sqlite|state|usage|verify|volume|worker)\.[a-z_-]+"
 )
 # What looks like a slug and is none: names of files.
 NO_SLUGS = {"state.json", "migrations.db", "backup.db", "migration.sql"}
@@ -61,6 +61,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "recovery.finished", "interrupted_run": "r0", "outcome": "committed"},
     {"event": "history.misfit", "kind": "newer", "version": "009"},
     {"event": "migrations.ignored", "file": "0004_by_hand.sql"},
+    {"event": "baseline.differs", "version": "002", "differences": ["it lacks the index i"]},
     {"event": "plan.ready", "pending": 2, "applied": 5},
     {"event": "backup.started", **COPY},
     {"event": "backup.progress", **COPY},

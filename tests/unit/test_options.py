@@ -379,7 +379,13 @@ def test_help_and_version_are_recognised_among_options_only() -> None:
 # The migrator's commands
 
 
-RESTORE = {"backup": None, "before": None, "before_app_version": None, "abandon": False}
+RESTORE = {
+    "backup": None,
+    "before": None,
+    "before_app_version": None,
+    "abandon": False,
+    "yes": False,
+}
 """What `restore` is given, where nothing is."""
 
 
@@ -387,18 +393,19 @@ RESTORE = {"backup": None, "before": None, "before_app_version": None, "abandon"
     ("words", "expected"),
     [
         ("up", {}),
-        ("status", {"json": False}),
-        ("--json status", {"json": True}),
+        ("status", {"json": False, "metrics": None}),
+        ("--json status", {"json": True, "metrics": None}),
         ("plan --json", {"json": True}),
         ("check", {}),
-        ("down", {"to": None, "steps": None}),
-        ("down --to 004", {"to": "004", "steps": None}),
-        ("--steps=2 down", {"to": None, "steps": 2}),
+        ("down", {"to": None, "steps": None, "yes": False}),
+        ("down --to 004 --yes", {"to": "004", "steps": None, "yes": True}),
+        ("--steps=2 down", {"to": None, "steps": 2, "yes": False}),
         ("new add_email", {"name": "add_email", "sql": False}),
         ("new --sql add_email", {"name": "add_email", "sql": True}),
         ("new -- --odd", {"name": "--odd", "sql": False}),
         ("-- new odd", {"name": "odd", "sql": False}),
-        ("baseline 004", {"version": "004"}),
+        ("baseline", {"version": None, "force": False, "json": False}),
+        ("baseline 004 --force", {"version": "004", "force": True, "json": False}),
         ("backups --json", {"json": True}),
         ("restore latest", RESTORE | {"backup": "latest"}),
         ("restore --before 004", RESTORE | {"before": "004"}),
@@ -432,7 +439,7 @@ def test_options_stand_before_and_after_the_command_and_its_arguments() -> None:
         (["new"], "needs NAME"),
         (["new", ""], "NAME of `migrator new` is ''"),
         (["new", "a", "b"], "'b', an argument too many"),
-        (["baseline"], "needs VERSION"),
+        (["baseline", "004", "--json"], "takes VERSION or --json, not both"),
         (["restore"], "needs BACKUP or --before"),
         (["restore", "x", "--before", "4"], "takes BACKUP or --before, not both"),
         (["down", "--to", "4", "--steps", "1"], "takes --to or --steps, not both"),
@@ -512,7 +519,9 @@ def test_no_command_is_called_as_another_tool_calls_another_one() -> None:
 def test_every_command_has_a_file_of_its_name_and_is_in_the_table() -> None:
     """A file that the table does not join would be a command that nobody can type."""
     files = {path.stem for path in Path(commands.__file__).parent.glob("*.py")}
-    assert files - {"__init__", "kinds", "table"} == {each.name for each in commands.COMMANDS}
+    assert files - {"__init__", "confirm", "kinds", "metrics", "table"} == {
+        each.name for each in commands.COMMANDS
+    }
 
 
 @pytest.mark.parametrize("command", commands.COMMANDS, ids=lambda command: command.name)

@@ -26,6 +26,7 @@ FLOORS = (
     {"change"},
     {"prepare"},
     {"strategy", "engine"},
+    {"takeover"},
     {"run"},
     {"down", "before_start"},
     {"api", "commands"},
