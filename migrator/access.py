@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 
 from migrator.errors import NoPermissionError, NotReadyError
-from migrator.files import sidecars
+from migrator.files import kind_of, open_regular, refusal, sidecars, unsafe_entry
 from migrator.terminal import quote
 from migrator.wait import NotYetError
 
@@ -68,6 +68,41 @@ def require_mounted_writable(database: Path) -> None:
                 " system read-only: see `dmesg`."
             )
             raise NotReadyError(msg, hint=hint, reason="volume.read_only", retryable=False)
+
+
+def read_small(path: Path, most: int, database: Path | None = None) -> bytes | None:
+    """
+    Read a small file of our own; None where there is none.
+
+    Args:
+        path: The file.
+        most: How many bytes of it, at most.
+        database: Its database, so that the error can name everything that needs permission.
+
+    Raises:
+        NotReadyError: Something other than a regular file is in its place.
+        NoPermissionError: It may not be read.
+        DiskError: It cannot be read.
+    """
+    try:
+        descriptor = open_regular(path)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise denied(path, "may not be read", database) from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            # No run was ever possible here: it needs longer names beside the database.
+            return None
+        if error.errno == errno.EINVAL:
+            raise unsafe_entry(path, kind_of(path)) from error
+        raise refusal(error, path, "reading") from error
+    try:
+        return os.read(descriptor, most)
+    except OSError as error:
+        raise refusal(error, path, "reading") from error
+    finally:
+        os.close(descriptor)
 
 
 def denied(path: Path, what: str, database: Path | None = None) -> NoPermissionError:

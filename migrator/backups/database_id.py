@@ -8,23 +8,15 @@ delete unknown files in `app.db.migrator/`, but no directories.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from migrator.access import denied
+from migrator.access import read_small
 from migrator.database.workspace import make_home
 from migrator.errors import MisfitError
-from migrator.files import (
-    kind_of,
-    make_directory,
-    open_regular,
-    refusal,
-    unsafe_entry,
-    write_atomic,
-)
+from migrator.files import make_directory, write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,25 +39,9 @@ def read(layout: Layout) -> str | None:
         DiskError: It cannot be read.
     """
     path = layout.identity
-    try:
-        descriptor = open_regular(path)
-    except FileNotFoundError:
+    data = read_small(path, _LARGEST, layout.database)
+    if data is None:
         return None
-    except PermissionError as error:
-        raise denied(path, "may not be read", layout.database) from error
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            # No run was ever possible here: it needs longer names beside the database.
-            return None
-        if error.errno == errno.EINVAL:
-            raise unsafe_entry(path, kind_of(path)) from error
-        raise refusal(error, path, "reading") from error
-    try:
-        data = os.read(descriptor, _LARGEST)
-    except OSError as error:
-        raise refusal(error, path, "reading") from error
-    finally:
-        os.close(descriptor)
     text = data.decode("ascii", "replace").removesuffix("\n")
     if not _ID.fullmatch(text):
         raise _unreadable(path)

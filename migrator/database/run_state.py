@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from contextlib import suppress
 
-from migrator.access import denied
+from migrator.access import read_small
 from migrator.errors import MisfitError
-from migrator.files import (
-    fsync_directory,
-    kind_of,
-    refusal,
-    unlink,
-    unsafe_entry,
-    write_atomic,
-)
+from migrator.files import fsync_directory, unlink, write_atomic
 from migrator.terminal import quote
 from migrator.value import EMPTY, Value, as_dict
 
@@ -103,25 +94,8 @@ def read(path: Path, database: Path | None = None) -> RunState | None:
         NoPermissionError: It may not be read.
         DiskError: It cannot be read.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except PermissionError as error:
-        raise denied(path, "may not be read", database) from error
-    except OSError as error:
-        raise refusal(error, path, "reading") from error
-    try:
-        # Looked at through the descriptor, so that nobody can swap the file in between; a pipe does
-        # not block the open above (O_NONBLOCK).
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise unsafe_entry(path, kind_of(path))
-        data = os.read(descriptor, _LARGEST + 1)
-    except OSError as error:
-        raise refusal(error, path, "reading") from error
-    finally:
-        os.close(descriptor)
-    return _parse(path, data)
+    data = read_small(path, _LARGEST + 1, database)
+    return None if data is None else _parse(path, data)
 
 
 def _parse(path: Path, data: bytes) -> RunState:

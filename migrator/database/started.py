@@ -8,21 +8,9 @@ run's lock, before that version is started, and a restore sets it back.
 
 from __future__ import annotations
 
-import errno
-import os
-
-from migrator.access import denied
+from migrator.access import read_small
 from migrator.database.workspace import make_home
-from migrator.files import (
-    fsync_directory,
-    kind_of,
-    make_directory,
-    open_regular,
-    refusal,
-    unlink,
-    unsafe_entry,
-    write_atomic,
-)
+from migrator.files import fsync_directory, make_directory, unlink, write_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,26 +29,8 @@ def read(layout: Layout) -> str | None:
         NoPermissionError: It may not be read.
         DiskError: It cannot be read.
     """
-    path = layout.started
-    try:
-        descriptor = open_regular(path)
-    except FileNotFoundError:
-        return None
-    except PermissionError as error:
-        raise denied(path, "may not be read", layout.database) from error
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return None
-        if error.errno == errno.EINVAL:
-            raise unsafe_entry(path, kind_of(path)) from error
-        raise refusal(error, path, "reading") from error
-    try:
-        data = os.read(descriptor, _LARGEST)
-    except OSError as error:
-        raise refusal(error, path, "reading") from error
-    finally:
-        os.close(descriptor)
-    return _parse(data)
+    data = read_small(layout.started, _LARGEST, layout.database)
+    return None if data is None else _parse(data)
 
 
 def _parse(data: bytes) -> str | None:
