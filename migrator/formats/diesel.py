@@ -18,7 +18,7 @@ from pathlib import Path
 from migrator.errors import MisfitError
 from migrator.formats.tool import Tool, ToolHistory
 from migrator.model import Applied, Entry, Script
-from migrator.parsing.directory import misfit, printable, refuse_duplicates, scan
+from migrator.parsing.directory import LOST_AND_FOUND, misfit, printable, refuse_duplicates, scan
 from migrator.sqlite import quoted
 from migrator.value import replace
 
@@ -61,29 +61,31 @@ class Diesel(Tool):
 
     def read(self, entry: Entry) -> Script:
         """Read the files of one directory."""
+        from migrator.formats.wrapped import wrapped_section
         from migrator.parsing import sql_file
         from migrator.parsing.scripts import text_of
 
         if entry.path is None:
             return Script(entry)
-        transactional = _is_transactional(entry)
         text = text_of(entry)
         undo = _beside(entry, _DOWN)
         # To Diesel an empty file is none, and many keep one where there is no way back.
         down = text_of(undo) if undo.path is not None and _is_file(undo, undo.path) else ""
-        section = partial(
-            sql_file.section,
-            transactional=transactional,
-            no_transaction=f"Write `{_IN_TRANSACTION} = false` into its {_METADATA}",
-        )
+        if _is_transactional(entry):
+            hint = f"Write `{_IN_TRANSACTION} = false` into its {_METADATA}"
+            section = partial(wrapped_section, no_transaction=hint)
+        else:
+            section = partial(sql_file.section, transactional=False)
+        forth = section(entry, text)
+        back = section(undo, down) if down else None
         return Script(
             entry,
-            transactional=transactional,
-            down_transactional=transactional,
-            has_down=bool(down),
+            transactional=forth.transactional,
+            down_transactional=back is None or back.transactional,
+            has_down=back is not None,
             allow_row_loss=sql_file.row_losses(entry, text) | sql_file.row_losses(undo, down),
-            sql_up=section(entry, text),
-            sql_down=section(undo, down) if down else None,
+            sql_up=forth,
+            sql_down=back,
             down_file=undo.file,
         )
 
@@ -96,7 +98,7 @@ class Diesel(Tool):
         found = []
         home = self.path.absolute()  # a migration may change the working directory
         for item in sorted(scan(self.path), key=lambda each: each.name):
-            if item.name.startswith(".") or item.is_file():
+            if item.name.startswith(".") or item.name == LOST_AND_FOUND or item.is_file():
                 continue
             if not item.is_dir():
                 entry = Entry(item.name, item.name, item.name, home / item.name)

@@ -18,7 +18,14 @@ from pathlib import Path
 from migrator.errors import MisfitError
 from migrator.formats.tool import Tool, ToolHistory
 from migrator.model import Applied, Entry, Script
-from migrator.parsing.directory import bad_names, misfit, no_file, refuse_duplicates, scan
+from migrator.parsing.directory import (
+    LOST_AND_FOUND,
+    bad_names,
+    misfit,
+    no_file,
+    refuse_duplicates,
+    scan,
+)
 from migrator.sqlite import quoted
 
 TYPE_CHECKING = False
@@ -70,11 +77,12 @@ class Refinery(Tool):
     def read(self, entry: Entry) -> Script:
         """Read one file."""
         from migrator.formats.siphash import siphash13
+        from migrator.formats.wrapped import wrapped_section
         from migrator.parsing import python_file, scripts, sql_file
 
         source = b"" if entry.path is None else python_file.read_bytes(entry.path)
         text = scripts.decoded(entry, source)
-        up = sql_file.section(entry, text)
+        up = wrapped_section(entry, text)
         version = entry.key.to_bytes(8 if self.is_wide else 4, "little")
         hashed = entry.name.encode() + b"\xff" + version + source + b"\xff"
         return Script(
@@ -149,15 +157,18 @@ class Refinery(Tool):
 
 def _walk(directory: Path) -> Iterator[Path]:
     """Yield the files below a directory; links to directories, and hidden ones, are left out."""
-    for item in sorted(scan(directory), key=lambda each: each.name):
-        if item.name.startswith("."):
-            continue
-        if item.is_dir(follow_symlinks=False):
-            yield from _walk(directory / item.name)
-        elif _FILE.fullmatch(item.name) is not None and (trouble := no_file(item)) is not None:
-            raise bad_names(directory, [(item.name, trouble)])
-        else:
-            yield directory / item.name
+    waiting = [directory]
+    while waiting:
+        here = waiting.pop()
+        for item in sorted(scan(here), key=lambda each: each.name):
+            if item.name.startswith(".") or item.name == LOST_AND_FOUND:
+                continue
+            if item.is_dir(follow_symlinks=False):
+                waiting.append(here / item.name)
+            elif _FILE.fullmatch(item.name) is not None and (trouble := no_file(item)) is not None:
+                raise bad_names(here, [(item.name, trouble)])
+            else:
+                yield here / item.name
 
 
 def _is_word(name: str) -> bool:

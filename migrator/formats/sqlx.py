@@ -164,16 +164,15 @@ def _is_number(text: str) -> bool:
 
 def _parsed(entry: Entry) -> tuple[bytes, Section, frozenset[str]]:
     """Return the bytes of a file, its statements, and the losses of rows that it announces."""
+    from migrator.formats.wrapped import wrapped_section
     from migrator.parsing import python_file, scripts, sql_file
 
     source = b"" if entry.path is None else python_file.read_bytes(entry.path)
     text = scripts.decoded(entry, source)
-    section = sql_file.section(
-        entry,
-        text,
-        transactional=not source.startswith(_NO_TRANSACTION.encode()),
-        no_transaction=f"Write `{_NO_TRANSACTION}` as the first line",
-    )
+    if source.startswith(_NO_TRANSACTION.encode()):
+        section = sql_file.section(entry, text, transactional=False)
+    else:
+        section = wrapped_section(entry, text, f"Write `{_NO_TRANSACTION}` as the first line")
     return source, section, sql_file.row_losses(entry, text)
 
 

@@ -26,6 +26,9 @@ LEFTOVER = (
 )
 """Names that are not migrations: hidden, an editor's, or disabled."""
 
+LOST_AND_FOUND = "lost+found"
+"""A directory that a file system has at its root, and that nobody put there."""
+
 _HALVES = frozenset(
     {"up", "do", "forward", "forwards", "down", "undo", "rollback", "revert", "reverse"}
     | {"backward", "backwards", "downgrade"}

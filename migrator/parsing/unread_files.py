@@ -17,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 
 from migrator.model import Entry
-from migrator.parsing.directory import LEFTOVER, is_half, split_name, version_key
+from migrator.parsing.directory import LEFTOVER, LOST_AND_FOUND, is_half, split_name, version_key
 
 _LOWER = frozenset(
     {"down", "downs", "undo", "rollback", "rollbacks", "revert", "reverts", "reverse"}
@@ -57,7 +57,7 @@ _NO_MIGRATIONS = frozenset(
     | {"sample", "samples", "example", "examples", "snapshot", "snapshots", "archive"}
     | {"doc", "docs", "templates"}
 )
-_PASSED_OVER = frozenset({"lost+found", "node_modules", "venv"})
+_PASSED_OVER = frozenset({LOST_AND_FOUND, "node_modules", "venv"})
 _DEPTH = 4
 _MOST = 1000
 """At most so many names of a directory are looked at."""

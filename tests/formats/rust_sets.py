@@ -70,10 +70,16 @@ SQLX_SIMPLE = {
     "2_log_changes.sql": TRIGGER,
     "10_add_email.sql": EMAIL,
     "11_compact.sql": "-- no-transaction\nVACUUM;\n",
+    "12_keys_off.sql": f"COMMIT;\nPRAGMA foreign_keys = OFF;\nBEGIN;\n{REBUILD}",
+    "13_journal.sql": (
+        "COMMIT;\nPRAGMA journal_mode = DELETE;\nBEGIN;\n"
+        "CREATE TABLE journal (id INTEGER PRIMARY KEY);\n"
+    ),
     "README.md": "Not a migration.\n",
     "schema.sql": "CREATE TABLE ignored (id INTEGER);\n",
 }
-"""Without a way back, ordered by number, with a migration that no transaction allows."""
+"""Without a way back, ordered by number, and with what no transaction allows: marked as such, and
+between the end of sqlx's transaction and the beginning of another one."""
 
 DIESEL = {
     "2023-01-01-000000_create_users/up.sql": USERS,

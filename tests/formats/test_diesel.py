@@ -105,7 +105,7 @@ def test_linked_directories_and_hidden_ones(tmp_path: Path, files: Path) -> None
     """A mounted ConfigMap has both: links are followed, and what begins with a dot is not seen."""
     (files / "2023-05-01-000000_rebuild_notes").rename(tmp_path / "elsewhere")
     (files / "2023-05-01-000000_rebuild_notes").symlink_to(tmp_path / "elsewhere")
-    write(files, {"..2026_11_28/x": "", ".hidden/up.sql": "SELECT x;"})
+    write(files, {"..2026_11_28/x": "", "lost+found/x": "", ".hidden/up.sql": "SELECT x;"})
     ours = tmp_path / "ours.db"
     assert up(ours, files).code == 0
     assert same(ours, left(tmp_path, "all"))
@@ -130,6 +130,20 @@ def test_metadata_says_whether_there_is_a_transaction(
     database = make_database(tmp_path / "app.db", "CREATE TABLE b (x);")
     plan = json.loads(migrator("plan", database, files, "--json").stdout)
     assert (plan["format"], plan["way"]) == ("diesel", way)
+
+
+def test_a_file_that_ends_diesels_own_transaction(tmp_path: Path) -> None:
+    """What stands between is run outside of one, the rest as Diesel would."""
+    text = "COMMIT;\nVACUUM;\nBEGIN;\nCREATE TABLE a (x);\n"
+    files = write(tmp_path / "files", {"1_a/up.sql": text})
+    database = make_database(tmp_path / "app.db", "CREATE TABLE b (x);")
+    done = up(database, files)
+    assert (done.code, done.named("plan.ready")[0]["way"]) == (0, "copy")
+    assert [row[1] for row in schema(database) if row[0] == "table"] == [
+        "__diesel_schema_migrations",
+        "a",
+        "b",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +188,7 @@ def test_metadata_in_a_pipe_is_not_waited_for(some: Path, files: Path) -> None:
         ("2023-06-01_cut/up.sql", "SELECT 'open;\n", "migrations.syntax", "2023-06-01_cut/up.sql"),
         (f"{LAST}/down.sql", "SELECT 'open;\n", "migrations.syntax", f"{LAST}/down.sql"),
         ("2023-06-01_latin/up.sql", "\n'\udce9';", "migrations.encoding", "line': 2"),
+        ("2023-06-01_c/up.sql", "COMMIT; VACUUM;", "migrations.transaction", "no BEGIN"),
         ("2023-06-01_v/up.sql", "VACUUM;", "migrations.not_transactional", "metadata.toml"),
         ("2023-01-15_late/up.sql", "SELECT 1;", "history.out-of-order", "2023-01-15_late"),
     ],

@@ -91,6 +91,15 @@ def test_down_is_their_revert(tmp_path: Path, files: Path) -> None:
     assert noted(database) == []
 
 
+def test_a_pragma_that_a_transaction_ignores(tmp_path: Path, some: Path, files: Path) -> None:
+    """The journal mode that the database has already fails in no transaction of sqlx's."""
+    text = "PRAGMA journal_mode = WAL;\nCREATE TABLE journal (x);\n"
+    write(files, {"20230501000000_journal.sql": text})
+    make_database(some, "PRAGMA journal_mode = WAL")
+    assert up(some, files).code == 0
+    assert rows(some, "PRAGMA journal_mode") == [("wal",)]
+
+
 def test_a_way_back_that_fails_is_named(tmp_path: Path, files: Path) -> None:
     """The line is one of the file that was run, and nothing is undone."""
     name = "20230401000000_rebuild_notes.down.sql"
@@ -110,9 +119,9 @@ def test_files_without_a_way_back(tmp_path: Path) -> None:
     ours = tmp_path / "ours.db"
     plan = json.loads(migrator("plan", ours, files, "--json").stdout)
     assert (plan["format"], plan["way"]) == ("sqlx", "copy")
-    assert up(ours, files).stdout == "Applied: 1, 2, 10, 11.\n"
+    assert up(ours, files).stdout == "Applied: 1, 2, 10, 11, 12, 13.\n"
     assert same(ours, left(tmp_path, "simple"))
-    refused(migrator("down", ours, files), "migrations.no_down", "11_compact.sql")
+    refused(migrator("down", ours, files), "migrations.no_down", "13_journal.sql")
 
 
 def test_a_file_that_sqlx_has_begun_is_a_mark(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ CREATE TABLE __diesel_schema_migrations (
        version VARCHAR(50) PRIMARY KEY NOT NULL,
        run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP
 );
-INSERT INTO "__diesel_schema_migrations" VALUES('20230101000000','2026-11-28 20:53:00');
-INSERT INTO "__diesel_schema_migrations" VALUES('20230201','2026-11-28 20:53:00');
-INSERT INTO "__diesel_schema_migrations" VALUES('202303010000000000','2026-11-28 20:53:00');
-INSERT INTO "__diesel_schema_migrations" VALUES('20230401000000','2026-11-28 20:53:00');
-INSERT INTO "__diesel_schema_migrations" VALUES('20230501000000','2026-11-28 20:53:00');
+INSERT INTO "__diesel_schema_migrations" VALUES('20230101000000','2026-11-28 21:07:35');
+INSERT INTO "__diesel_schema_migrations" VALUES('20230201','2026-11-28 21:07:35');
+INSERT INTO "__diesel_schema_migrations" VALUES('202303010000000000','2026-11-28 21:07:35');
+INSERT INTO "__diesel_schema_migrations" VALUES('20230401000000','2026-11-28 21:07:35');
+INSERT INTO "__diesel_schema_migrations" VALUES('20230501000000','2026-11-28 21:07:35');
 CREATE TABLE changes (at INTEGER PRIMARY KEY, what TEXT);
 INSERT INTO "changes" VALUES(1,'Ada -> Ada Lovelace');
 CREATE TABLE "notes" (

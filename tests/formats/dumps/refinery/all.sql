@@ -14,10 +14,10 @@ CREATE TABLE refinery_schema_history(
              name VARCHAR(255),
              applied_on VARCHAR(255),
              checksum VARCHAR(255));
-INSERT INTO "refinery_schema_history" VALUES(1,'create_users','2026-11-28T20:53:00.696496869Z','16438025440981174166');
-INSERT INTO "refinery_schema_history" VALUES(2,'log_changes','2026-11-28T20:53:00.696523849Z','2464534469766238805');
-INSERT INTO "refinery_schema_history" VALUES(10,'add_email','2026-11-28T20:53:00.799950059Z','15644480451962622872');
-INSERT INTO "refinery_schema_history" VALUES(11,'rebuild_notes','2026-11-28T20:53:00.799968055Z','8636546781888529678');
+INSERT INTO "refinery_schema_history" VALUES(1,'create_users','2026-11-28T21:07:37.438492401Z','16438025440981174166');
+INSERT INTO "refinery_schema_history" VALUES(2,'log_changes','2026-11-28T21:07:37.438520172Z','2464534469766238805');
+INSERT INTO "refinery_schema_history" VALUES(10,'add_email','2026-11-28T21:07:37.605712071Z','15644480451962622872');
+INSERT INTO "refinery_schema_history" VALUES(11,'rebuild_notes','2026-11-28T21:07:37.605750598Z','8636546781888529678');
 CREATE TABLE users (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL DEFAULT 'a;b'

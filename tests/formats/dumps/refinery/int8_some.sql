@@ -14,8 +14,8 @@ CREATE TABLE refinery_schema_history(
              name VARCHAR(255),
              applied_on VARCHAR(255),
              checksum VARCHAR(255));
-INSERT INTO "refinery_schema_history" VALUES(1,'create_users','2026-11-28T20:53:01.089194701Z','7722127008698995402');
-INSERT INTO "refinery_schema_history" VALUES(2,'log_changes','2026-11-28T20:53:01.089217035Z','9004750367484801573');
+INSERT INTO "refinery_schema_history" VALUES(1,'create_users','2026-11-28T21:07:38.007926585Z','7722127008698995402');
+INSERT INTO "refinery_schema_history" VALUES(2,'log_changes','2026-11-28T21:07:38.007955268Z','9004750367484801573');
 CREATE TABLE users (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL DEFAULT 'a;b'
