@@ -142,6 +142,10 @@ def _run(parent: Parent, command: Run, given: Arguments, started: float) -> int:
     outcome, sentence = command.work(parent, given)
     parent.signals.note_only()
     parent.signals.check()
+    if isinstance(outcome, MigratorError):
+        with contextlib.suppress(DiskError):
+            write_out(sentence)
+        raise outcome
     with Signals.last_words():
         say_finished(parent.emit, outcome, time.monotonic() - started)
     with contextlib.suppress(DiskError):

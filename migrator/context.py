@@ -5,16 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from migrator.database.lock import RunLock
 from migrator.database.sqlite_locks import SqliteLocks
 from migrator.database.workspace import Layout
+from migrator.errors import MigratorError
 from migrator.formats.format import History
 from migrator.formats.source import Source
-from migrator.model import Applied, Emit, Settings
+from migrator.model import Applied, Emit, Script, Settings
 from migrator.process.state import ProcessStates
+from migrator.session.recording import RecordingConnection
 from migrator.session.session import Session
 from migrator.wait import Deadline
 
@@ -48,7 +52,7 @@ class Context:
     `inline` says that it happens in its caller's process (the Python API):
     there the database's file is never opened but by SQLite, because closing
     any other descriptor of it would drop the locks of the caller's own
-    connections.
+    connections. `observer` is told of each migration where the run is a rehearsal.
     """
 
     settings: Settings
@@ -59,6 +63,7 @@ class Context:
     deadline: Deadline
     inline: bool = False
     lock: RunLock | None = None
+    observer: Observer | None = None
     progress: Progress = field(default_factory=Progress)
     process_states: ProcessStates = field(init=False)
 
@@ -110,6 +115,28 @@ class Step:
     seconds: float
     rows_removed: Mapping[str, int]
     renames: tuple[tuple[str, str], ...]
+
+
+class Observer(Protocol):
+    """Who measures what each migration does, from within the worker."""
+
+    def begin(self, ctx: Context, session: Session, old: Path | None) -> None:
+        """Begin before the first migration; `old` holds the state of before the run."""
+
+    def started(self, script: Script, session: Session) -> None:
+        """Look at the state that a migration finds."""
+
+    def lend(self, conn: RecordingConnection) -> AbstractContextManager[object]:
+        """Within, a migration has the connection."""
+
+    def finished(self, script: Script, session: Session, step: Step) -> None:
+        """Look at what a migration has made of it; in place, nothing is committed yet."""
+
+    def failed(self, script: Script, session: Session, error: MigratorError) -> None:
+        """Look at what a migration has made that is about to be undone."""
+
+    def committed(self) -> None:
+        """Look at the files while the database is still held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -219,5 +219,7 @@ def change(ctx: Context, work: Change) -> Outcome:
             strategy.commit(backup)
         with restored_on_failure(ctx, live, backup):
             strategy.read_back()
+        if ctx.observer is not None:
+            ctx.observer.committed()
     prune_and_clean(ctx, backup)
     return Outcome("migrated", tuple(step.identity for step in steps), str(backup.path))

@@ -100,6 +100,43 @@ def check_space(
     require_space(layout, backup, work + _slack(layout.database.parent), emit, protect)
 
 
+def require_space_for_run(layout: Layout, database_bytes: int, way: str) -> None:
+    """
+    Refuse a run without enough space as `check_space` does, and remove nothing.
+
+    Raises:
+        BackupError: There is not enough space, not even after deleting the oldest backups.
+    """
+    backup, work = _parts(layout, database_bytes, way)
+    work += _slack(layout.database.parent)
+    home, store = existing(layout.database.parent), existing(layout.backup_dir)
+    spare = sum(each.bytes for each in spare_backups(layout, ()))
+    if home.stat().st_dev == store.stat().st_dev:
+        backup, work = backup + work, 0
+    elif free(home) < work:
+        raise _no_space(home, work, free(home))
+    if free(store) + spare < backup:
+        raise _no_space(store, backup, free(store) + spare)
+
+
+def require_space_for_rehearsal(directory: Path, needed: int) -> None:
+    """
+    Refuse a rehearsal without enough space.
+
+    Raises:
+        BackupError: There is not enough space.
+    """
+    needed, there = needed + _slack(directory), free(directory)
+    if there < needed:
+        msg = (
+            f"The rehearsal needs {needed / _MIB:.1f} MiB in {str(directory)!r} ({needed} bytes),"
+            f" and {there / _MIB:.1f} MiB are free ({there} bytes)."
+        )
+        hint = "Make space, or name a directory on another volume with `--in DIR`."
+        data = {"needed_bytes": needed, "free_bytes": there}
+        raise BackupError(msg, hint=hint, reason="backup.no_space", data=data)
+
+
 def require_space(
     layout: Layout, backup: int, work: int, emit: Emit, protect: Collection[str] = ()
 ) -> None:

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from migrator.parsing import header_pragmas
 from migrator.recovery.lost_locks import raise_loss, require_locks
 from migrator.session.authorizer import RefusedError
 from migrator.session.record import FailedStatement
+from migrator.session.recording import RecordingConnection
 from migrator.session.session import Session
 from migrator.sqlite import primary_code
 from migrator.verify.checks import read_schema
@@ -102,6 +104,8 @@ class Migrations(Change):
             with session.engine():
                 ctx.history.prepare(session.conn)
                 guard.begin()
+            if ctx.observer is not None:
+                ctx.observer.begin(ctx, session, old)
             ctx.progress.began = True
             steps = []
             for script in self.scripts:
@@ -131,6 +135,8 @@ def _step(
     if section is not None and effect.is_empty(section):
         message = f"{script.entry.label} has no statement: it changes nothing."
         ctx.emit("migration.empty", message, level="warning", **facts, file=script.entry.file)
+    if ctx.observer is not None:
+        ctx.observer.started(script, session)
     started = time.monotonic()
     try:
         with effect.interrupted_by(script):
@@ -138,6 +144,8 @@ def _step(
             _note(ctx, batch, session, script, time.monotonic() - started)
     except MigratorError as error:
         seconds = round(time.monotonic() - started, 3)
+        if ctx.observer is not None:
+            ctx.observer.failed(script, session, error)
         if isinstance(error, MigrationFailedError | DiskError | VerificationError):
             _say_failed(ctx, script, error, seconds)
         raise
@@ -149,7 +157,10 @@ def _step(
         seconds=round(seconds, 3),
         rows_removed=removed,
     )
-    return Step(script.entry.identity, seconds, removed, tuple(session.record.renames))
+    step = Step(script.entry.identity, seconds, removed, tuple(session.record.renames))
+    if ctx.observer is not None:
+        ctx.observer.finished(script, session, step)
+    return step
 
 
 def _apply_one(
@@ -159,7 +170,8 @@ def _apply_one(
     pid = os.getpid()
     try:
         room = ctx.process_states.isolated(script.entry.key, code=script.is_code)
-        with room, session.migration(script, down=batch.undoes) as conn:
+        lent = session.migration(script, down=batch.undoes)
+        with room, lent as conn, _observed(ctx, conn):
             if not batch.undoes:
                 _check(session, script, script.check_before, "check_before", conn)
             effect.call(script, conn, down=batch.undoes)
@@ -190,6 +202,13 @@ def _apply_one(
         if not is_damage(error):
             raise
         raise _damaged(ctx, script, error) from error
+
+
+def _observed(ctx: Context, conn: sqlite3.Connection) -> AbstractContextManager[object]:
+    """Return what has the statements of a rehearsal measured, and nothing in a run."""
+    if ctx.observer is None or not isinstance(conn, RecordingConnection):
+        return nullcontext()
+    return ctx.observer.lend(conn)
 
 
 def _damaged(ctx: Context, script: Script, error: Exception) -> VerificationError:

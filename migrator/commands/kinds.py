@@ -10,13 +10,14 @@ from migrator.terminal import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from migrator.engine.parent import Parent
+    from migrator.errors import MigratorError
     from migrator.model import Outcome
 
 Answer = tuple[str, int]
 """A text for stdout and an exit code."""
 
-Done = tuple["Outcome", str]
-"""What came of a run, and the sentence for stdout."""
+Done = tuple["Outcome | MigratorError", str]
+"""What came of a run, and the sentence for stdout: of a failure too, where it has one."""
 
 JSON = Option("--json", "json", "print JSON instead of a table", switch=True)
 
@@ -60,7 +61,7 @@ def as_given(command: Look | Run | Make, given: Arguments) -> Look | Run | Make:
     return command
 
 
-def done(verb: str, outcome: Outcome) -> Done:
+def done(verb: str, outcome: Outcome) -> tuple[Outcome, str]:
     """Return a run's outcome with the sentence for it: `Applied: 001, 002.`."""
     if outcome.kind == "no_database":
         return outcome, "There is no database yet; it is left to the application."

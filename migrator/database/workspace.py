@@ -238,7 +238,13 @@ def clean_home(layout: Layout) -> None:
             names = [e.name for e in found if not e.is_dir(follow_symlinks=False)]
     except OSError:
         return
-    removed = [remove(layout.home / name) for name in names if name not in _KEPT]
+    from migrator.database import rehearsal_place
+
+    ours = (name for name in names if name not in _KEPT)
+    # A rehearsal may be under way, without the lock; its own says so.
+    names = [name for name in ours if not name.startswith(rehearsal_place.PREFIX)]
+    removed = [remove(layout.home / name) for name in names]
+    removed.append(rehearsal_place.remove_abandoned(layout.home))
     # A power cut can leave the id under both of its names.
     for unfinished in map(temporary_name, (layout.identity, layout.started)):
         if remove(unfinished):

@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias, TypeVar
 
-    from migrator.context import Context
+    from migrator.context import Context, Observer
     from migrator.database.lock import RunLock
     from migrator.process.supervisor import Ending
     from migrator.process.worker import Task
@@ -70,6 +70,7 @@ class Parent:
         self.command = "entrypoint"
         self.prepare = prepare
         self.log_thoroughly = log_thoroughly
+        self.observer: Observer | None = None
         # A registry is only read when it is asked for, and in a child.
         self.source = open_source(settings, layout.database, self._read_registry)
 
@@ -120,7 +121,14 @@ class Parent:
         from migrator.context import Context
 
         return Context(
-            self.settings, self.layout, source, emit, self.run_id, self.deadline, lock=lock
+            self.settings,
+            self.layout,
+            source,
+            emit,
+            self.run_id,
+            self.deadline,
+            lock=lock,
+            observer=self.observer,
         )
 
     def in_child(self, task: Task, emit: Emit) -> Ending:

@@ -130,15 +130,15 @@ def _read_steadily(database: Path, source: Source, table: str, sight: DatabaseVi
     it a mixture of old and new pages.
     """
     for last in (False, False, True):
-        before = _stamp(database)
+        before = stamp(database)
         try:
             with reading(database) as conn:
                 found = _read(conn, source, table, sight)
         except sqlite3.DatabaseError as error:
-            if last or is_busy(error) or _stamp(database) == before:
+            if last or is_busy(error) or stamp(database) == before:
                 raise
             continue
-        if last or _stamp(database) == before:
+        if last or stamp(database) == before:
             return found
     raise AssertionError
 
@@ -242,7 +242,7 @@ def _has_live_wal(database: Path) -> bool:
     return size is not None and (size > 0 or shm.exists())
 
 
-def _stamp(database: Path) -> tuple[int, int, int, bool] | None:
+def stamp(database: Path) -> tuple[int, int, int, bool] | None:
     """Return what changes with every write to a database, `-wal` included."""
     try:
         found = database.stat()

@@ -35,6 +35,7 @@ _SENTENCES = {
     "migrated": "The database was brought to its new state.",
     "created": "The database was created.",
     "backed_up": "The database was backed up.",
+    "rehearsed": "The run was rehearsed on a copy; the database is untouched.",
     "no_database": "There is no database yet; it is left to the application.",
     "skipped": "Migrations were skipped, as told.",
 }

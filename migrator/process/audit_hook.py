@@ -31,7 +31,12 @@ _MOVED = (
 )
 _MOVING = frozenset(("os.remove", "os.rename", "os.truncate", "os.link", "os.symlink"))
 """The audit events with the path of a file that they would remove or replace."""
+_REACHING = _MOVING | {"open", "sqlite3.connect"}
 _CONNECTED = "{!r} may not be opened while migrations are only being read."
+_REHEARSED = (
+    "{!r} is the real database, and a rehearsal works on a copy of it. Use the connection, or the"
+    " path in MIGRATOR_DATABASE, which is the copy's meanwhile."
+)
 
 
 class RefusedOpenError(PermissionError):
@@ -47,6 +52,7 @@ class _Watch:
         self.allowing = 0
         self.foreign = 0
         self.unconnectable: str | None = None
+        self.rehearsed: str | None = None
         self.tried_to_connect = False
         self.pid = 0
 
@@ -62,6 +68,11 @@ def protect(database: Path) -> None:
     if _watch.pid != os.getpid():
         _watch.pid = os.getpid()
         sys.addaudithook(_hook)
+
+
+def forbid(database: Path) -> None:
+    """Let nothing in this process open a database, of which a copy stands in its place."""
+    _watch.rehearsed = str(database)
 
 
 @contextlib.contextmanager
@@ -95,6 +106,10 @@ def unconnectable(database: Path) -> Iterator[_Watch]:
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _watch.rehearsed is not None and event in _REACHING:
+        for path, _ in _moved(arguments) if event in _MOVING else ((arguments[0], -1),):
+            if isinstance(path, str | bytes | os.PathLike) and _leads_to(path, _watch.rehearsed):
+                raise RefusedOpenError(_REHEARSED.format(path))
     if event == "open":
         if _watch.pid == os.getpid() and not _watch.allowing and _is_watched(arguments[0]):
             raise RefusedOpenError(_OPENED.format(arguments[0]))

@@ -63,6 +63,16 @@ class Signals:
         self._deferring += 1
 
     @contextlib.contextmanager
+    def noted_within(self) -> Iterator[None]:
+        """Have a `note_only` within end with it: what follows waits, and is interrupted again."""
+        before, done = self._deferring, self.done
+        try:
+            yield
+        finally:
+            self._deferring, self.done = before, done
+        self.check()
+
+    @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
         """Within, only note signals, and wake a selector by `wakeup`."""
         self.wakeup, self._wakeup_end = os.pipe()

@@ -127,6 +127,7 @@ class RecordingConnection(RegisteringConnection):
     A connection that notes in `record` what is done through it.
 
     `asked` holds the settings of the database's header that a migration asked for, by name.
+    `measure` executes each statement instead of the connection, where a rehearsal measures.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -135,6 +136,8 @@ class RecordingConnection(RegisteringConnection):
         self._names: dict[int, str] = {}
         self.asked: dict[str, Setting] = {}
         self._looking = False
+        self.measure: Callable[[RecordingCursor, Any, Any, Callable[..., object]], None] | None
+        self.measure = None
         self._known: dict[str, tuple[Any, str]] = {}
         self._wanted: Any = None
         self._made: Any = None
@@ -244,7 +247,10 @@ class RecordingConnection(RegisteringConnection):
         try:
             before = _total_changes(self)
             self._before(statement, keyword)
-            call(cursor, statement, parameters)
+            if self.measure is None:
+                call(cursor, statement, parameters)
+            else:
+                self.measure(cursor, statement, parameters, call)
             asked = record.asked
             if record.command in _NEEDS_AFTER or (asked and asked[0][0] == _DELETE):
                 self._after()
@@ -310,6 +316,8 @@ class RecordingConnection(RegisteringConnection):
         record = self.record
         # Of the engine's own statements the record knows nothing.
         if self._made is None or record.text is not statement or record.keyword not in _REPEATED:
+            return
+        if self.measure is not None:
             return
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
@@ -393,6 +401,26 @@ class RecordingConnection(RegisteringConnection):
         finally:
             self._looking = False
             self.text_factory = factory
+
+    def plan(self, statement: str, parameters: Any) -> list[str]:
+        """Return the lines of SQLite's plan for a statement that is about to be executed."""
+        factories = self.row_factory, self.text_factory
+        self.row_factory, self.text_factory = None, str
+        try:
+            with self._unasked():
+                found = sqlite3.Cursor(self).execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                return [str(row[3]) for row in found.fetchall()]
+        finally:
+            self.row_factory, self.text_factory = factories
+
+    @contextmanager
+    def _unasked(self) -> Iterator[None]:
+        """Within, nothing of what SQLite asks the authorizer is recorded."""
+        self._looking = True
+        try:
+            yield
+        finally:
+            self._looking = False
 
     def _read_names(self, statement: str) -> dict[int, str]:
         """Return the tables' names by rowid in the schema; empty for any other statement."""

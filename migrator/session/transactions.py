@@ -247,6 +247,14 @@ class EmulatingConnection(RecordingConnection):
         finally:
             self.text_factory = factory
 
+    @contextmanager
+    def _unasked(self) -> Iterator[None]:
+        self._engine += 1
+        try:
+            yield
+        finally:
+            self._engine -= 1
+
     def _execute(self, statement: str) -> list[Any]:
         """Execute a statement of the engine's own, unrecorded."""
         self._engine += 1

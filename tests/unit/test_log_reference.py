@@ -21,7 +21,7 @@ CODE = Path(migrator.errors.__file__).parents[1]
 
 SLUG = re.compile(
     r"(app|backup|baseline|command|database|disk|history|identity|lock|migrations?|plan|privileges|recovery"
-    r"|restore|rows|run|settings|sqlite|state|usage|verify|volume|worker)\.[a-z_-]+"
+    r"|rehearsal|restore|rows|run|settings|sqlite|state|usage|verify|volume|worker)\.[a-z_-]+"
 )
 # What looks like a slug and is none: names of files.
 NO_SLUGS = {"state.json", "migrations.db", "backup.db", "migration.sql"}
@@ -71,6 +71,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "backup.pruned", "path": "/b.db", "reason": "keep"},
     {"event": "backup.by_path", "path": "/b.db"},
     {"event": "backup.others", "path": "/backups", "count": 2},
+    {"event": "rehearsal.started", "path": "/data/app.db.migrator/rehearsal-1", "bytes": 4096},
     {"event": "rows.counted", "seconds": 0.1},
     {"event": "rows.uncounted", "table": "notes", "error": "no such module: x"},
     {"event": "migration.started", **WHO},

@@ -28,7 +28,7 @@ FLOORS = (
     {"strategy", "engine"},
     {"takeover"},
     {"run"},
-    {"down", "before_start"},
+    {"down", "before_start", "rehearsal"},
     {"api", "commands"},
     {"cli"},
 )

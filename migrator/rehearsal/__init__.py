@@ -1,0 +1,1 @@
+"""A rehearsal: the run on a copy of the real database, and a report of what it did there."""

@@ -1,0 +1,200 @@
+"""Compare the two files of a rehearsal: the database before the run, and after it."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from migrator.database.uri import database_uri
+from migrator.rehearsal.report import (
+    ColumnGone,
+    Comparison,
+    Orphans,
+    QueryChange,
+    QueryResult,
+    SchemaChange,
+)
+from migrator.rehearsal.tables import ColumnRenames, pairs_of
+from migrator.sqlite import fold, quoted
+from migrator.statement import Statement
+from migrator.verify import checks
+
+_SCHEMA = (
+    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+    " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+)
+_ORDER = {"table": 0, "index": 1, "view": 2, "trigger": 3}
+_CONTEXT = 3
+
+Renames = Sequence[tuple[str, str]]
+
+
+def compare(
+    before: Path | None,
+    after: Path,
+    renames: Renames,
+    column_renames: ColumnRenames,
+    queries: Sequence[Statement],
+) -> Comparison:
+    """
+    Compare the database before a run, None for a first install, with the one after it.
+
+    Args:
+        before: The file from before.
+        after: And from afterwards.
+        renames: Old and new name of the tables that were renamed, in order.
+        column_renames: The same of columns, with their table.
+        queries: The statements of `--queries`.
+    """
+    with _opened(before) as old, _opened(after) as new:
+        olds, news = _objects(old), _objects(new)
+        changes = tuple(_changes(olds, news))
+        gone = [each for each in changes if each.change == "removed"]
+        moved = {fold(was) for was, _ in renames}
+        tables = checks.tables(new, ("table", "virtual"))
+        there = {fold(name) for name in tables}
+        return Comparison(
+            schema=changes,
+            schema_diff=tuple(_diff(olds, news)),
+            tables_gone=tuple(
+                each.name
+                for each in gone
+                if each.type == "table"
+                and not (fold(each.name) in moved and _current(each.name, renames) in there)
+            ),
+            indexes_gone=tuple(each.name for each in gone if each.type == "index"),
+            columns_gone=tuple(_columns_gone(old, new, renames, column_renames)),
+            orphans=tuple(_orphans(old, new)),
+            queries=tuple(_queried(old, new, queries)),
+        )
+
+
+@contextlib.contextmanager
+def _opened(path: Path | None) -> Iterator[sqlite3.Connection]:
+    """Open a file of the rehearsal, which nobody else has, for reading only."""
+    name = ":memory:" if path is None else database_uri(path, "ro&immutable=1")
+    with contextlib.closing(sqlite3.connect(name, uri=True, isolation_level=None)) as conn:
+        conn.execute("PRAGMA query_only = ON")
+        yield conn
+
+
+Key = tuple[str, str]
+Objects = dict[Key, tuple[str, str, str, str]]
+
+
+def _objects(conn: sqlite3.Connection) -> Objects:
+    """Return type, name, table and SQL of what the schema has, by type and folded name."""
+    rows = [tuple(map(str, row)) for row in conn.execute(_SCHEMA)]
+    # What SQLite keeps of a virtual table is no part of what anybody wrote.
+    shadows = {
+        fold(str(row[1])) for row in conn.execute("PRAGMA main.table_list") if row[2] == "shadow"
+    }
+    rows = [row for row in rows if fold(row[2]) not in shadows]
+    rows.sort(key=lambda row: (fold(row[2]), _ORDER.get(row[0], 9), fold(row[1])))
+    return {(row[0], fold(row[1])): (row[0], row[1], row[2], row[3]) for row in rows}
+
+
+def _changes(olds: Objects, news: Objects) -> Iterator[SchemaChange]:
+    for key in [*olds, *(each for each in news if each not in olds)]:
+        old, new = olds.get(key), news.get(key)
+        if old is None and new is not None:
+            yield SchemaChange("added", new[0], new[1], new[2], None, new[3])
+        elif new is None and old is not None:
+            yield SchemaChange("removed", old[0], old[1], old[2], old[3], None)
+        elif old is not None and new is not None and old[3] != new[3]:
+            yield SchemaChange("changed", new[0], new[1], new[2], old[3], new[3])
+
+
+def _diff(olds: Objects, news: Objects) -> Iterator[str]:
+    """Yield the lines that differ, with a few around them, as `+`, `-` or a space and the line."""
+    lines = [
+        [line for row in side.values() for line in f"{row[3]};".splitlines()]
+        for side in (olds, news)
+    ]
+    found = difflib.unified_diff(lines[0], lines[1], n=_CONTEXT, lineterm="")
+    yield from list(found)[2:]
+
+
+def _current(name: str, renames: Renames) -> str:
+    """Return the folded name that a table has after all renames."""
+    now = fold(name)
+    for old, new in renames:
+        if now == fold(old):
+            now = fold(new)
+    return now
+
+
+def _columns(conn: sqlite3.Connection, table: str) -> list[str]:
+    """Return the names of a table's columns that hold values, in order."""
+    try:
+        rows = conn.execute(f"PRAGMA main.table_xinfo({quoted(table)})").fetchall()
+    except sqlite3.Error:
+        return []
+    return [str(row[1]) for row in rows if row[6] == 0]
+
+
+def _columns_gone(
+    old: sqlite3.Connection,
+    new: sqlite3.Connection,
+    renames: Renames,
+    column_renames: ColumnRenames,
+) -> Iterator[ColumnGone]:
+    """Yield the columns that a table which is still there has lost, with their values."""
+    there = {fold(name): name for name in checks.tables(new, ("table",))}
+    for table in checks.tables(old, ("table",)):
+        now = there.get(_current(table, renames)) or there.get(fold(table))
+        if now is None:
+            continue
+        before, after = _columns(old, table), _columns(new, now)
+        kept = pairs_of(before, after, column_renames).values()
+        yield from (
+            ColumnGone(table, name, _values(old, table, name))
+            for name in before
+            if name not in kept
+        )
+
+
+def _values(conn: sqlite3.Connection, table: str, column: str) -> int | None:
+    try:
+        sql = f"SELECT count({quoted(column)}) FROM main.{quoted(table)}"  # noqa: S608 - quoted
+        return int(conn.execute(sql).fetchone()[0])
+    except sqlite3.Error:
+        return None
+
+
+def _orphans(old: sqlite3.Connection, new: sqlite3.Connection) -> Iterator[Orphans]:
+    before, after = checks.foreign_keys(old).orphans, checks.foreign_keys(new).orphans
+    for table, parent in sorted({*before, *after}):
+        yield Orphans(table, parent, before[table, parent], after[table, parent])
+
+
+# --- queries --------------------------------------------------------------------
+
+
+def _queried(
+    old: sqlite3.Connection, new: sqlite3.Connection, queries: Iterable[Statement]
+) -> Iterator[QueryChange]:
+    for each in queries:
+        before, after = _asked(old, each.text), _asked(new, each.text)
+        plan = before.plan != after.plan
+        rows = (before.rows, before.error) != (after.rows, after.error)
+        yield QueryChange(each.text, each.line, before, after, plan, rows, plan or rows)
+
+
+def _asked(conn: sqlite3.Connection, text: str) -> QueryResult:
+    """Ask for a query's plan, and run it to its end."""
+    try:
+        plan = tuple(str(row[3]) for row in conn.execute(f"EXPLAIN QUERY PLAN {text}"))
+    except (sqlite3.Error, UnicodeError) as error:
+        return QueryResult(error=str(error))
+    began, rows = time.monotonic(), 0
+    try:
+        for _ in conn.execute(text):
+            rows += 1
+    except (sqlite3.Error, UnicodeError) as error:
+        return QueryResult(plan, error=str(error))
+    return QueryResult(plan, rows, round(time.monotonic() - began, 6))
