@@ -7,6 +7,8 @@ markers::
 
     <!-- settings:begin -->
     <!-- settings:end -->
+
+A manual page (``docs/man/migrator.1``) is written as a whole.
 """
 
 from __future__ import annotations
@@ -201,10 +203,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _refresh(path: Path, *, write: bool) -> bool:
     """Tell whether a page was out of date, and update it with `write`."""
     text = path.read_text(encoding="utf-8")
-    fresh = up_to_date(text)
+    fresh = _manual(path) if path.suffix == ".1" else up_to_date(text)
     if write and fresh != text:
         path.write_text(fresh, encoding="utf-8")
     return fresh != text
+
+
+def _manual(path: Path) -> str:
+    from entrypoint.man_pages import PAGES
+
+    return PAGES[path.name]()
 
 
 if __name__ == "__main__":

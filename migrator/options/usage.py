@@ -10,7 +10,7 @@ from migrator.options.model import Command, Option
 _WIDTH = 88
 _COLUMN = 32
 
-_STANDARD = (
+STANDARD = (
     ("-h, --help", "show this text and exit"),
     ("--version", "show the version and exit"),
 )
@@ -53,7 +53,7 @@ def program_help(
     """
     listed = [(command.usage, command.summary) for command in commands]
     where = "Options, before or after the command" if commands else "Options"
-    rows = [*option_rows(options), *_STANDARD]
+    rows = [*option_rows(options), *STANDARD]
     return _text(usage, about, ("Commands", listed), (where, rows), examples=examples, end=end)
 
 

@@ -167,6 +167,9 @@ def test_the_wheel_is_built_without_a_trace_in_the_clone(tmp_path: Path) -> None
     with zipfile.ZipFile(wheel) as packed:
         (name,) = [each for each in packed.namelist() if each.endswith("/METADATA")]
         facts = packed.read(name).decode()
+        manual = {each for each in packed.namelist() if "/share/man/man1/" in each}
+    pages = {f"{each}.1" for each in ("entrypoint", "migrator", "sqlite-entrypoint")}
+    assert {Path(each).name for each in manual} == pages
     assert "](docs/" not in facts
     assert "https://github.com/sqlite-entrypoint/sqlite-entrypoint/blob/v" in facts
     assert "Project-URL: Documentation, https://github.com/" in facts

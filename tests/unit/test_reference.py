@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import reference
+from entrypoint import man_pages, reference
 from entrypoint.options import OPTIONS
 from migrator import errors
 from migrator.commands.table import COMMANDS
@@ -93,7 +93,15 @@ def test_a_page_without_one_pair_of_markers_is_refused(page: str) -> None:
         reference.replace_between_markers(page, "x", "new")
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/settings.md", "docs/moving-over.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "docs/settings.md",
+        "docs/moving-over.md",
+        *(f"docs/man/{name}" for name in man_pages.PAGES),
+    ],
+)
 def test_the_pages_are_in_date(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What the documentation says of settings, codes and commands is what the code does."""
     assert reference.main([str(ROOT / name), "--check"]) == 0, capsys.readouterr().out
