@@ -187,6 +187,9 @@ class Change(ABC):
         `old` is the backup, None for a first install.
         """
 
+    def ended(self, ctx: Context) -> None:  # noqa: B027 - most have nothing left to do
+        """Do what is left once the new state is committed and the database released."""
+
     @abstractmethod
     def expected(self) -> Counter[object]:
         """Return what the history is to hold afterwards, by what identifies its rows."""

@@ -35,6 +35,8 @@ class Settings(Value):
     database: Path
     migrations: str = "migrations"
     format: str = "auto"
+    migrate_command: tuple[str, ...] = ()
+    pending_command: tuple[str, ...] = ()
     app_version: str | None = None
     backup_dir: Path | None = None
     backup_keep: int = 5

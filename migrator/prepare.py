@@ -19,6 +19,10 @@ from migrator.recovery.phases import enter
 from migrator.value import replace
 from migrator.wait import wait_until_ready
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from migrator.change.command import ExternalCommand
+
 
 def require_no_lost_database(ctx: Context) -> None:
     """
@@ -59,14 +63,18 @@ def look_for_writing(ctx: Context) -> DatabaseStatus:
     return found
 
 
-def prepare(ctx: Context, found: DatabaseStatus) -> Migrations:
+def prepare(ctx: Context, found: DatabaseStatus) -> Migrations | ExternalCommand:
     """
     Read, check and import what is pending, before anything is written.
+
+    Of another tool's command only the program is looked for.
 
     Raises:
         MisfitError: A file cannot be parsed or imported, has been changed, or
             requires what is not there.
     """
+    if ctx.source.is_command:
+        return _command(ctx, found)
     scripts = ctx.source.scripts(found.entries)
     refuse_changed(ctx.settings, ctx.layout, ctx.emit, found, scripts)
     chosen = refuse_unfit(ctx.layout, found, scripts)
@@ -75,6 +83,17 @@ def prepare(ctx: Context, found: DatabaseStatus) -> Migrations:
     )
     say_plan(ctx.emit, found, planned.needs)
     return load(ctx, planned)
+
+
+def _command(ctx: Context, found: DatabaseStatus) -> ExternalCommand:
+    from migrator.change.command import ExternalCommand, program
+
+    (entry,) = found.pending
+    words, asking = ctx.settings.migrate_command, ctx.settings.pending_command
+    for each in filter(None, (words, asking)):
+        program(each)
+    say_plan(ctx.emit, found, "copy")
+    return ExternalCommand(words=words, pending=asking, entry=entry, creates=not found.sight.exists)
 
 
 def load(ctx: Context, batch: Migrations) -> Migrations:

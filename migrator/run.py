@@ -190,12 +190,12 @@ def upgrade(ctx: Context) -> Outcome:
         refuse_or_warn(ctx.settings, ctx.layout, found, ctx.emit)
         if found.up_to_date:
             return nothing_to_do(found, ctx.emit)
-        migrations = prepare(ctx, found)
-        if migrations.creates:
+        work = prepare(ctx, found)
+        if work.creates:
             from migrator.strategy import new_file
 
-            return new_file.create(ctx, migrations)
-        return change(ctx, migrations)
+            return new_file.create(ctx, work)
+        return change(ctx, work)
 
 
 def change(ctx: Context, work: Change) -> Outcome:
@@ -216,10 +216,14 @@ def change(ctx: Context, work: Change) -> Outcome:
             enter(ctx, "migrate", note(ctx, work, backup))
             with strategy.session(backup) as session:
                 steps = apply_and_verify(ctx, work, session, backup.path)
-            strategy.commit(backup)
-        with restored_on_failure(ctx, live, backup):
-            strategy.read_back()
+            if steps:  # another tool's command may find nothing to do
+                strategy.commit(backup)
+        if steps:
+            with restored_on_failure(ctx, live, backup):
+                strategy.read_back()
         if ctx.observer is not None:
             ctx.observer.committed()
     prune_and_clean(ctx, backup)
-    return Outcome("migrated", tuple(step.identity for step in steps), str(backup.path))
+    work.ended(ctx)
+    kind = "migrated" if steps else "up_to_date"
+    return Outcome(kind, tuple(step.identity for step in steps), str(backup.path))

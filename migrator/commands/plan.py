@@ -57,6 +57,8 @@ def _way(parent: Parent, found: DatabaseStatus) -> str | None:
     """Return the way that the pending migrations need; of a registry only its run knows."""
     if not found.pending or found.left_alone:
         return None
+    if parent.source.is_command:
+        return "copy"
     scripts = fitting_scripts(parent, found)
     if scripts is None:
         return parent.registry_way({entry.key for entry in found.pending})

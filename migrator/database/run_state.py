@@ -150,6 +150,7 @@ def _found_fits(extra: dict[str, Any]) -> bool:
         and all(value is None or isinstance(value, str) for value in texts)
         and type(extra.get("schema_version", 0)) is int
         and type(extra.get("cancelled", False)) is bool
+        and type(extra.get("by_pages", False)) is bool
     )
 
 

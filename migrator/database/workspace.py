@@ -84,6 +84,11 @@ class Layout(Value):
         return self.home / "application" / "started"
 
     @property
+    def commanded(self) -> Path:
+        """What `--migrate-command` left when it ran last (`migrator.database.commanded`)."""
+        return self.home / "application" / "commanded.json"
+
+    @property
     def work(self) -> Path:
         """The copy that way B migrates."""
         return self.home / "work.db"

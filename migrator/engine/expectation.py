@@ -250,9 +250,36 @@ class ReadyToStart(BackupMade):
 _BEFORE_A_START = ("backed_up", "up_to_date", "no_database")
 
 
+@dataclass(slots=True)
+class Commanded(Expectation):
+    """
+    What another tool's command made of the database, which only the tool can tell.
+
+    No code of others has run in the worker itself, so its report is its own; the pages
+    that were published it has read back.
+    """
+
+    def lacking(self, claim: Outcome | None) -> str | None:
+        """Say so where the database cannot be read after all."""
+        if claim is None:
+            return "nobody has reported that it is done"
+        sight = self.sight()
+        if not sight.exists:
+            return "it does not exist"
+        if sight.needs_recovery is not None:
+            return f"it cannot be read, because {sight.needs_recovery}"
+        return None
+
+    def outcome(self, claim: Outcome | None) -> Outcome:
+        """Return what was reported."""
+        return claim if claim is not None else Outcome("up_to_date")
+
+
 def upgraded(parent: Parent) -> Expectation:
     """Plan an upgrade: all migrations are to be in the history."""
     source = parent.source
+    if source.is_command:
+        return Commanded(parent)
     existed = os.path.lexists(parent.layout.database)
     before = _before(parent)  # a look, by which the source knows whose migrations these are
     return HistoryRows(

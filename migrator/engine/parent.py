@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 from migrator.database.workspace import Layout
-from migrator.errors import MisfitError, NotReadyError
+from migrator.errors import MisfitError, NotReadyError, UsageError
 from migrator.formats.source import Source, open_source
 from migrator.inspect.status import DatabaseStatus, inspect_status
 from migrator.model import Emit, Entry, Outcome, Settings
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from migrator.context import Context, Observer
     from migrator.database.lock import RunLock
+    from migrator.formats.source import Ask
     from migrator.process.supervisor import Ending
     from migrator.process.worker import Task
 
@@ -72,7 +74,21 @@ class Parent:
         self.log_thoroughly = log_thoroughly
         self.observer: Observer | None = None
         # A registry is only read when it is asked for, and in a child.
-        self.source = open_source(settings, layout.database, self._read_registry)
+        self.source = self._open(self._read_registry, self._ask_pending)
+
+    def _open(self, ask: Ask | None, pending: Callable[[], bool]) -> Source:
+        """Return the migrations: of files, of a registry, or of another tool's command."""
+        settings = self.settings
+        if not settings.migrate_command:
+            if settings.pending_command:
+                raise _no_migrate_command()
+            return open_source(settings, self.layout.database, ask)
+        from migrator.database import commanded
+        from migrator.formats.command import CommandSource
+
+        asked = pending if settings.pending_command else None
+        left = partial(commanded.read, self.layout)
+        return CommandSource(settings.migrate_command, settings.app_version, asked, left)
 
     def survey(self) -> DatabaseStatus:
         """Look at the database and the names of its migrations."""
@@ -102,7 +118,7 @@ class Parent:
         """Have a worker do something under the lock, and wait for its end."""
         from migrator.process.supervisor import supervise
 
-        source = open_source(self.settings, self.layout.database)
+        source = self._open(None, self._is_pending)
 
         def task(emit: Emit) -> dict[str, Any]:
             prepare_worker(self.layout, self.settings.migrations)
@@ -148,7 +164,7 @@ class Parent:
 
     def registry_way(self, pending: Collection[object]) -> str:
         """Return the way that a registry's pending migrations need; asked of a child."""
-        source = open_source(self.settings, self.layout.database)
+        source = self._open(None, self._is_pending)
 
         def task(_emit: Emit) -> dict[str, Any]:
             prepare_worker(self.layout, self.settings.migrations)
@@ -163,7 +179,7 @@ class Parent:
 
     def _read_registry(self, path: Path) -> tuple[Entry, ...]:
         """Read a registry's names in a child, since the file is code."""
-        source = open_source(self.settings, self.layout.database)
+        source = self._open(None, self._is_pending)
 
         def task(_emit: Emit) -> dict[str, Any]:
             prepare_worker(self.layout, self.settings.migrations)
@@ -174,6 +190,26 @@ class Parent:
         if not isinstance(rows, list) or not all(map(_is_entry, rows)):
             raise _unread(path, "did not say which migrations there are")
         return tuple(Entry(name, version, name, path) for version, name in rows)
+
+    # --- another tool's command ----------------------------------------------
+
+    def _is_pending(self) -> bool:
+        """Ask `--pending-command`; in a worker."""
+        from migrator.change.command import is_pending
+
+        return is_pending(self.layout.database, self.settings.pending_command)
+
+    def _ask_pending(self) -> bool:
+        """Have a child ask `--pending-command`, which is other people's code."""
+
+        def task(_emit: Emit) -> dict[str, Any]:
+            return {"pending": self._is_pending()}
+
+        path = Path(self.settings.pending_command[0])
+        answer = self._ask(task, path).get("pending")
+        if not isinstance(answer, bool):
+            raise _unread(path, "did not say whether something is pending")
+        return answer
 
     def _ask(self, task: Task, path: Path) -> dict[str, Any]:
         """
@@ -192,6 +228,12 @@ class Parent:
         if ending.crash is not None:
             raise bug(ending.crash)
         return ending.result or {}
+
+
+def _no_migrate_command() -> UsageError:
+    message = "--pending-command (MIGRATOR_PENDING_COMMAND) is given without --migrate-command."
+    hint = "Name the command that migrates in `--migrate-command` (MIGRATOR_MIGRATE_COMMAND)."
+    return UsageError(message, hint=hint, data={"option": "--pending-command"})
 
 
 def _is_entry(row: object) -> bool:

@@ -35,6 +35,9 @@ class Source(Protocol):
     needs_database: bool
     """Whether a database that does not exist is left to the application, which creates it."""
 
+    is_command: bool = False
+    """Whether they are another tool's command, which alone knows what its migrations are."""
+
     undecided: bool = False
     """Whether a look at the database decides whose migrations they are."""
 

@@ -55,6 +55,29 @@ ENGINE_OPTIONS: tuple[Option, ...] = (
         choices=types.FORMATS,
     ),
     Option(
+        "--migrate-command",
+        "migrate_command",
+        "another tool's command that migrates, run on a work copy, in place of --migrations;"
+        " {database} stands for the copy's path, {url} for sqlite:/// and the path",
+        metavar="COMMAND",
+        variable="MIGRATOR_MIGRATE_COMMAND",
+        default=(),
+        default_text="none",
+        parse=types.words,
+        allowed="a command and its arguments, quoted as for a shell",
+    ),
+    Option(
+        "--pending-command",
+        "pending_command",
+        "says by its exit code whether that command has something to do: 0 no, 1 or more yes",
+        metavar="COMMAND",
+        variable="MIGRATOR_PENDING_COMMAND",
+        default=(),
+        default_text="none",
+        parse=types.words,
+        allowed="a command and its arguments, quoted as for a shell",
+    ),
+    Option(
         "--app-version",
         "app_version",
         "the application's version: before the first start of each one `--migrate backup` makes a "

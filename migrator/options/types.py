@@ -65,6 +65,21 @@ def without_nul(text: str) -> str:
     return text
 
 
+def words(text: str) -> tuple[str, ...]:
+    """Split a command as a shell would; no shell runs it."""
+    import shlex
+
+    try:
+        found = tuple(shlex.split(without_nul(text)))
+    except ValueError as error:
+        msg = f"which cannot be split into words ({error})"
+        raise BadValueError(msg) from error
+    if not found or not found[0]:
+        msg = "which names no program"
+        raise BadValueError(msg)
+    return found
+
+
 def path(text: str) -> Path:
     """Read a path, relative ones to the working directory."""
     return Path(without_nul(text))

@@ -14,6 +14,7 @@ import sqlite3
 from migrator.backups.catalog import Backup
 from migrator.context import Context
 from migrator.database import run_state, started
+from migrator.database.raw_file import LiveFile
 from migrator.database.run_state import RunState
 from migrator.database.workspace import like_database
 from migrator.errors import DamagedError, RestoreError
@@ -112,9 +113,11 @@ def _was_committed(ctx: Context, left: RunState) -> bool:
     If its pages were published, set the journal mode as well: the one step that its
     transaction does not cover.
     """
+    published = left.extra.get("by_pages") is True and _holds_other_pages(ctx, left)
 
     def look(conn: sqlite3.Connection) -> bool:
-        committed = left.is_in(ctx.history.read(conn))
+        ctx.source.recognise(conn, ctx.settings.history_table)
+        committed = published or left.is_in(ctx.history.read(conn))
         # An undone run may have left WAL already, to publish another page size.
         wanted = left.extra.get("wanted_journal_mode") if committed else left.journal_mode
         if wanted and left.way == "copy":
@@ -122,6 +125,16 @@ def _was_committed(ctx: Context, left: RunState) -> bool:
         return committed
 
     return with_recovered(ctx, look)
+
+
+def _holds_other_pages(ctx: Context, left: RunState) -> bool:
+    """Tell whether the pages are not the backup's: of a command no history knows that it ran."""
+    open_to_recover(ctx).close()
+    if ctx.inline or left.backup is None:
+        return False
+    with contextlib.suppress(OSError), LiveFile.open(ctx.layout.database) as file:
+        return not file.same_as(ctx.layout.backup_dir / left.backup)
+    return False
 
 
 # --- a restore that was interrupted -----------------------------------------

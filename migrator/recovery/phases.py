@@ -76,7 +76,9 @@ def uninterrupted() -> Iterator[None]:
 
 def note(ctx: Context, change: Change, saved: Backup | None, **extra: Any) -> run_state.RunState:
     """Return the run's note for `state.json`; `enter` adds the phase."""
-    if change.undoes or not ctx.source.format.notes_runs:
+    if ctx.source.is_command:
+        extra["by_pages"] = True
+    elif change.undoes or not ctx.source.format.notes_runs:
         extra["undone" if change.undoes else "applied"] = list(change.rows)
     if ctx.progress.counter is not None:
         extra["change_counter"] = ctx.progress.counter

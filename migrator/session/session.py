@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from migrator.model import Script
@@ -24,6 +25,9 @@ class Session(Protocol):
         self, script: Script, *, down: bool = False
     ) -> AbstractContextManager[sqlite3.Connection]:
         """Within, one migration has the connection; at its end what it did stands."""
+
+    def alone(self) -> AbstractContextManager[Path]:
+        """Within, another process has the copy, whose path this is; only on a copy."""
 
     @property
     def record(self) -> Record:

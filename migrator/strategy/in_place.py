@@ -7,10 +7,11 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from migrator.backups.catalog import Backup
 from migrator.context import Change, Context
-from migrator.errors import MigratorError
+from migrator.errors import REPORT, MigratorError
 from migrator.exclusive import ExclusiveDatabase, in_use
 from migrator.log.translate import is_busy, of_sqlite
 from migrator.model import Script
@@ -20,6 +21,8 @@ from migrator.session.guard import Guard
 from migrator.session.record import FailedStatement, Record
 from migrator.verify import proof
 from migrator.wait import repeat
+
+_NEVER = "A command was about to be run on the database itself."
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,10 @@ class InPlaceSession:
         with self._guard.conn.lent() as conn:
             yield conn
         self._guard.finish_migration(code=self._code)
+
+    def alone(self) -> contextlib.AbstractContextManager[Path]:
+        """Refuse: the database itself is never another process's during a run."""
+        raise MigratorError(_NEVER, hint=REPORT)
 
     def failure(self, error: BaseException | None) -> FailedStatement | None:
         """Return what went wrong first, also where the migration has swallowed it."""

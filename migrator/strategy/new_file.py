@@ -58,6 +58,7 @@ def create(ctx: Context, change: Change) -> Outcome:
             _place(ctx, held)
         found = os.fstat(held)
     prune_and_clean(ctx, None)
+    change.ended(ctx)
     made = tuple(step.identity for step in steps)
     return Outcome("created", made, file=(found.st_dev, found.st_ino))
 

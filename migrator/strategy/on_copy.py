@@ -196,6 +196,12 @@ class CopySession:
             with contextlib.suppress(sqlite3.Error):
                 sqlite3.Connection.close(conn)
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Path]:
+        """Within, another process has the copy: this one has no connection to it."""
+        self.close()
+        yield self._path
+
     def failure(self, error: BaseException | None) -> FailedStatement | None:
         """Return the statement behind an exception; nothing is refused on a copy."""
         return self._record.blame(error) if error is not None else None

@@ -431,6 +431,8 @@ GOOD = {
 
 BAD = {
     "--format": ["rails"],
+    "--migrate-command": ["a 'b"],
+    "--pending-command": ["'"],
     "--app-version": [" 1.2"],
     "--backup-keep": ["-1"],
     "--create": ["yes"],
@@ -453,7 +455,8 @@ BAD = {
 
 def test_every_option_is_in_these_tables():
     """No option is left out of the two tables by mistake."""
-    assert {*GOOD, "--database", "--migrations", "--run-as"} == BY_FLAG.keys()
+    commands = {"--migrate-command", "--pending-command"}  # tests/process/test_migrate_command.py
+    assert {*GOOD, "--database", "--migrations", "--run-as"} | commands == BY_FLAG.keys()
     assert {*BAD, "--migrations", "--backup-dir"} == BY_FLAG.keys()
 
 

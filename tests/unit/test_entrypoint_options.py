@@ -20,6 +20,8 @@ CONTRACT = [
     "--database",
     "--migrations",
     "--format",
+    "--migrate-command",
+    "--pending-command",
     "--app-version",
     "--migrate",
     "--backup-dir",

@@ -30,6 +30,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("database", "-x", Path("-x")),
     ("migrations", "/migrations", "/migrations"),
     ("migrations", "db/framework.py:make", "db/framework.py:make"),
+    ("migrate_command", "alembic -x 'db={url}' up", ("alembic", "-x", "db={url}", "up")),
+    ("pending_command", "./check --quiet", ("./check", "--quiet")),
     *[("format", name, name) for name in types.FORMATS],
     *[("app_version", text, text) for text in ("1.33.0", "v2-rc.1", "a4f5c2", "2026 spring")],
     ("backup_dir", "/backups", Path("/backups")),
@@ -89,6 +91,8 @@ BAD: list[tuple[str, str]] = [
         )
     ],
     ("migrations", "a\0b"),
+    *[("migrate_command", text) for text in ("a 'b", "   ", "''", "a\0b")],
+    *[("pending_command", text) for text in ('a "b', " ")],
     *[("format", text) for text in ("rails", "Goose", "golang_migrate", "dbmate,goose")],
     *[("app_version", text) for text in (" 1.0", "1.0\n", "1\0", "\udcff", "1" * 201)],
     ("backup_dir", "a\0b"),

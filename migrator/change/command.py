@@ -1,0 +1,319 @@
+"""
+Another tool's command as a change: it runs on a copy, as a process of its own.
+
+What it does cannot be followed statement by statement. So every table counts as written to,
+a table that is gone counts as dropped for good, and rows that a table has lost are not said
+to go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from migrator.context import Change, Context, Step
+from migrator.database import commanded
+from migrator.database.pages import same_pages
+from migrator.database.uri import database_uri
+from migrator.database.workspace import like_database
+from migrator.errors import MigrationFailedError, MigratorError, MisfitError, VerificationError
+from migrator.files import open_regular
+from migrator.formats.command import schema_of
+from migrator.inspect.database import NeedsRecoveryError, reading
+from migrator.model import Applied, Entry
+from migrator.session.changes import Dropped
+from migrator.session.record import Record
+from migrator.session.session import Session
+from migrator.sqlite import fold
+from migrator.verify.row_loss import RowGuard
+
+_CUT = 500
+_LINES = 20
+"""The last lines of its output, in which the reason of a failure is looked for."""
+_LOCKED = ("database is locked", "SQLITE_BUSY", "database table is locked")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalCommand(Change):
+    """
+    A command that migrates a copy.
+
+    Args:
+        words: The command, with its placeholders.
+        pending: The command that says whether it has something to do; empty where none does.
+        entry: What it is called.
+    """
+
+    words: tuple[str, ...]
+    pending: tuple[str, ...]
+    entry: Entry
+    applied: tuple[Applied, ...] = ()
+
+    @property
+    def needs(self) -> str:
+        """A copy: nobody can open the database beside the run."""
+        return "copy"
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """None of ours: its history is its own."""
+        return ()
+
+    @property
+    def header(self) -> dict[str, str]:
+        """Nothing: the command sets what it wants."""
+        return {}
+
+    def expected(self) -> Counter[object]:
+        """Return nothing: its history is its own."""
+        return Counter()
+
+    def apply(self, ctx: Context, session: Session, old: Path | None = None) -> tuple[Step, ...]:
+        """
+        Run the command on the copy; returns no step where it has changed nothing.
+
+        Raises:
+            MigrationFailedError: It ended with another exit code than 0, or did nothing to
+                a database that does not exist yet.
+            VerificationError: Rows are gone, or it says that it has still something to do.
+        """
+        entry, started = self.entry, time.monotonic()
+        facts = {"version": entry.version, "name": entry.name}
+        ctx.emit("migration.started", f"Running {entry.label} on a copy.", **facts, file=None)
+        ctx.progress.began = True
+        try:
+            removed = self._run(ctx, session, old)
+        except MigratorError as error:
+            data = error.data
+            ctx.emit(
+                "migration.failed",
+                error.message,
+                level="error",
+                **facts,
+                seconds=round(time.monotonic() - started, 3),
+                file=None,
+                line=None,
+                statement=None,
+                error=data.get("error", error.message),
+            )
+            raise
+        seconds = time.monotonic() - started
+        changed = "" if removed is not None else " and has changed nothing"
+        ctx.emit(
+            "migration.finished",
+            f"{entry.label} ended after {seconds:.2f} s{changed}.",
+            **facts,
+            seconds=round(seconds, 3),
+            rows_removed=removed or {},
+        )
+        if removed is None:
+            return ()
+        return (Step(entry.identity, seconds, removed, ()),)
+
+    def ended(self, ctx: Context) -> None:
+        """
+        Note the schema that it has left, by which the next start knows that it ran.
+
+        Where that cannot be written, the command runs once more, and changes nothing.
+        """
+        with contextlib.suppress(OSError, sqlite3.Error, NeedsRecoveryError):
+            with reading(ctx.layout.database) as conn:
+                schema = schema_of(conn)
+            version, layout = ctx.settings.app_version, ctx.layout
+            commanded.write(layout, version, schema, like_database(layout))
+
+    def _run(self, ctx: Context, session: Session, old: Path | None) -> dict[str, int] | None:
+        """Return the rows that went, per table; None where nothing was changed."""
+        mode = ctx.settings.row_guard
+        with RowGuard(session.conn, mode, "", old) as guard:
+            guard.begin()
+            with session.alone() as copy:
+                ending = run_on(copy, self.words)
+                if ending.code != 0:
+                    raise self._failed(ctx, ending)
+                unchanged = old is not None and _same(copy, old)
+                still = bool(self.pending) and is_pending(copy, self.pending)
+            if old is None and not _has_tables(session):
+                raise self._nothing(ctx)
+            if still:
+                raise self._still_pending(ctx)
+            if unchanged:
+                return None
+            guard.conn = session.conn
+            try:
+                return guard.check(_everything(session, old), self.entry, ())
+            except VerificationError as error:
+                error.hint = (
+                    "Look for what deletes rows, or copies a table and leaves some out. If they are"
+                    " meant to go, start once with `--row-guard off` (MIGRATOR_ROW_GUARD=off):"
+                    " a command cannot announce them."
+                )
+                raise
+
+    def _failed(self, ctx: Context, ending: Ending) -> MigrationFailedError:
+        said = ending.said
+        how = f"ended with exit code {ending.code}" if ending.code > 0 else _killed(-ending.code)
+        message = f"{self.entry.label} {how}" + (f": {said.rstrip('.')}." if said else ".")
+        hint = f"Mend what it says, and start again; {ctx.undone}."
+        if any(word in line for line in ending.lines for word in _LOCKED):
+            hint = _WHERE.format(path=ctx.layout.database) + f" Otherwise: {hint}"
+        data = {**self._facts(), "error": said or how}
+        return MigrationFailedError(message, hint=hint, reason="migration.failed", data=data)
+
+    def _nothing(self, ctx: Context) -> MigrationFailedError:
+        message = f"{self.entry.label} ended with exit code 0, and has made no table."
+        hint = _WHERE.format(path=ctx.layout.database)
+        data = {**self._facts(), "error": "no table was made"}
+        return MigrationFailedError(message, hint=hint, reason="migration.failed", data=data)
+
+    def _still_pending(self, ctx: Context) -> VerificationError:
+        name = Path(self.pending[0]).name
+        message = f"After {self.entry.label}, {name} says that there is still something to do."
+        hint = (
+            f"Run both by hand on a copy of the database. {_WHERE.format(path=ctx.layout.database)}"
+        )
+        data = {**self._facts(), "check": "pending", "error": message}
+        return VerificationError(message, hint=hint, reason="verify.pending", data=data)
+
+    def _facts(self) -> dict[str, object]:
+        return {"version": self.entry.version, "name": self.entry.name, "file": None}
+
+
+_WHERE = (
+    "It may have opened another database than the copy, such as {path} itself, which is locked"
+    " meanwhile: give it the copy as `{{database}}` (a path) or `{{url}}` in `--migrate-command`,"
+    " or have it read MIGRATOR_DATABASE."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a command ended: its code, negative for a signal, and the last lines that it printed."""
+
+    code: int
+    lines: tuple[str, ...]
+
+    @property
+    def said(self) -> str:
+        """The last line with something in it, cut."""
+        return next((line for line in reversed(self.lines) if line.strip()), "").strip()[:_CUT]
+
+
+def run_on(database: Path, words: Sequence[str]) -> Ending:
+    """
+    Run a command on a database, and pass its output on line by line.
+
+    Raises:
+        MisfitError: There is no such program.
+    """
+    environ = {**os.environ, "MIGRATOR_DATABASE": str(database)}
+    lines: deque[str] = deque(maxlen=_LINES)
+    with subprocess.Popen(
+        filled(words, database),
+        executable=program(words),
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        for line in process.stdout or ():
+            lines.append(line.decode(errors="replace").rstrip("\n"))
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+    return Ending(process.returncode, tuple(lines))
+
+
+def is_pending(database: Path, words: Sequence[str]) -> bool:
+    """
+    Ask a command whether there is something to do: 0 no, 1 or more yes.
+
+    Raises:
+        MisfitError: There is no such program, or a signal ended it.
+    """
+    done = run_on(database, words)
+    if done.code < 0:
+        message = f"{Path(words[0]).name}, which says what is pending, {_killed(-done.code)}."
+        raise MisfitError(message, hint="Run it by hand.", reason="migrations.command")
+    return done.code != 0
+
+
+def program(words: Sequence[str]) -> str:
+    """
+    Return the path of a command's program.
+
+    Raises:
+        MisfitError: There is none, or it may not be executed.
+    """
+    found = shutil.which(words[0])
+    if found is not None:
+        return found
+    message = f"The command {words[0]!r} is not found, or not executable."
+    hint = (
+        "Name it by its path in the image, or put its directory on PATH; a shell's syntax needs"
+        " `sh -c '...'`."
+    )
+    raise MisfitError(message, hint=hint, reason="migrations.command")
+
+
+def filled(words: Sequence[str], database: Path) -> list[str]:
+    """Return a command with the database in place of `{database}` and `{url}`."""
+    url = f"sqlite:///{database}"
+    return [word.replace("{database}", str(database)).replace("{url}", url) for word in words]
+
+
+def _killed(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = str(number)
+    return f"was ended by signal {name}"
+
+
+def _same(copy: Path, old: Path) -> bool:
+    """Tell whether a copy still has the pages of the backup that it was made from."""
+    if any(os.path.exists(f"{copy}{end}") for end in ("-wal", "-journal")):
+        return False
+    one = open_regular(copy)
+    try:
+        other = open_regular(old)
+        try:
+            return same_pages(one, other)
+        finally:
+            os.close(other)
+    finally:
+        os.close(one)
+
+
+def _has_tables(session: Session) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' LIMIT 1"
+    return session.conn.execute(query).fetchone() is not None
+
+
+def _everything(session: Session, old: Path | None) -> Record:
+    """Return a record by which every table was written to, and those that are gone dropped."""
+    record = Record()
+    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    now = {str(row[0]) for row in session.conn.execute(query)}
+    record.written |= now | _tables(old)
+    there = {fold(name) for name in now}
+    record.ledger.add(Dropped(name) for name in _tables(old) if fold(name) not in there)
+    return record
+
+
+def _tables(old: Path | None) -> set[str]:
+    if old is None:
+        return set()
+    uri = database_uri(old, "ro&immutable=1")
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as conn:
+        rows = conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {str(row[0]) for row in rows}
