@@ -119,7 +119,7 @@ def list_directory(path: Path) -> tuple[Entry, ...]:
     if problems:
         raise bad_names(path, sorted(problems))
     entries.sort(key=lambda entry: entry.key)
-    refuse_duplicates(path, entries)
+    refuse_duplicates(path, entries, ours=True)
     return tuple(entries)
 
 
@@ -238,9 +238,14 @@ def _tools(names: list[str]) -> str | None:
     return None
 
 
-def refuse_duplicates(path: Path, entries: Iterable[Entry]) -> None:
+def refuse_duplicates(path: Path, entries: Iterable[Entry], *, ours: bool = False) -> None:
     """
     Refuse two files of one version; the entries come in order.
+
+    Args:
+        path: The directory.
+        entries: Its migrations.
+        ours: Whether one file holds both ways here, as no other tool's pair does.
 
     Raises:
         MisfitError: One error that names every duplicate version.
@@ -260,7 +265,7 @@ def refuse_duplicates(path: Path, entries: Iterable[Entry]) -> None:
     msg = f"In {str(path)!r} {'; '.join(told)}."
     raise MisfitError(
         msg,
-        hint=_one_version(doubles),
+        hint=_one_version(doubles) if ours else _RENUMBER,
         reason="migrations.duplicate",
         data={"file": first.file, "version": first.version, "problems": problems},
     )
@@ -277,10 +282,13 @@ def _one_version(doubles: list[list[Entry]]) -> str:
             f"{str(pairs[0].file)!r} takes its upgrade back by its name: make each pair one file,"
             " with the sections `-- migrate:up` and `-- migrate:down`."
         )
-    return (
-        "Give each file a number of its own: rename the one that no database has applied yet"
-        " to a number above all others."
-    )
+    return _RENUMBER
+
+
+_RENUMBER = (
+    "Give each file a number of its own: rename the one that no database has applied yet"
+    " to a number above all others."
+)
 
 
 def _duplicate(same: list[Entry]) -> str:
