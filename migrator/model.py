@@ -75,6 +75,8 @@ class Entry(Value):
     name: str
     path: Path | None = None
     shown: str | None = None
+    many: bool = False
+    """Whether its file has other migrations as well."""
 
     @property
     def identity(self) -> str:
@@ -93,9 +95,8 @@ class Entry(Value):
         """What people call it: its file, or its name where one file registers many."""
         if self.path is None:
             return self.name
-        if self.key != self.name or self.name in (self.path.name, self.path.stem):
-            return str(self.file)
-        return f"{self.name} ({self.file})"
+        named = self.key == self.name and self.name not in (self.path.name, self.path.stem)
+        return f"{self.identity} ({self.file})" if self.many or named else str(self.file)
 
 
 class Script(Value):

@@ -234,7 +234,7 @@ def _cut(name: str) -> str:
 
 
 def _label(row: Applied) -> str:
-    if row.key == row.name or not row.name:
+    if row.name in ("", row.key) or (type(row.key) is tuple and row.name in row.key):
         return row.identity
     return f"{row.version}_{row.name}"
 

@@ -16,7 +16,7 @@ from migrator.database.workspace import Layout
 from migrator.errors import MisfitError, NotReadyError, UsageError
 from migrator.formats.source import Source, open_source
 from migrator.inspect.status import DatabaseStatus, inspect_status
-from migrator.model import Emit, Entry, Outcome, Settings
+from migrator.model import Emit, Outcome, Settings
 from migrator.process.signals import Signals
 from migrator.value import as_dict
 from migrator.wait import Deadline
@@ -177,8 +177,8 @@ class Parent:
             raise _unread(path, "did not say which way its migrations need")
         return "in-place" if answer else "copy"
 
-    def _read_registry(self, path: Path) -> tuple[Entry, ...]:
-        """Read a registry's names in a child, since the file is code."""
+    def _read_registry(self, path: Path) -> list[tuple[str, str]]:
+        """Read a registry's versions and names in a child, since the file is code."""
         source = self._open(None, self._is_pending)
 
         def task(_emit: Emit) -> dict[str, Any]:
@@ -189,7 +189,7 @@ class Parent:
         rows = self._ask(task, path).get("entries")
         if not isinstance(rows, list) or not all(map(_is_entry, rows)):
             raise _unread(path, "did not say which migrations there are")
-        return tuple(Entry(name, version, name, path) for version, name in rows)
+        return [(version, name) for version, name in rows]
 
     # --- another tool's command ----------------------------------------------
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-Ask = Callable[[Path], tuple[Entry, ...]]
-"""Says which migrations a registry's file has, without running it in this process."""
+Ask = Callable[[Path], Sequence[tuple[str, str]]]
+"""Returns version and name of what a registry's file has, without running it in this process."""
 
 
 class Source(Protocol):
@@ -188,7 +188,10 @@ class RegistrySource(Source):
         """Return the registered migrations in their order."""
         if self._entries is None:
             if self._ask is not None:
-                self._entries = self._ask(self.path)
+                rows = self._ask(self.path)
+                self._entries = tuple(
+                    Entry(name, version, name, self.path) for version, name in rows
+                )
             else:
                 self._entries = tuple(script.entry for script in self.scripts())
         return self._entries
@@ -264,7 +267,7 @@ def open_source(settings: Settings, database: Path, ask: Ask | None = None) -> S
 
     Raises:
         MisfitError: A registry's file does not exist.
-        UsageError: The migrations are a registry, which no other tool has.
+        UsageError: The migrations are a file and the tool's are a directory, or the other way.
     """
     path, chosen = Path(settings.migrations), settings.format
     found = None
@@ -273,6 +276,10 @@ def open_source(settings: Settings, database: Path, ask: Ask | None = None) -> S
 
         found = registry.parse_source(settings.migrations)
     if found is not None:
+        if chosen == "sqlite-utils" or (chosen == "auto" and _is_sqlite_utils(settings, database)):
+            from migrator.formats.sqlite_utils import SqliteUtils
+
+            return SqliteUtils(found[0], database, ask)
         if chosen not in ("auto", "native"):
             raise _no_registry(settings)
         return RegistrySource(found[0], found[1], database, ask)
@@ -280,9 +287,31 @@ def open_source(settings: Settings, database: Path, ask: Ask | None = None) -> S
         return DirectorySource(path)
     if chosen == "auto":
         return RecognisedSource(path, database)
+    if chosen == "sqlite-utils":
+        raise _no_file(settings)
     from migrator.formats.tools import tool
 
     return tool(chosen, path, database)
+
+
+def _is_sqlite_utils(settings: Settings, database: Path) -> bool:
+    """Tell whether a file is sqlite-utils', by its text; a factory that is named is ours."""
+    path = Path(settings.migrations)
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return False
+    if b"sqlite_" not in text or b"Migrations" not in text:
+        return False
+    from migrator.formats.sqlite_utils import SqliteUtils
+
+    return SqliteUtils(path, database).marked()
+
+
+def _no_file(settings: Settings) -> UsageError:
+    message = f"--format sqlite-utils is a file's; {settings.migrations!r} is none."
+    hint = "Name the file with `--migrations` (MIGRATOR_MIGRATIONS): migrations.py, say."
+    return UsageError(message, hint=hint, data={"option": "--format"})
 
 
 def _no_registry(settings: Settings) -> UsageError:

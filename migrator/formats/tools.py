@@ -17,6 +17,7 @@ TOOLS = {
     "diesel": ("migrator.formats.diesel", "Diesel", "__diesel_schema_migrations"),
     "refinery": ("migrator.formats.refinery", "Refinery", "refinery_schema_history"),
     "fastmigrate": ("migrator.formats.fastmigrate", "Fastmigrate", "_meta"),
+    "sqlite-utils": ("migrator.formats.sqlite_utils", "SqliteUtils", "_sqlite_migrations"),
     "yoyo": ("migrator.formats.yoyo", "Yoyo", "_yoyo_migration"),
     "drizzle": ("migrator.formats.drizzle", "Drizzle", "__drizzle_migrations"),
     "prisma": ("migrator.formats.prisma", "Prisma", "_prisma_migrations"),
