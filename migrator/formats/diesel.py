@@ -18,7 +18,14 @@ from pathlib import Path
 from migrator.errors import MisfitError
 from migrator.formats.tool import Tool, ToolHistory
 from migrator.model import Applied, Entry, Script
-from migrator.parsing.directory import LOST_AND_FOUND, misfit, printable, refuse_duplicates, scan
+from migrator.parsing.directory import (
+    LOST_AND_FOUND,
+    misfit,
+    printable,
+    refuse_duplicates,
+    scan,
+    split_name,
+)
 from migrator.sqlite import quoted
 from migrator.value import replace
 
@@ -45,8 +52,9 @@ class Diesel(Tool):
         return any(os.path.isfile(os.path.join(path, _UP)) for path in self._directories())
 
     def marked(self) -> bool:
-        """Tell the same: no other tool's files lie so."""
-        return self.fits()
+        """Tell the same where there are no numbered files, which Diesel would ignore."""
+        numbered = any(split_name(name) is not None for name in os.listdir(self.path))
+        return not numbered and self.fits()
 
     def key(self, text: str) -> str | None:
         """Return the version that is meant: Diesel takes the dashes out."""

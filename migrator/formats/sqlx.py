@@ -8,6 +8,7 @@ After https://github.com/launchbadge/sqlx, 0.9 (`sqlx-core/src/migrate/source.rs
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from migrator.errors import MisfitError
 from migrator.formats.sqlx_toml import SqlxSettings, read_settings, settings_file
 from migrator.formats.tool import OWN_TABLE, Tool, ToolHistory, head
 from migrator.model import Applied, Entry, Script, Section
-from migrator.parsing.directory import misfit, refuse_duplicates
+from migrator.parsing.directory import misfit, refuse_duplicates, split_name
 from migrator.sqlite import quoted
 from migrator.value import replace
 
@@ -62,15 +63,22 @@ class Sqlx(Tool):
         return conn.execute(query).fetchone()[0] in (None, _CHECKSUM)
 
     def fits(self) -> bool:
-        """Tell whether there is a file with a number before its first `_`."""
-        return any(_is_number(match[1]) for match, _ in self.files(_FILE))
+        """Tell whether there are numbered `.sql` files, and none in Python, which sqlx ignores."""
+        return bool(self._numbered())
 
     def marked(self) -> bool:
         """Tell whether a file begins as only sqlx's do, or sqlx's settings lie there."""
-        files = [path for match, path in self.files(_FILE) if _is_number(match[1])]
+        files = self._numbered()
         if files and settings_file(self.path) is not None:
             return True
         return any(head(path).startswith(_MARKS) for path in files)
+
+    def _numbered(self) -> list[Path]:
+        """Return the files with a number before the first `_`, nothing beside Python."""
+        names = os.listdir(self.path)
+        if any(name.endswith(".py") and split_name(name) is not None for name in names):
+            return []
+        return [path for match, path in self.files(_FILE) if _is_number(match[1])]
 
     def table_name(self, given: str) -> str:
         """Return the history's name, which sqlx's settings may say as well."""

@@ -35,7 +35,8 @@ def read_toml(path: Path, label: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise toml_misfit(label, f"cannot be read: {error.strerror or error}") from error
+        what = f"cannot be read: {error.strerror or error}"
+        raise toml_misfit(label, what, reason="migrations.unreadable") from error
     if source is None:
         raise toml_misfit(label, "is no regular file")
     if len(source) > _LARGEST:
@@ -69,7 +70,12 @@ def toml_misfit(
 def _read(path: Path) -> bytes | None:
     # Without O_NONBLOCK a named pipe would be waited for.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
-        return file.read(_LARGEST + 1)
+        found = b""
+        while len(found) <= _LARGEST and (more := os.read(descriptor, _LARGEST + 1 - len(found))):
+            found += more
+        return found
+    finally:
+        os.close(descriptor)

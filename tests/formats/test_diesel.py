@@ -111,6 +111,12 @@ def test_linked_directories_and_hidden_ones(tmp_path: Path, files: Path) -> None
     assert same(ours, left(tmp_path, "all"))
 
 
+def test_numbered_files_beside_directories_are_ours(tmp_path: Path) -> None:
+    """Diesel ignores files, so that nothing of them would be run without a word."""
+    files = write(tmp_path / "files", {"001_a.sql": "SELECT 1;", "002_b/up.sql": "SELECT 2;"})
+    refused(up(tmp_path / "app.db", files), "migrations.bad_name", "002_b")
+
+
 @pytest.mark.parametrize(
     ("text", "way"),
     [
@@ -170,6 +176,12 @@ def test_hostile_metadata(some: Path, files: Path, text: str, reason: str, told:
         assert some.read_bytes() == before
     else:
         assert done.code == 0
+
+
+def test_metadata_that_is_a_directory(some: Path, files: Path) -> None:
+    """What is no regular file is refused, whatever it is."""
+    (files / LAST / "metadata.toml").mkdir()
+    refused(up(some, files), "migrations.syntax", "no regular file")
 
 
 def test_metadata_in_a_pipe_is_not_waited_for(some: Path, files: Path) -> None:

@@ -134,6 +134,9 @@ def test_a_file_that_sqlx_has_begun_is_a_mark(tmp_path: Path) -> None:
     write(files, {"1_a.sql": "CREATE TABLE a (x);\n"})
     plan = json.loads(migrator("plan", tmp_path / "a.db", files, "--json").stdout)
     assert plan["format"] == "native"
+    write(files, {"1_a.sql": text, "2_b.py": "def up(conn): pass\n"})
+    plan = json.loads(migrator("plan", tmp_path / "a.db", files, "--json").stdout)
+    assert plan["format"] == "native"
 
 
 def test_its_settings_are_kept(tmp_path: Path) -> None:
