@@ -227,10 +227,11 @@ def _own_options(scanner: _Scanner, command: Command) -> dict[str, Any]:
     """Read the options that belong to commands; those of another one are refused."""
     found: dict[str, Any] = {}
     for flag, text in scanner.texts.items():
-        option = scanner.options[flag]
-        if option.variable is not None:
+        if scanner.options[flag].variable is not None:
             continue
-        if option not in command.options:
+        # Commands may share a flag, each with words of its own about it.
+        option = next((each for each in command.options if each.flag == flag), None)
+        if option is None:
             msg = f"{flag} is not an option of `{scanner.program} {command.name}`."
             hint = f"Its usage is `{scanner.program} {command.usage}`."
             raise UsageError(msg, hint=hint, data={"option": flag})

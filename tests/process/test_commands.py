@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -428,6 +429,55 @@ def test_plan_as_json(call, database):
     assert {"version", "name", "file"} <= set(found["pending"][0])
     assert database.stat().st_size == found["database_bytes"]
     assert found["space_needed_bytes"] > found["database_bytes"]
+
+
+def test_plan_says_what_is_free_and_where_backups_go(call, database, volume):
+    """Free bytes are the file system's; the backups' directory stands in text and JSON."""
+    found = loaded(call("plan", "--json"))
+    there = os.statvfs(volume)
+    assert 0 < found["space_free_bytes"] <= there.f_frsize * there.f_blocks
+    assert found["backup_dir"] == str(database.parent / "backups")
+    assert f"Backups: {database.parent / 'backups'}." in call("plan").stdout
+    assert "free: " in call("plan").stdout
+
+
+def test_plan_says_what_a_rebuild_may_take(call, database, migrations):
+    """Twice the database at most, where a table is written anew; nothing where none is."""
+    for path in migrations.iterdir():
+        path.unlink()
+    write_migrations(migrations, {"001_a.sql": "CREATE TABLE a (x);\nINSERT INTO a VALUES (1);"})
+    assert loaded(call("plan", "--json"))["space_rewrite_bytes"] == 0
+    write_migrations(migrations, {"002_b.sql": "CREATE TABLE b AS SELECT 1;\nUPDATE a SET x = 2;"})
+    found = loaded(call("plan", "--json"))
+    assert found["space_rewrite_bytes"] == 2 * found["database_bytes"]
+    assert "rebuilt" in call("plan").stdout
+
+
+def test_plan_says_whether_the_database_is_open_elsewhere(call, database):
+    """A process that has it open, even idle, holds the run up: `plan` says so before."""
+    assert loaded(call("plan", "--json"))["in_use"] is False
+    code = f"import sqlite3, sys; c = sqlite3.connect({str(database)!r}); c.execute('SELECT 1 FROM"
+    code += " sqlite_master').fetchall(); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        assert loaded(call("plan", "--json"))["in_use"] is True
+        assert "is open in another process" in call("plan").stdout
+        other.stdin.close()
+    assert loaded(call("plan", "--json"))["in_use"] is False
+
+
+def test_plan_shows_the_statements(call):
+    """`--sql` has the text of each statement as written; of Python only that it is code."""
+    shown = call("plan", "--sql").stdout
+    assert "-- 001_add_email.py\n-- (code" in shown
+    assert "-- 002_create_tags.sql\nCREATE TABLE tags" in shown
+    first, second = loaded(call("plan", "--sql", "--json"))["statements"]
+    assert (first["version"], first["sql"]) == ("001", None)
+    assert second["file"] == "002_create_tags.sql"
+    assert second["sql"][0].startswith("CREATE TABLE tags")
+    assert "statements" not in loaded(call("plan", "--json"))
 
 
 def test_the_plan_counts_the_pages_that_only_the_wal_has(call, database):

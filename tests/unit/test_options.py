@@ -399,7 +399,7 @@ RESTORE = {
         ("up", {}),
         ("status", {"json": False, "metrics": None}),
         ("--json status", {"json": True, "metrics": None}),
-        ("plan --json", {"json": True}),
+        ("plan --json", {"sql": False, "json": True}),
         ("check", {}),
         ("down", {"to": None, "steps": None, "yes": False}),
         ("down --to 004 --yes", {"to": "004", "steps": None, "yes": True}),
