@@ -121,7 +121,7 @@ _PGID = Option(
 )
 
 
-_AFTER = {"app_version": (MIGRATE,), "create": (MOUNT,), "verify": (RUN_AS,)}
+_AFTER = {"connect": (MIGRATE,), "create": (MOUNT,), "verify": (RUN_AS,)}
 
 OPTIONS: tuple[Option, ...] = tuple(
     each for option in ENGINE_OPTIONS for each in (option, *_AFTER.get(option.field, ()))

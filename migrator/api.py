@@ -39,6 +39,7 @@ from migrator.value import replace
 from migrator.wait import Deadline
 
 InUse = Literal["wait", "allow"]
+Connect = Callable[[sqlite3.Connection], object]
 
 _DIRECTORY = "migrations"
 """Where files are looked for when neither a directory nor a migration was given."""
@@ -87,6 +88,9 @@ class MigrationRunner:
             `migrations` where none are registered.
         in_use: `allow` migrates beside other connections, also those of this
             process; `wait` waits for the database to itself.
+        connect: Registers what the database needs of the application on each connection of a
+            run, functions, collations, tokenizers and extensions: a function that takes the
+            connection, or the file that has it as `connect`.
         options: What else `migrator.model.Settings` has, by field:
             `backup_dir`, `backup_keep`, `lock_timeout`, `row_guard`...
 
@@ -102,11 +106,15 @@ class MigrationRunner:
         migrations_dir: str | os.PathLike[str] | None = None,
         *,
         in_use: InUse = "allow",
+        connect: Connect | str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
         self.db_path = db_path
         self.migrations_dir = migrations_dir
         self.migrations: list[Any] = []
+        self._connect = connect if callable(connect) else None
+        if connect is not None and self._connect is None:
+            options["connect"] = connect
         directory = "" if migrations_dir is None else os.fsdecode(migrations_dir)
         self._settings = _settings(os.fsdecode(db_path), directory, in_use, options)
         with in_python(self._settings):
@@ -242,6 +250,8 @@ class MigrationRunner:
     def _under_lock(
         self, emit: Forward, source: Source, action: Callable[[Context], Outcome]
     ) -> Outcome:
+        from migrator.prepare import connected
+
         layout = Layout.of(self._settings)
         deadline = Deadline(self._settings.wait_timeout)
         access.require_mounted_writable(layout.database)
@@ -258,7 +268,12 @@ class MigrationRunner:
                 inline=True,
                 lock=lock,
             )
-            return noted_at_end(layout, lock, "api", ctx.run_id, lambda: action(ctx))
+
+            def work() -> Outcome:
+                with connected(ctx, self._connect):
+                    return action(ctx)
+
+            return noted_at_end(layout, lock, "api", ctx.run_id, work)
         finally:
             lock.release()
 
@@ -289,6 +304,7 @@ def _settings(database: str, migrations: str, in_use: InUse, options: dict[str, 
     flags = {
         "--database": read["database"],
         "--migrations": migrations or None,
+        "--connect": read.get("connect"),
         "--backup-dir": read.get("backup_dir"),
         "--history-table": read.get("history_table"),
     }

@@ -38,6 +38,7 @@ class Settings(Value):
     migrate_command: tuple[str, ...] = ()
     pending_command: tuple[str, ...] = ()
     app_version: str | None = None
+    connect: Path | None = None
     backup_dir: Path | None = None
     backup_keep: int = 5
     create: str = "auto"

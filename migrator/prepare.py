@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from migrator.change.migrations import Migrations
 from migrator.context import Context
+from migrator.database import connecting
 from migrator.errors import UsageError
 from migrator.exclusive import open_to_recover
 from migrator.inspect.location import check_missing
@@ -94,6 +96,29 @@ def _command(ctx: Context, found: DatabaseStatus) -> ExternalCommand:
         program(each)
     say_plan(ctx.emit, found, "copy")
     return ExternalCommand(words=words, pending=asking, entry=entry, creates=not found.sight.exists)
+
+
+@contextlib.contextmanager
+def connected(ctx: Context, given: connecting.Function | None = None) -> Iterator[None]:
+    """
+    Within, each connection has what the application registers on its own (`--connect`).
+
+    Args:
+        ctx: The run.
+        given: The `connect` that the caller of the Python API has given.
+
+    Raises:
+        MisfitError: Its file does not import, or `connect` fails; nothing is written yet.
+    """
+    path = ctx.settings.connect
+    with contextlib.ExitStack() as stack:
+        if path is not None or given is not None:
+            enter(ctx, f"import {'connect' if path is None else path.name}")
+            with ctx.process_states.isolated(connecting, code=True):
+                connector = connecting.connector(given or path)
+                stack.enter_context(connecting.in_force(connector))
+            ctx.progress.phase = ""
+        yield
 
 
 def load(ctx: Context, batch: Migrations) -> Migrations:

@@ -92,7 +92,8 @@ def in_worker(
                 Conclusion(parent, lock, Expectation(parent), work).of(work(settle_only))
             expected = Expectation(parent) if plan is None else plan(parent)
             try:
-                return Conclusion(parent, lock, expected, work).of(work(action))
+                conclusion = Conclusion(parent, lock, expected, work)
+                return conclusion.of(work(partial(_connected, action)))
             except MigrationFailedError as error:
                 from migrator.takeover import name_the_version
 
@@ -100,6 +101,16 @@ def in_worker(
                 raise
 
         return noted_at_end(parent.layout, lock, parent.command, parent.run_id, run)
+
+
+def _connected(action: Action, ctx: Context) -> Outcome:
+    """Do something with what the application brings to its database, if it brings anything."""
+    if ctx.settings.connect is None:
+        return action(ctx)
+    from migrator.prepare import connected
+
+    with connected(ctx):
+        return action(ctx)
 
 
 @contextlib.contextmanager

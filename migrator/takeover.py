@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from migrator.database import connecting
 from migrator.engine.parent import Parent, prepare_worker
 from migrator.errors import (
     InterruptedRunError,
@@ -102,10 +103,12 @@ def compare_schema(parent: Parent, version: str | None = None, *, code: bool) ->
 
         from migrator.strategy.in_memory import compare_versions
 
-        prepare_worker(layout, settings.migrations)
+        prepare_worker(layout, settings)
         ctx = parent.context(source, _say_nothing)
         ctx = dataclasses.replace(ctx, settings=replace(settings, row_guard="off"))
-        return compare_versions(ctx, database, asked, code=code)
+        # What the application brings is code too, with which a look runs nothing.
+        with connecting.named(settings.connect if code else None):
+            return compare_versions(ctx, database, asked, code=code)
 
     if source.is_code and not code:
         return Comparison(unrun=("", "it is a registry, which is Python code"))

@@ -25,6 +25,7 @@ from migrator.errors import (
     DiskError,
     MigrationFailedError,
     MigratorError,
+    MisfitError,
     VerificationError,
     describe,
     said,
@@ -330,6 +331,8 @@ def _failure(
     ctx: Context, session: Session, script: Script, error: BaseException, batch: Migrations
 ) -> MigratorError:
     """Turn what a migration raised into the error that ends the run."""
+    if (failed := _of_the_application(error)) is not None:
+        return failed
     found = session.failure(error)
     first = within_a_run(error) or (found.error if found is not None else error)
     line = _line(script, error, found, down=batch.undoes)
@@ -362,6 +365,13 @@ def _failure(
             f" the database: check the volume and start again. Otherwise: {hint}"
         )
     return MigrationFailedError(message, hint=hint, data=data)
+
+
+def _of_the_application(error: BaseException) -> MisfitError | None:
+    """Return an error if what `--connect` names has failed, and not the migration."""
+    if isinstance(error, MisfitError) and error.reason == "connect.failed":
+        return error
+    return None
 
 
 def _own_hint(error: BaseException) -> str:

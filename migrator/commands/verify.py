@@ -11,8 +11,12 @@ from migrator.options.model import Arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
     from migrator.engine.parent import Parent
     from migrator.inspect.status import DatabaseStatus
+    from migrator.model import Emit
 
 
 def _verify(parent: Parent, _given: Arguments) -> Answer:
@@ -25,15 +29,15 @@ def _verify(parent: Parent, _given: Arguments) -> Answer:
         VerificationError: Foreign keys are violated.
         MisfitError: History and files do not fit.
     """
-    from migrator.backups.catalog import verify_backup
-    from migrator.inspect.checks import check_database
-
     found = parent.survey()
     _require_readable(parent, found)
-    check_database(parent.settings, parent.layout, parent.emit)
-    _check_history(parent, found)
-    checked = map(verify_backup, finished_backups(parent))
-    bad = [trouble for trouble in checked if trouble is not None]
+    connect = parent.settings.connect
+    if connect is None:
+        _check_database(parent, parent.emit)
+        _check_history(parent, found)
+        bad = _damaged_backups(parent)
+    else:
+        bad = _connected(parent, found, connect)
     if bad:
         hint = f"Delete it; `{command(parent.settings, 'backups')}` lists the others."
         raise DamagedError(" ".join(bad), hint=hint, reason="backup.damaged")
@@ -47,6 +51,37 @@ COMMAND = Look(
     elsewhere=("validate",),
     answer=_verify,
 )
+
+
+def _check_database(parent: Parent, emit: Emit) -> None:
+    from migrator.inspect.checks import check_database
+
+    check_database(parent.settings, parent.layout, emit)
+
+
+def _damaged_backups(parent: Parent) -> list[str]:
+    """Say of each damaged backup what is wrong."""
+    from migrator.backups.catalog import verify_backup
+
+    checked = map(verify_backup, finished_backups(parent))
+    return [trouble for trouble in checked if trouble is not None]
+
+
+def _connected(parent: Parent, found: DatabaseStatus, path: Path) -> list[str]:
+    """Do the same with what the application brings to its database: code, and so in a child."""
+    from migrator.engine.parent import prepare_worker
+
+    def checked(emit: Emit) -> dict[str, Any]:
+        from migrator.database import connecting
+
+        prepare_worker(parent.layout, parent.settings)
+        with connecting.named(path):
+            _check_database(parent, emit)
+            return {"bad": _damaged_backups(parent)}
+
+    answer = parent.ask(checked, path)
+    _check_history(parent, found)
+    return [str(each) for each in answer.get("bad", ())]
 
 
 def _require_readable(parent: Parent, found: DatabaseStatus) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ class Beside(threading.Thread, Generic[T]):
 
     def __init__(self, work: Callable[[], T]) -> None:
         super().__init__(daemon=True)
-        self._work = work
+        # What holds for this thread holds for the other one (`migrator.database.connecting`).
+        self._work: Callable[[], T] = partial(copy_context().run, work)
         self._found: list[T] = []
         self._error: BaseException | None = None
 

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from migrator.database import connecting
 from migrator.database.freelist import free_leaves, without_pages
 from migrator.database.integrity_check import examine
 from migrator.database.uri import database_uri
@@ -358,6 +359,7 @@ def check_structure(path: Path, level: str = "quick") -> list[str]:
     """
     connection = sqlite3.connect(database_uri(path, "ro&immutable=1"), uri=True)
     try:
+        connecting.prepare(connection)
         found = examine(connection, level)
     finally:
         connection.close()

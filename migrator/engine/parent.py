@@ -121,7 +121,7 @@ class Parent:
         source = self._open(None, self._is_pending)
 
         def task(emit: Emit) -> dict[str, Any]:
-            prepare_worker(self.layout, self.settings.migrations)
+            prepare_worker(self.layout, self.settings)
             return as_dict(action(self.context(source, emit, lock)))
 
         return supervise(
@@ -167,12 +167,12 @@ class Parent:
         source = self._open(None, self._is_pending)
 
         def task(_emit: Emit) -> dict[str, Any]:
-            prepare_worker(self.layout, self.settings.migrations)
+            prepare_worker(self.layout, self.settings)
             scripts = [each for each in source.scripts() if each.entry.key in pending]
             return {"transactional": all(script.transactional for script in scripts)}
 
         path = Path(self.settings.migrations.partition(".py:")[0])
-        answer = self._ask(task, path).get("transactional")
+        answer = self.ask(task, path).get("transactional")
         if not isinstance(answer, bool):
             raise _unread(path, "did not say which way its migrations need")
         return "in-place" if answer else "copy"
@@ -182,11 +182,11 @@ class Parent:
         source = self._open(None, self._is_pending)
 
         def task(_emit: Emit) -> dict[str, Any]:
-            prepare_worker(self.layout, self.settings.migrations)
+            prepare_worker(self.layout, self.settings)
             entries = source.entries()
             return {"entries": [[entry.version, entry.name] for entry in entries]}
 
-        rows = self._ask(task, path).get("entries")
+        rows = self.ask(task, path).get("entries")
         if not isinstance(rows, list) or not all(map(_is_entry, rows)):
             raise _unread(path, "did not say which migrations there are")
         return [(version, name) for version, name in rows]
@@ -206,14 +206,14 @@ class Parent:
             return {"pending": self._is_pending()}
 
         path = Path(self.settings.pending_command[0])
-        answer = self._ask(task, path).get("pending")
+        answer = self.ask(task, path).get("pending")
         if not isinstance(answer, bool):
             raise _unread(path, "did not say whether something is pending")
         return answer
 
-    def _ask(self, task: Task, path: Path) -> dict[str, Any]:
+    def ask(self, task: Task, path: Path) -> dict[str, Any]:
         """
-        Have a child look into a registry's file.
+        Have a child look into a file of code: a registry, or what `--connect` names.
 
         Raises:
             MisfitError: It ended without a valid report.
@@ -247,7 +247,7 @@ def _unread(path: Path, how: str) -> MisfitError:
     return MisfitError(message, hint=hint, reason="migrations.import")
 
 
-def prepare_worker(layout: Layout, migrations: str) -> None:
+def prepare_worker(layout: Layout, settings: Settings) -> None:
     """Make the worker's process fit for other people's code."""
     import sys
 
@@ -255,8 +255,9 @@ def prepare_worker(layout: Layout, migrations: str) -> None:
 
     sys.dont_write_bytecode = True
     protect(layout.database)
-    if not migrations:
-        return
-    own = os.path.abspath(migrations.partition(".py:")[0])
-    directory = own if os.path.isdir(own) else str(Path(own).parent)
-    sys.path[:0] = [path for path in (os.getcwd(), directory) if path not in sys.path]
+    theirs = [each for each in (settings.migrations, settings.connect) if each]
+    directories = [os.getcwd()] if theirs else []
+    for each in theirs:
+        own = os.path.abspath(str(each).partition(".py:")[0])
+        directories.append(own if os.path.isdir(own) else str(Path(own).parent))
+    sys.path[:0] = [path for path in dict.fromkeys(directories) if path not in sys.path]

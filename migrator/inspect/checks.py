@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from migrator.database import connecting
 from migrator.database.integrity_check import Structural, examine
 from migrator.database.workspace import Layout
 from migrator.errors import NotReadyError, VerificationError
@@ -28,6 +29,7 @@ def check_database(settings: Settings, layout: Layout, emit: Emit) -> None:
     """
     try:
         with reading(layout.database) as conn:
+            connecting.prepare(conn)
             found = examine(conn, settings.verify)
             keys = References() if found.problems else checks.foreign_keys(conn)
     except NeedsRecoveryError as error:

@@ -95,8 +95,9 @@ def registered_elsewhere(error: BaseException) -> str | None:
         how = f"`conn.create_collation({name!r}, ...)`"
     return (
         f"If {name!r} is not a typing error, it is a {what} that the application registers on"
-        f" its own connections, and SQLite does not have it. A .py migration can register it"
-        f" itself, with {how}; what it registers lasts for the run only."
+        f" its own connections, and SQLite does not have it. Register it for the whole run in a"
+        f" file with `def connect(conn):`, with {how}, and name that file in `--connect FILE.py`"
+        " (MIGRATOR_CONNECT); a .py migration can also register it for itself."
     )
 
 

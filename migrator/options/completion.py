@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from migrator.options.model import Command, Option
 
-_PATHS = ("PATH", "DIR", "SOURCE", "FILE")
+_PATHS = ("PATH", "DIR", "SOURCE", "FILE", "FILE.py")
 """What stands in the help for a value that is a path."""
 _ARGUMENTS = {"BACKUP": ("latest",), "SHELL": ("bash", "zsh", "fish")}
 """Words that may stand for an argument, by what stands for it in the help."""

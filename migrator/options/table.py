@@ -89,6 +89,17 @@ ENGINE_OPTIONS: tuple[Option, ...] = (
         allowed="a version such as 1.33.0",
     ),
     Option(
+        "--connect",
+        "connect",
+        "connect(conn) of that file registers what the database needs of the application: "
+        "functions, collations, tokenizers, extensions",
+        metavar="FILE.py",
+        variable="MIGRATOR_CONNECT",
+        default_text="none",
+        parse=types.path,
+        allowed="a Python file",
+    ),
+    Option(
         "--backup-dir",
         "backup_dir",
         "where the backups are kept",

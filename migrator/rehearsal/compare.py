@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from migrator.database import connecting
 from migrator.database.uri import database_uri
 from migrator.rehearsal.report import (
     ColumnGone,
@@ -78,6 +79,7 @@ def _opened(path: Path | None) -> Iterator[sqlite3.Connection]:
     """Open a file of the rehearsal, which nobody else has, for reading only."""
     name = ":memory:" if path is None else database_uri(path, "ro&immutable=1")
     with contextlib.closing(sqlite3.connect(name, uri=True, isolation_level=None)) as conn:
+        connecting.prepare(conn)
         conn.execute("PRAGMA query_only = ON")
         yield conn
 

@@ -22,10 +22,11 @@ from migrator import access
 from migrator._version import __version__
 from migrator.backups import space
 from migrator.backups.catalog import known_backups
+from migrator.database import connecting
 from migrator.database.rehearsal_place import keep, place
 from migrator.database.workspace import like_database, make_home
 from migrator.engine.conclusion import bug
-from migrator.engine.parent import Parent
+from migrator.engine.parent import Parent, prepare_worker
 from migrator.errors import (
     InterruptedRunError,
     LockedError,
@@ -38,6 +39,7 @@ from migrator.files import refusal
 from migrator.inspect.status import DatabaseStatus, refuse_or_warn
 from migrator.inspect.texts import refuse_changed, refuse_unfit
 from migrator.log.outcome import as_bug
+from migrator.model import Emit
 from migrator.process.supervisor import supervise
 from migrator.rehearsal.compare import compare
 from migrator.rehearsal.copied import copy, unreadable
@@ -320,8 +322,14 @@ def _compared(
     """Have the two files compared in a child: what migrations have made is only read there."""
     renames = [each for done in migrations for each in done.renames]
     columns = [each for done in migrations for each in done.column_renames]
+
+    def compared(_emit: Emit) -> Any:
+        prepare_worker(parent.layout, parent.settings)
+        with connecting.named(parent.settings.connect):
+            return as_plain(compare(before, after, renames, columns, queries))
+
     ending = supervise(
-        lambda _emit: as_plain(compare(before, after, renames, columns, queries)),
+        compared,
         emit=parent.emit,
         signals=parent.signals,
         prepare=parent.prepare,

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from migrator.database import connecting
 from migrator.database.uri import database_uri
 from migrator.rehearsal.report import TableRows
 from migrator.rehearsal.tables import ColumnRenames, Table, pairs_of, tables_of
@@ -71,6 +72,7 @@ class Rows:
         """List the tables of the backup."""
         uri = database_uri(self.scratch, "rwc")
         self._conn = sqlite3.connect(uri, uri=True, isolation_level=None)
+        connecting.prepare(self._conn)
         if self.old is not None:
             # SQLite attaches no database in another encoding than the first one's.
             self._conn.execute(f"PRAGMA encoding = '{_encoding(self.old)}'")

@@ -36,6 +36,18 @@ class Registrations:
         self.extensions = False
         self._plain: sqlite3.Connection | None = None
 
+    def __bool__(self) -> bool:
+        """Whether anything was, or may have been, registered."""
+        return bool(self.functions or self.collations or self.extensions)
+
+    def noted(self) -> tuple[set[tuple[str, int]], set[str], bool]:
+        """Return what is noted now, for `become`."""
+        return set(self.functions), set(self.collations), self.extensions
+
+    def become(self, noted: tuple[set[tuple[str, int]], set[str], bool]) -> None:
+        """Forget what was noted since: it is the application's, and stays."""
+        self.functions, self.collations, self.extensions = noted
+
     def note_function(self, name: str, narg: int) -> bool:
         """Note a function; returns whether it replaces one of SQLite's."""
         self.functions.add((fold(name), narg))

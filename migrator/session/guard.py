@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from migrator.database import connecting
 from migrator.database.sqlite_locks import Loss, SqliteLocks
 from migrator.database.uri import database_uri
 from migrator.session.authorizer import RefusedError
@@ -161,7 +162,7 @@ class Guard:
         # prevents putting it back, the rollback still stands.
         with suppress(sqlite3.Error):
             if self._baseline is not None:
-                connection._take_back(self._baseline)
+                connection._take_back(self._baseline, last=True)
 
     def start_migration(self, row_factory: Any = sqlite3.Row) -> None:
         """Make the connection like new, with an empty record, for a migration."""
@@ -248,6 +249,8 @@ def open_guard(
     )
     try:
         _set_up(connection, exclusive, temporary, header)
+        with connection._as_engine():
+            connecting.prepare(connection)
     except BaseException:
         with connection._as_engine():
             connection.close()

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
+from migrator.database import connecting
 from migrator.database.sqlite_locks import SqliteLocks
 from migrator.parsing.header_pragmas import setting
 from migrator.session import authorizer
@@ -256,8 +257,8 @@ class GuardedConnection(EmulatingConnection):
         for blob in filter(None, (reference() for reference in blobs)):
             blob.close()
 
-    def _take_back(self, baseline: ConnectionSettings) -> None:
-        """Undo a migration's changes to the connection itself."""
+    def _take_back(self, baseline: ConnectionSettings, *, last: bool = False) -> None:
+        """Undo a migration's changes to the connection itself; after the `last` one none comes."""
         self.set_progress_handler(None, 0)
         self.set_trace_callback(None)
         self._install_authorizer()
@@ -268,6 +269,8 @@ class GuardedConnection(EmulatingConnection):
             self._end_transaction()
             drop_temporary(self._raw)
             self.registrations.take_back(self, everything=False)
+            if self.registrations and not last:
+                connecting.prepare(self)
 
     def _end_transaction(self) -> None:
         """Close the savepoint that a migration has left open, and with it those of its own."""

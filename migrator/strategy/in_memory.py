@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from migrator.change.migrations import Migrations
 from migrator.context import Context
+from migrator.database import connecting
 from migrator.errors import MigratorError
 from migrator.inspect.schema import Schema, differences, lacking_tables, schema_of
 from migrator.model import Applied, Script
@@ -42,6 +43,7 @@ class MemorySession(CopySession):
 
     def _connect(self, factory: type[C]) -> C:
         conn: C = sqlite3.connect(_URI, uri=True, factory=factory, cached_statements=0)
+        connecting.prepare(conn)
         if isinstance(conn, RecordingConnection):
             conn.set_authorizer(_refuse_files)
         return conn

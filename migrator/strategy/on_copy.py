@@ -17,6 +17,7 @@ from typing import TypeVar, cast
 
 from migrator.backups.catalog import Backup
 from migrator.context import Change, Context
+from migrator.database import connecting
 from migrator.database.pages import page_size, write_pages
 from migrator.database.uri import database_uri
 from migrator.database.workspace import like_database
@@ -220,6 +221,7 @@ class CopySession:
         conn.execute("PRAGMA synchronous = OFF")
         if self._temporary is not None:
             set_temporary_directory(conn.execute, self._temporary)
+        connecting.prepare(conn)
         return conn
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from migrator.context import Context
+from migrator.database import connecting
 from migrator.database.integrity_check import Structural, examine
 from migrator.database.uri import database_uri
 from migrator.errors import VerificationError
@@ -94,6 +95,7 @@ def _old(ctx: Context, backup: Path | None) -> Structural:
         return Structural()
     # Not `mode=ro`: SQLite evaluates CHECK constraints only on a writable connection.
     with contextlib.closing(sqlite3.connect(database_uri(backup), uri=True)) as conn:
+        connecting.prepare(conn)
         return examine(conn, level(ctx))
 
 

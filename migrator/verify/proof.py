@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from migrator.context import Change, Context
+from migrator.database import connecting
 from migrator.errors import MisfitError
 from migrator.session.recording import RecordingConnection
 from migrator.sqlite import fold
@@ -69,9 +70,10 @@ def verify(
     Raises:
         VerificationError: The new state must not be kept.
     """
-    if isinstance(conn, RecordingConnection):
+    if isinstance(conn, RecordingConnection) and conn.registrations:
         # Whoever opens the database next does not have the functions that migrations registered.
         conn.registrations.take_back(conn, everything=True)
+        connecting.prepare(conn)
     moves = tuple(renames)
     check = f"foreign_key_check, {constraints.pragma(ctx)}, history"
     ctx.emit("verify.started", "The new state is being verified.", check=check)

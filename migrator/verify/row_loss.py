@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from migrator.database import connecting
 from migrator.database.uri import database_uri
 from migrator.errors import VerificationError
 from migrator.model import Entry
@@ -251,6 +252,7 @@ class _OldState:
         if self._conn is None:
             name = ":memory:" if self._backup is None else database_uri(self._backup, _READ)
             self._conn = sqlite3.connect(name, uri=True)
+            connecting.prepare(self._conn)
         return self._conn
 
     def close(self) -> None:

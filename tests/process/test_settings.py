@@ -456,8 +456,9 @@ BAD = {
 def test_every_option_is_in_these_tables():
     """No option is left out of the two tables by mistake."""
     commands = {"--migrate-command", "--pending-command"}  # tests/process/test_migrate_command.py
-    assert {*GOOD, "--database", "--migrations", "--run-as"} | commands == BY_FLAG.keys()
-    assert {*BAD, "--migrations", "--backup-dir"} == BY_FLAG.keys()
+    files = {"--database", "--migrations", "--connect"}
+    assert {*GOOD, *files, "--run-as"} | commands == BY_FLAG.keys()
+    assert {*BAD, "--migrations", "--connect", "--backup-dir"} == BY_FLAG.keys()
 
 
 @pytest.mark.parametrize("flag", GOOD)

@@ -23,6 +23,7 @@ CONTRACT = [
     "--migrate-command",
     "--pending-command",
     "--app-version",
+    "--connect",
     "--migrate",
     "--backup-dir",
     "--backup-keep",
