@@ -181,16 +181,7 @@ def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None])
     if migrate == "backup":
         # The application has migrations of its own: ours are not looked for.
         settings = replace(settings, migrations="", format="native")
-    parent = Parent(
-        settings,
-        layout,
-        start.log,
-        start.log.run_id or "",
-        start.signals,
-        start.deadline,
-        prepare=prepare,
-        log_thoroughly=start.log.expect_run,
-    )
+    parent = Parent(settings, layout, start.log, start.signals, start.deadline, prepare=prepare)
     if migrate == "wait":
         from migrator.engine.others import wait_for_others
 

@@ -32,7 +32,7 @@ def back_up(ctx: Context, change: Change, live: ExclusiveDatabase) -> Backup:
     """
     enter(ctx, "backup")
     with cleared_on_failure(ctx):
-        facts = facts_of(ctx, live, change.applied, change.reason)
+        facts = facts_of(ctx, change.applied, change.reason, live.journal_mode())
         header = read_header(live.raw.descriptor) if live.raw is not None else None
         ctx.progress.counter = None if header is None else header.change_counter
         same = create.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None
@@ -129,15 +129,8 @@ def back_up_beside(ctx: Context, reason: str, app_version: str | None = None) ->
         source.execute("BEGIN")
         ((pages, size),) = source.execute("SELECT * FROM pragma_page_count, pragma_page_size")
         require_space(ctx.layout, pages * size, 0, ctx.emit)
-        applied = _applied(ctx, source)
-        facts = create.Facts(
-            reason=reason,
-            run_id=ctx.run_id,
-            version=applied[-1].identity if applied else None,
-            applied=applied,
-            journal_mode=str(source.execute("PRAGMA journal_mode").fetchone()[0]).lower(),
-            app_version=app_version,
-        )
+        mode = str(source.execute("PRAGMA journal_mode").fetchone()[0]).lower()
+        facts = facts_of(ctx, _applied(ctx, source), reason, mode, app_version)
         full = ctx.settings.verify
         saved = create.make(source, ctx.layout, facts, ctx.emit, structural=full, dedupe=True)
     with contextlib.suppress(OSError, MigratorError):
@@ -154,7 +147,11 @@ def _applied(ctx: Context, source: sqlite3.Connection) -> tuple[Applied, ...]:
 
 
 def facts_of(
-    ctx: Context, live: ExclusiveDatabase, applied: Sequence[Applied], reason: str
+    ctx: Context,
+    applied: Sequence[Applied],
+    reason: str,
+    mode: str,
+    app_version: str | None = None,
 ) -> create.Facts:
     """Return what is noted beside a backup of the database as it is."""
     return create.Facts(
@@ -162,8 +159,8 @@ def facts_of(
         run_id=ctx.run_id,
         version=applied[-1].identity if applied else None,
         applied=tuple(applied),
-        journal_mode=live.journal_mode(),
-        app_version=ctx.settings.app_version if reason == "up" else None,
+        journal_mode=mode,
+        app_version=ctx.settings.app_version if reason == "up" else app_version,
     )
 
 

@@ -111,17 +111,8 @@ def _parent(settings: Settings, log: Log, signals: Signals, command: Look | Run)
         level = "warning" if settings.log_level in ("debug", "info") else settings.log_level
         log = Log(log.format, level, database=log.database, run_id=log.run_id)
         log.give_up_when(signals.came)
-    parent = Parent(
-        settings,
-        layout,
-        log,
-        log.run_id or "",
-        signals,
-        Deadline(settings.wait_timeout),
-        log_thoroughly=log.expect_run,
-    )
-    parent.command = command.name
-    return parent
+    deadline = Deadline(settings.wait_timeout)
+    return Parent(settings, layout, log, signals, deadline, command=command.name)
 
 
 def _look(parent: Parent, command: Look, given: Arguments) -> int:

@@ -197,7 +197,7 @@ def _save(ctx: Context, live: ExclusiveDatabase, chosen: Backup) -> Backup | Non
             applied = ctx.history.read(live.conn)
         except (sqlite3.Error, MigratorError):
             applied = ()
-        facts = facts_of(ctx, live, applied, "restore")
+        facts = facts_of(ctx, applied, "restore", live.journal_mode())
         same = create.same_state(ctx.layout, live.raw, facts) if live.raw is not None else None
         size = 0 if same is not None else ctx.layout.database.stat().st_size
         kept = {chosen.name} if same is None else {chosen.name, same.name}

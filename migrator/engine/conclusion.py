@@ -124,15 +124,35 @@ class Conclusion:
     def _failed(self, ending: Ending, error: MigratorError) -> Outcome:
         """Raise what the worker reported, unless what it left says that it did not end so."""
         if isinstance(error, LocksLostError):
-            from migrator.engine.lost_locks import conclude_loss
-
-            raise self._stopped(ending, conclude_loss(self.parent.emit, error, self._again))
+            raise self._stopped(ending, self._lost_locks(error))
         left_open = isinstance(error, _LEFT_OPEN) or error.outcome is not None
         if not left_open and self._left_over():
             if ending.began:
                 return self._settle(ending)
             self._tidy(ending)
         raise self._stopped(ending, error)
+
+    def _lost_locks(self, lost: LocksLostError) -> MigratorError:
+        """Settle the database after a worker that gave up, and say what has become of it."""
+        if lost.reason == "journal.lost":
+            # With its locks, SQLite has rolled back in the worker.
+            return lost
+        from migrator.recovery.lost_locks import settle_loss
+
+        replaced = lost.reason == "database.replaced"
+        again = self._again(lambda ctx: settle_loss(ctx, replaced=replaced))
+        found = self.settled = again.claim
+        if found is not None and found.kind == "as_before":
+            self._say_undone()
+            return lost
+        if found is not None:
+            message, hint = f"{lost.message} {found.unsettled}", found.hint or ""
+        else:
+            why = f" It could not be undone: {again.error.message}" if again.error else ""
+            message = f"{lost.message}{why} Nothing of the run is committed."
+            hint = (again.error.hint if again.error else "") or "Start again."
+        data = {**lost.data, "backup": found.backup if found is not None else None}
+        return RestoreError(message, hint=hint, reason=lost.reason, data=data)
 
     def _stopped(self, ending: Ending, error: MigratorError) -> MigratorError:
         """Return an error as the end that a stop has made of the run, where one came."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from migrator.context import Context, Observer
     from migrator.database.lock import RunLock
     from migrator.formats.source import Ask
+    from migrator.log.lines import Log
     from migrator.process.supervisor import Ending
     from migrator.process.worker import Task
 
@@ -44,10 +45,8 @@ class Parent:
     The parent process of a run on one database.
 
     Args:
+        log: Where events go, with the run's id.
         prepare: Called first in every worker: the privileges are dropped there.
-        log_thoroughly: Called when a start turns out to be a run.
-
-    Attributes:
         command: What the run is, for whoever asks later: a command's name for one of those.
     """
 
@@ -55,23 +54,22 @@ class Parent:
         self,
         settings: Settings,
         layout: Layout,
-        emit: Emit,
-        run_id: str,
+        log: Log,
         signals: Signals,
         deadline: Deadline,
         *,
         prepare: Callable[[], None] = lambda: None,
-        log_thoroughly: Callable[[], None] = lambda: None,
+        command: str = "entrypoint",
     ) -> None:
         self.settings = settings
         self.layout = layout
-        self.emit = emit
-        self.run_id = run_id
+        self.log = log
+        self.emit: Emit = log
+        self.run_id = log.run_id or ""
         self.signals = signals
         self.deadline = deadline
-        self.command = "entrypoint"
+        self.command = command
         self.prepare = prepare
-        self.log_thoroughly = log_thoroughly
         self.observer: Observer | None = None
         # A registry is only read when it is asked for, and in a child.
         self.source = self._open(self._read_registry, self._ask_pending)

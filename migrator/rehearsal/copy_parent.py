@@ -31,16 +31,11 @@ class CopyParent(Parent):
             real.settings, database=database, backup_dir=database.parent / "backups", backup_keep=1
         )
         self._real = real
+        layout = Layout.of(settings)
         super().__init__(
-            settings,
-            Layout.of(settings),
-            self._tell,
-            real.run_id,
-            real.signals,
-            real.deadline,
-            prepare=self._prepare,
-            log_thoroughly=real.log_thoroughly,
+            settings, layout, real.log, real.signals, real.deadline, prepare=self._prepare
         )
+        self.emit = self._tell
         self.observer = observer
 
     def _tell(self, event: str, message: str, *, level: str = "info", **fields: Any) -> None:

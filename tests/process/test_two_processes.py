@@ -12,6 +12,7 @@ import pytest
 
 from migrator.engine.parent import Parent
 from migrator.errors import BackupError
+from migrator.log.lines import Log
 from migrator.model import Settings
 from migrator.process.signals import Signals
 from migrator.run import in_worker
@@ -227,9 +228,7 @@ def test_a_worker_that_is_killed_before_the_backup(tmp_path, number):
     """It is 73, and more memory is spoken of only after the signal that the want of it sends."""
     scene = Scene.make(tmp_path, {"001_first.py": UP + CHANGES})
     settings = Settings(database=scene.database, migrations=str(scene.migrations))
-    host = Parent(
-        settings, scene.layout, lambda *_said, **_facts: None, "r", Signals(), Deadline(5)
-    )
+    host = Parent(settings, scene.layout, Log("json", "error", run_id="r"), Signals(), Deadline(5))
     with pytest.raises(BackupError) as caught:
         in_worker(host, lambda _ctx: os.kill(os.getpid(), number))
     assert number.name in caught.value.message
