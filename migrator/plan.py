@@ -234,7 +234,8 @@ def _cut(name: str) -> str:
 
 
 def _label(row: Applied) -> str:
-    if row.name in ("", row.key) or (type(row.key) is tuple and row.name in row.key):
+    named = type(row.key) is tuple and row.name in row.key
+    if named or row.name in ("", row.key, row.version):
         return row.identity
     return f"{row.version}_{row.name}"
 

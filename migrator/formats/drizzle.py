@@ -24,9 +24,9 @@ from migrator.formats.named import Named, applied, checksums, folders, split
 from migrator.formats.tool import ToolHistory, columns_of
 from migrator.model import Applied, Entry, Script, Section
 from migrator.parsing import sql_file
-from migrator.parsing.directory import LEFTOVER, bad_names, refuse_duplicates, scan
+from migrator.parsing.directory import LEFTOVER, bad_names, printable, refuse_duplicates, scan
 from migrator.parsing.python_file import read_bytes
-from migrator.parsing.scripts import decoded
+from migrator.parsing.scripts import text_of
 from migrator.sqlite import quoted
 from migrator.value import replace
 
@@ -133,7 +133,7 @@ class Drizzle(Named):
     def ignored(self) -> tuple[tuple[str, str], ...]:
         """Return the SQL files that Drizzle does not run, and why."""
         why = "it lies in no directory of its own" if self.by_name else "the journal lacks it"
-        return tuple((name, why) for name in self._stray(self.whens))
+        return tuple((printable(name), why) for name in self._stray(self.whens))
 
     def _stray(self, known: Iterable[str]) -> list[str]:
         names = {f"{name}.sql" for name in known}
@@ -149,13 +149,13 @@ class Drizzle(Named):
         """Read one file, and in a directory its `down.sql`."""
         assert entry.path is not None  # noqa: S101 - told to the type checker
         source = read_bytes(entry.path)
-        spelled, text = checksums(source), decoded(entry, source)
+        spelled, text = checksums(source), text_of(entry)
         losses, up = sql_file.row_losses(entry, text), _section(entry, text)
         down = None
         below = entry.path.with_name("down.sql")
         if self.by_name and below.is_file():
             half = replace(entry, path=below, shown=f"{entry.key}/down.sql")
-            text = decoded(half, read_bytes(below))
+            text = text_of(half)
             losses, down = losses | sql_file.row_losses(half, text), _section(half, text)
         return Script(
             entry,
@@ -167,6 +167,7 @@ class Drizzle(Named):
             allow_row_loss=losses,
             sql_up=up,
             sql_down=down,
+            down_file=None if down is None else f"{entry.key}/down.sql",
         )
 
     def rank(self, key: str) -> tuple[int, int]:

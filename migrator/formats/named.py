@@ -9,7 +9,7 @@ from pathlib import Path
 
 from migrator.formats.tool import Tool
 from migrator.model import Applied, Entry
-from migrator.parsing.directory import no_file, scan
+from migrator.parsing.directory import LOST_AND_FOUND, no_file, scan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def folders(path: Path, file: str) -> list[tuple[str, Path, str | None]]:
     home = path.absolute()
     found = []
     for item in sorted(scan(path), key=lambda each: each.name):
-        if item.name.startswith(".") or not item.is_dir():
+        if item.name.startswith(".") or item.name == LOST_AND_FOUND or not item.is_dir():
             continue
         inside = home / item.name / file
         there = next((each for each in scan(home / item.name) if each.name == file), None)

@@ -22,7 +22,7 @@ from migrator.model import Applied, Entry, Script
 from migrator.parsing import sql_file
 from migrator.parsing.directory import misfit
 from migrator.parsing.python_file import read_bytes
-from migrator.parsing.scripts import decoded
+from migrator.parsing.scripts import text_of
 from migrator.sqlite import quoted
 
 _LOCK = "migration_lock.toml"
@@ -88,7 +88,7 @@ class Prisma(Named):
         """Read one file; Prisma itself runs it in no transaction."""
         assert entry.path is not None  # noqa: S101 - told to the type checker
         source = read_bytes(entry.path)
-        spelled, text = checksums(source), decoded(entry, source)
+        spelled, text = checksums(source), text_of(entry)
         up = sql_file.section(entry, text)
         return Script(
             entry,

@@ -19,6 +19,7 @@ TOOLS = {
     "fastmigrate": ("migrator.formats.fastmigrate", "Fastmigrate", "_meta"),
     "sqlite-utils": ("migrator.formats.sqlite_utils", "SqliteUtils", "_sqlite_migrations"),
     "yoyo": ("migrator.formats.yoyo", "Yoyo", "_yoyo_migration"),
+    "flyway": ("migrator.formats.flyway", "Flyway", "flyway_schema_history"),
     "drizzle": ("migrator.formats.drizzle", "Drizzle", "__drizzle_migrations"),
     "prisma": ("migrator.formats.prisma", "Prisma", "_prisma_migrations"),
     "d1": ("migrator.formats.d1", "D1", "d1_migrations"),

@@ -110,11 +110,13 @@ def test_a_database_made_here_is_the_one_that_prisma_makes(
     assert schema(ours) == schema(theirs)
 
 
-def test_status_and_baseline_speak_of_directories(tmp_path: Path, files: Path) -> None:
+@pytest.mark.parametrize("version", ["20240102000000", SECOND])
+def test_status_and_baseline_speak_of_directories(
+    tmp_path: Path, files: Path, version: str
+) -> None:
     """A migration is noted as `migrate resolve --applied` notes it, by its number or whole name."""
     database = make_database(tmp_path / "app.db", f"{dump('prisma')} DROP TABLE {TABLE};")
-    assert migrator("baseline", database, files, "20240101000000").code == 0
-    assert migrator("baseline", database, files, SECOND).code == 0
+    assert migrator("baseline", database, files, version).code == 0
     status = json.loads(migrator("status", database, files, "--json").stdout)
     assert [(each["version"], each["name"]) for each in status["applied"]] == [
         ("20240101000000", "init"),
