@@ -35,6 +35,10 @@ _HOOK = "post-apply"
 _DIRECTIVE = re.compile(r"\s*--\s*(transactional|depends)\s*:\s*(.*)")
 _COMMENT = re.compile(r"\s*(?:--.*)?")
 _IMPORT = re.compile(r"^\s*(?:from\s+yoyo\b|import\s[^#\n]*\byoyo\b)", re.MULTILINE)
+_OTHER = re.compile(
+    r"^(?:def (?:up|down)\s*\(|--\s*migrate:(?:up|down)\b|--\s*\+goose\b)", re.MULTILINE
+)
+"""What makes a file ours or another tool's; run as yoyo's it would do nothing, or both halves."""
 _NO_TRANSACTION = "Write `-- transactional: false` above the first statement"
 _ITSELF = "run yoyo itself with `--migrate-command` (MIGRATOR_MIGRATE_COMMAND)"
 
@@ -71,15 +75,15 @@ class Yoyo(Tool):
         return conn.execute(query).fetchone()[0] in (None, 64)
 
     def fits(self) -> bool:
-        """Tell whether there are files: yoyo takes every `.sql` and `.py` file for a migration."""
-        return bool(self.files(_FILE))
+        """Tell whether there are files, none of which is another's: yoyo takes all there are."""
+        paths = [path for _, path in self.files(_FILE)]
+        return bool(paths) and not any(_OTHER.search(head(path)) for path in paths)
 
     def marked(self) -> bool:
         """Tell whether a file has a rollback script, imports yoyo, or depends on another file."""
         files = {match[1]: path for match, path in self.files(_FILE)}
-        if any(each.removesuffix(_ROLLBACK) in files for each in files if _is_rollback(each)):
-            return True
-        return any(_is_marked(path, files) for path in files.values())
+        pair = any(each.removesuffix(_ROLLBACK) in files for each in files if _is_rollback(each))
+        return (pair or any(_is_marked(path, files) for path in files.values())) and self.fits()
 
     # --- the files --------------------------------------------------------
 

@@ -251,6 +251,22 @@ def test_a_comment_that_only_reads_like_a_dependency_is_no_mark(tmp_path: Path) 
     assert up(tmp_path / "app.db", files).one("plan.ready")["format"] == "native"
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"2_b.py": "def up(conn):\n    pass\n"},
+        {"2_b.sql": "-- migrate:up\nSELECT 1;\n-- migrate:down\nSELECT 1;\n"},
+    ],
+)
+def test_a_file_of_ours_makes_the_set_ours(tmp_path: Path, other: dict[str, str]) -> None:
+    """Run as one of yoyo's it would do nothing, or both halves: neither mark nor table decide."""
+    files = write(tmp_path / "m", {"1_a.sql": "-- depends: 1_a\nSELECT 1;\n", **other})
+    assert up(tmp_path / "app.db", files).one("plan.ready")["format"] == "native"
+    script = "CREATE TABLE _yoyo_migration (migration_hash, migration_id, applied_at_utc);"
+    script += "INSERT INTO _yoyo_migration VALUES ('a', 'a', '');"
+    refused(up(make_database(tmp_path / "b.db", script), files), "history.foreign", "yoyo")
+
+
 def test_looking_runs_no_file(tmp_path: Path) -> None:
     """What a file depends on is read from its text."""
     mark = tmp_path / "run"
