@@ -24,10 +24,22 @@ def _rehearse(parent: Parent, given: Arguments) -> Done:
         from migrator.rehearsal.report import as_plain
 
         text = as_json(as_plain(report))
+    elif given["markdown"]:
+        from migrator.rehearsal.markdown import as_markdown
+
+        text = as_markdown(report)
     else:
         from migrator.rehearsal.text import as_text
 
         text = as_text(report)
+    if given["html"] is not None:
+        from migrator.errors import DiskError
+        from migrator.rehearsal.html import write_page
+
+        try:
+            write_page(report, given["html"])
+        except DiskError as unwritten:
+            error = error or unwritten
     applied = tuple(each.version for each in report.migrations if each.state == "applied")
     return error or Outcome("rehearsed", applied), text
 
@@ -70,11 +82,20 @@ def _queries(file: Path) -> tuple[Statement, ...]:
 
 
 COMMAND = Run(
-    "rehearse [--json] [--in DIR] [--keep] [--queries FILE.sql]",
+    "rehearse [--json | --markdown | --html FILE] [--in DIR] [--keep] [--queries FILE.sql]",
     "run what is pending on a copy of the data, and say what it does there",
-    "migrator rehearse --in /tmp",
+    "migrator rehearse --html report.html",
     options=(
         JSON,
+        Option("--markdown", "markdown", "print it as Markdown, for a pull request", switch=True),
+        Option(
+            "--html",
+            "html",
+            "write it as a page of its own to FILE as well",
+            metavar="FILE",
+            parse=path,
+            allowed="a file",
+        ),
         Option(
             "--in",
             "in_dir",
@@ -93,6 +114,7 @@ COMMAND = Run(
             allowed="a file of SQL",
         ),
     ),
+    one_of=("json", "markdown", "html"),
     elsewhere=("dry-run", "try", "simulate"),
     work=_rehearse,
 )

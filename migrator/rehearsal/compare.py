@@ -29,7 +29,6 @@ _SCHEMA = (
     " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 )
 _ORDER = {"table": 0, "index": 1, "view": 2, "trigger": 3}
-_CONTEXT = 3
 
 Renames = Sequence[tuple[str, str]]
 
@@ -60,7 +59,7 @@ def compare(
         there = {fold(name) for name in tables}
         return Comparison(
             schema=changes,
-            schema_diff=tuple(_diff(olds, news)),
+            schema_diff=tuple(_diff(changes)),
             tables_gone=tuple(
                 each.name
                 for each in gone
@@ -96,12 +95,18 @@ def _objects(conn: sqlite3.Connection) -> Objects:
         fold(str(row[1])) for row in conn.execute("PRAGMA main.table_list") if row[2] == "shadow"
     }
     rows = [row for row in rows if fold(row[2]) not in shadows]
-    rows.sort(key=lambda row: (fold(row[2]), _ORDER.get(row[0], 9), fold(row[1])))
     return {(row[0], fold(row[1])): (row[0], row[1], row[2], row[3]) for row in rows}
 
 
 def _changes(olds: Objects, news: Objects) -> Iterator[SchemaChange]:
-    for key in [*olds, *(each for each in news if each not in olds)]:
+    """Yield what differs, by table: the table first, then what belongs to it."""
+    rows = {**olds, **news}
+
+    def place(key: Key) -> tuple[str, int, str]:
+        kind, name, table, _ = rows[key]
+        return fold(table), _ORDER.get(kind, len(_ORDER)), fold(name)
+
+    for key in sorted(rows, key=place):
         old, new = olds.get(key), news.get(key)
         if old is None and new is not None:
             yield SchemaChange("added", new[0], new[1], new[2], None, new[3])
@@ -111,14 +116,14 @@ def _changes(olds: Objects, news: Objects) -> Iterator[SchemaChange]:
             yield SchemaChange("changed", new[0], new[1], new[2], old[3], new[3])
 
 
-def _diff(olds: Objects, news: Objects) -> Iterator[str]:
-    """Yield the lines that differ, with a few around them, as `+`, `-` or a space and the line."""
-    lines = [
-        [line for row in side.values() for line in f"{row[3]};".splitlines()]
-        for side in (olds, news)
-    ]
-    found = difflib.unified_diff(lines[0], lines[1], n=_CONTEXT, lineterm="")
-    yield from list(found)[2:]
+def _diff(changes: Sequence[SchemaChange]) -> Iterator[str]:
+    """Yield each object that differs as lines that begin with `+`, `-` or a space."""
+    for number, each in enumerate(changes):
+        if number:
+            yield ""
+        sides = [[] if sql is None else f"{sql};".splitlines() for sql in (each.before, each.after)]
+        whole = len(sides[0]) + len(sides[1])
+        yield from list(difflib.unified_diff(sides[0], sides[1], n=whole, lineterm=""))[3:]
 
 
 def _current(name: str, renames: Renames) -> str:

@@ -24,7 +24,7 @@ def as_text(report: Rehearsal) -> str:
 
 
 def _lines(report: Rehearsal) -> Iterator[str]:
-    yield printable(heading(report))
+    yield printable(heading(report, report.database))
     if report.error is not None:
         yield f"  {printable(report.error)}"
         yield f"  Hint: {printable(report.hint or '')}"

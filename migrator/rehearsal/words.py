@@ -22,14 +22,27 @@ _BY = {
 }
 
 
-def heading(report: Rehearsal) -> str:
-    """Say in one sentence how the rehearsal ended."""
+_TOLD_BY = {
+    "key": "primary key",
+    "rowid": "rowid",
+    "content": "content",
+    "table": "whole table",
+}
+
+
+def by_words(rows: TableRows) -> str:
+    """Say what makes a row of a table the same one."""
+    return _TOLD_BY[rows.by or "table"]
+
+
+def heading(report: Rehearsal, name: str) -> str:
+    """Say in one sentence how the rehearsal of a database ended, which is called `name` in it."""
     if report.error is not None:
-        return f"The real start of {report.database} would end with {report.exit_code}."
+        return f"The real start of {name} would end with {report.exit_code}."
     if not report.pending:
-        return f"Nothing is pending in {report.database}."
+        return f"Nothing is pending in {name}."
     what = "migration" if report.pending == 1 else "migrations"
-    return f"{report.pending} {what} would be applied to {report.database}."
+    return f"{report.pending} {what} would be applied to {name}."
 
 
 def rows_of(count: int) -> str:

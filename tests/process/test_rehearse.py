@@ -441,6 +441,20 @@ def test_space_is_asked_for_before_anything_is_copied(plain: Place, tmp_path: Pa
     assert result.named("rehearsal.started") == []
 
 
+def test_only_one_form_is_printed(plain: Place) -> None:
+    """Two forms at once are a mistake."""
+    assert plain.rehearse("--json", "--markdown").code == 64
+
+
+def test_markdown_is_printed_for_a_pull_request(plain: Place) -> None:
+    """It begins with what would happen."""
+    plain.add({"002_more.sql": "CREATE TABLE more (id);"})
+    result = plain.rehearse("--markdown")
+    assert_succeeded(result, "rehearsed", applied=1)
+    assert result.stdout.startswith("## \u2705 1 migration would be applied to app\\.db")
+    assert "+CREATE TABLE more (id);" in result.stdout
+
+
 def test_the_database_is_the_same_to_the_byte(place: Place) -> None:
     """Neither its content nor its digest has moved after a long rehearsal of all ways."""
     place.add({"002_many.sql": "UPDATE made SET name = name || '!';"})
