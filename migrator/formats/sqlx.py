@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from migrator.errors import MisfitError
-from migrator.formats.sqlx_toml import SqlxSettings, read_settings, settings_file
+from migrator.formats.sqlx_toml import SqlxSettings, has_settings, read_settings
 from migrator.formats.tool import OWN_TABLE, Tool, ToolHistory, head
 from migrator.model import Applied, Entry, Script, Section
 from migrator.parsing.directory import misfit, refuse_duplicates, split_name
@@ -69,7 +69,7 @@ class Sqlx(Tool):
     def marked(self) -> bool:
         """Tell whether a file begins as only sqlx's do, or sqlx's settings lie there."""
         files = self._numbered()
-        if files and settings_file(self.path) is not None:
+        if files and has_settings(self.path):
             return True
         return any(head(path).startswith(_MARKS) for path in files)
 

@@ -8,9 +8,9 @@ migrations' directory, since an image often has nothing else of the crate
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from migrator.errors import MisfitError
 from migrator.formats.toml_file import read_toml, toml_misfit
 from migrator.value import Value
 
@@ -28,11 +28,12 @@ class SqlxSettings(Value):
     ignored: tuple[str, ...] = ()
 
 
-def settings_file(directory: Path) -> Path | None:
-    """Return the `sqlx.toml` in a directory or beside it, None where there is none."""
-    home = directory.absolute()
-    found = (home / _FILE, home.parent / _FILE)
-    return next((path for path in found if os.path.lexists(path)), None)
+def has_settings(directory: Path) -> bool:
+    """Tell whether there are settings of migrations: the file has others as well."""
+    try:
+        return "migrate" in _read(directory)
+    except MisfitError:
+        return True
 
 
 def read_settings(directory: Path) -> SqlxSettings:
@@ -42,9 +43,7 @@ def read_settings(directory: Path) -> SqlxSettings:
     Raises:
         MisfitError: The file is no TOML, or asks for what there is none of here.
     """
-    path = settings_file(directory)
-    found = None if path is None else read_toml(path, _FILE)
-    migrate = {} if found is None else found.get("migrate", {})
+    migrate = _read(directory).get("migrate", {})
     if not isinstance(migrate, dict):
         raise toml_misfit(_FILE, "has a `migrate` that is no table")
     others = [each for each in _texts(migrate, "create-schemas") if each not in ("main", "temp")]
@@ -54,6 +53,13 @@ def read_settings(directory: Path) -> SqlxSettings:
     if any(len(each) != 1 for each in ignored):
         raise toml_misfit(_FILE, "has `ignored-chars` that are not one character each")
     return SqlxSettings(_table(migrate.get("table-name")), tuple(ignored))
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    """Return what the file in a directory, or beside it, says; nothing where there is none."""
+    home = directory.absolute()
+    path = next((each / _FILE for each in (home, home.parent) if (each / _FILE).exists()), None)
+    return {} if path is None else read_toml(path, _FILE) or {}
 
 
 def _texts(migrate: dict[str, Any], key: str) -> list[str]:

@@ -151,6 +151,15 @@ def test_its_settings_are_kept(tmp_path: Path) -> None:
     assert same(ours, theirs, "noted")
 
 
+def test_other_settings_are_no_mark(tmp_path: Path) -> None:
+    """`sqlx.toml` has settings of queries as well, which say nothing of migrations."""
+    files = write(tmp_path / "set" / "migrations", {"1_a.sql": "CREATE TABLE a (x);\n"})
+    for text, known in (("[common]\n", "native"), ("[migrate]\n", "sqlx")):
+        write(files.parent, {"sqlx.toml": text})
+        plan = json.loads(migrator("plan", tmp_path / "new.db", files, "--json").stdout)
+        assert plan["format"] == known
+
+
 @pytest.mark.parametrize(
     ("text", "reason", "told"),
     [
