@@ -130,6 +130,8 @@ class Script(Value):
     check_after: Callable[..., Any] | None = None
     wants_cursor: bool = False
     """Whether `up` takes a cursor (a registry's `up_func`) instead of a connection."""
+    no_transaction: str = ""
+    """What to write so that it runs in no transaction, where that is not what ours say."""
     wants_path: bool = False
     """Whether `up` takes a file (`WorkFile`) that it opens itself: on a copy only."""
     unfit: Exception | None = None

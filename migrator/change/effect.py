@@ -15,8 +15,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from migrator.errors import REPORT, MigrationFailedError, MigratorError, VerificationError
-from migrator.log.translate import END_IT, LEFT_BEHIND, is_interrupted
+from migrator.log.translate import END_IT, LEFT_BEHIND, is_interrupted, registered_elsewhere
 from migrator.model import Script, Section
+from migrator.session.authorizer import OUTSIDE, RefusedError
 from migrator.session.recording import RecordingConnection
 
 TRANSACTION = ("BEGIN", "COMMIT", "END")
@@ -134,3 +135,12 @@ def interrupted_by(script: Script) -> Iterator[None]:
         message = f"Migration {script.entry.label} failed: {error}. {LEFT_BEHIND}"
         data = {"file": script.entry.file, "error": str(error)}
         raise MigrationFailedError(message, hint=END_IT, data=data) from error
+
+
+def own_hint(script: Script, error: BaseException) -> str:
+    """Return what an error itself says to do, in the words of a migration's own tool."""
+    known = isinstance(error, RefusedError | MigratorError | NotRunError)
+    hint: str = getattr(error, "hint", "") if known else ""
+    if hint == OUTSIDE and script.no_transaction:
+        return f"{script.no_transaction}: it then runs on a copy, outside of any transaction."
+    return hint or registered_elsewhere(error) or ""

@@ -37,12 +37,10 @@ from migrator.log.translate import (
     is_disk_failure,
     is_out_of_space,
     is_unopened,
-    registered_elsewhere,
 )
 from migrator.model import Script
 from migrator.parsing import header_pragmas
 from migrator.recovery.lost_locks import raise_loss, require_locks
-from migrator.session.authorizer import RefusedError
 from migrator.session.record import FailedStatement
 from migrator.session.recording import RecordingConnection
 from migrator.session.session import Session
@@ -51,7 +49,6 @@ from migrator.verify.checks import read_schema
 from migrator.verify.row_loss import RowGuard
 
 _CUT = 500
-_WITH_HINT = (RefusedError, MigratorError, effect.NotRunError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +264,7 @@ def _check(
             "error": text,
         }
         hint = f"Mend the data, or the check in {script.entry.label}."
-        hint = _own_hint(found.error if found is not None else error) or hint
+        hint = effect.own_hint(script, found.error if found is not None else error) or hint
         failure = VerificationError(message, hint=hint, reason=f"verify.{name}", data=data)
         raise effect.CheckFailedError(failure) from error
 
@@ -355,7 +352,7 @@ def _failure(
     doing = "could not be undone" if batch.undoes else "failed"
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
     usual = f"Mend {script.entry.label} and start again; {ctx.undone}."
-    hint = _own_hint(first) or usual
+    hint = effect.own_hint(script, first) or usual
     if not (batch.applied or batch.undoes or batch.creates) and "already exists" in text:
         data["otherwise"] = hint
         hint = f"{perhaps_there(ctx.settings, script.entry)} Otherwise: {hint}"
@@ -372,12 +369,6 @@ def _of_the_application(error: BaseException) -> MisfitError | None:
     if isinstance(error, MisfitError) and error.reason == "connect.failed":
         return error
     return None
-
-
-def _own_hint(error: BaseException) -> str:
-    """Return what an error itself says to do, nothing for most."""
-    own: str = getattr(error, "hint", "") if isinstance(error, _WITH_HINT) else ""
-    return own or registered_elsewhere(error) or ""
 
 
 def _line(

@@ -87,6 +87,7 @@ def _script(entry: Entry, migration: Any) -> Script:
     return Script(
         entry,
         transactional=bool(transactional),
+        no_transaction="Register it with `(transactional=False)`, which sqlite-utils 4 has",
         allow_row_loss=_tables(entry, getattr(migration.fn, "allow_row_loss", ())),
         up=partial(_run, function, begins=begins),
     )

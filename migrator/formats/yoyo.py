@@ -135,6 +135,7 @@ class Yoyo(Tool):
             down_transactional=header.transactional,
             has_down=True,
             allow_row_loss=header.allow_row_loss,
+            no_transaction="Write `__transactional__ = False` into the file",
         )
         if entry.path is None or entry.path.suffix == ".py":
             return script

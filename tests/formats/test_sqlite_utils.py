@@ -173,6 +173,14 @@ def test_without_a_transaction_it_runs_on_a_copy(tmp_path: Path, theirs: Path) -
     assert nothing_pending(theirs, file)
 
 
+def test_what_needs_no_transaction_is_told_how(tmp_path: Path) -> None:
+    """The hint names what sqlite-utils calls it."""
+    text = "\n@migrations()\ndef compact(db):\n    db.vacuum()\n"
+    done = up(tmp_path / "app.db", write(tmp_path / "files", text))
+    assert (done.code, done.one("migration.failed")["line"]) == (80, 7)
+    assert "`(transactional=False)`" in done.finished["hint"]
+
+
 def test_it_is_told(tmp_path: Path, file: Path, theirs: Path) -> None:
     """`status`, `plan`, `check` and `verify` work on it."""
     plan = json.loads(migrator("plan", tmp_path / "new.db", file, "--json").stdout)

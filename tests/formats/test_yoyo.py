@@ -302,6 +302,14 @@ def test_a_failing_step_is_told_with_its_line(tmp_path: Path, files: Path, their
     assert theirs.read_bytes() == before
 
 
+def test_what_needs_no_transaction_is_told_how(tmp_path: Path) -> None:
+    """The hint names what yoyo calls it."""
+    files = write(tmp_path / "m", {"1.py": "from yoyo import step\nstep('VACUUM')\n"})
+    done = up(tmp_path / "app.db", files)
+    assert (done.code, done.one("migration.failed")["line"]) == (80, 2)
+    assert "`__transactional__ = False`" in done.finished["hint"]
+
+
 def test_yoyo_need_not_be_installed(tmp_path: Path) -> None:
     """The steps are ours, also beside yoyo itself; what else a file needs of yoyo is refused."""
     files = write(
