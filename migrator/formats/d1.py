@@ -11,13 +11,12 @@ import re
 import sqlite3
 from collections.abc import Iterable
 
-from migrator.formats.named import Named, applied
+from migrator.formats.named import Named, applied, split
 from migrator.formats.tool import ToolHistory
 from migrator.model import Applied, Entry, Script
 from migrator.parsing import sql_file
 from migrator.parsing.scripts import text_of
 from migrator.sqlite import quoted
-from migrator.value import replace
 
 _FILE = re.compile(r"([^.].*)\.sql", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]+")
@@ -37,8 +36,11 @@ class D1(Named):
 
     def entries(self) -> tuple[Entry, ...]:
         """List the files in the order of their numbers, then of their names."""
-        found = [replace(_entry(applied(match[1])), path=path) for match, path in self.files(_FILE)]
-        return tuple(sorted(found, key=lambda entry: self.rank(entry.key)))
+        paths = {match[1]: path for match, path in self.files(_FILE)}
+        names = split(paths)
+        return tuple(
+            Entry(name, *names[name], paths[name]) for name in sorted(paths, key=self.rank)
+        )
 
     def read(self, entry: Entry) -> Script:
         """Read one file; its statements are one transaction to D1."""
@@ -68,10 +70,6 @@ class D1(Named):
 
 
 _DIGITS = 255
-
-
-def _entry(row: Applied) -> Entry:
-    return Entry(row.key, str(row.version), row.name)
 
 
 class D1History(ToolHistory):

@@ -94,10 +94,14 @@ class Drizzle(Named):
         """List what the journal lists, or the directories in the order of their names."""
         listed = self._listed() if not self.by_name else self._timed()
         self._whens = {each.name: each.when for each in listed}
+        names, by_name = split([each.name for each in listed]), self.by_name
         found = [
-            Entry(each.name, *split(each.name), each.path, f"{each.name}/migration.sql")
-            if self.by_name
-            else Entry(each.name, *split(each.name), each.path)
+            Entry(
+                each.name,
+                *names[each.name],
+                each.path,
+                f"{each.name}/migration.sql" if by_name else None,
+            )
             for each in listed
         ]
         refuse_duplicates(self.path, found)

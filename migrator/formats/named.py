@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -32,10 +33,9 @@ class Named(Tool):
     def key(self, text: str) -> str:
         """Return the name that VERSION means."""
         entries = self.entries()
-        same = [entry.key for entry in entries if entry.version == text]
-        if len(same) == 1 and all(entry.key != text for entry in entries):
-            return str(same[0])
-        return text
+        if any(entry.key == text for entry in entries):
+            return text
+        return next((str(entry.key) for entry in entries if entry.version == text), text)
 
     def key_of(self, version: str | None, name: str) -> str:
         """Return the whole name again."""
@@ -61,15 +61,23 @@ class Named(Tool):
         return {entry.key: last for entry in pending if self.rank(entry.key) < at}
 
 
-def split(name: str) -> tuple[str, str]:
-    """Return a name's number and the rest; a name without a number is both."""
-    match = _NUMBERED.fullmatch(name)
-    return (match[1], match[2]) if match is not None else (name, name)
+def split(names: Collection[str]) -> dict[str, tuple[str, str]]:
+    """
+    Return the number and the rest of each name.
+
+    A name without a number, or with one that another has too, is both.
+    """
+    found = {name: _NUMBERED.fullmatch(name) for name in names}
+    often = Counter(match[1] for match in found.values() if match is not None)
+    return {
+        name: (name, name) if match is None or often[match[1]] > 1 else (match[1], match[2])
+        for name, match in found.items()
+    }
 
 
 def applied(key: str, at: str | None = None, checksum: str | None = None) -> Applied:
-    """Return the row of a name."""
-    return Applied(key, *split(key), at, checksum)
+    """Return the row of a name; with a file it is called as that file is."""
+    return Applied(key, key, key, at, checksum)
 
 
 def folders(path: Path, file: str) -> list[tuple[str, Path, str | None]]:

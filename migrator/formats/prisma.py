@@ -58,8 +58,10 @@ class Prisma(Named):
         """List the directories in the order of their names."""
         self._refuse_other_database()
         found = []
-        for name, path, trouble in folders(self.path, "migration.sql"):
-            entry = Entry(name, *split(name), path, f"{name}/migration.sql")
+        listed = folders(self.path, "migration.sql")
+        names = split([name for name, _, _ in listed])
+        for name, path, trouble in listed:
+            entry = Entry(name, *names[name], path, f"{name}/migration.sql")
             if trouble is not None:
                 raise misfit(
                     entry,
@@ -133,7 +135,7 @@ class PrismaHistory(ToolHistory):
             if finished is None:
                 resolve = f"`prisma migrate resolve --applied {name}`"
                 raise self.broken(
-                    split(str(name))[0],
+                    str(name),
                     f"says that {name} was begun at {_time(started)} and has not ended",
                     "Look which of its statements have run. Complete them by hand and say so with"
                     f" {resolve}, or undo them and say `--rolled-back` instead; then start again."

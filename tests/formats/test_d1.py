@@ -87,12 +87,13 @@ def test_baseline_takes_number_and_name(tmp_path: Path, files: Path, version: st
 
 
 def test_a_number_may_be_had_by_two(tmp_path: Path) -> None:
-    """After a merge two files have a number: both run, in the order of their names."""
+    """After a merge two files have a number: both run, each called by its whole name."""
     files = write(
         tmp_path / "m", {f"0001_{each}.sql": f"CREATE TABLE {each} (x);" for each in ("b", "a")}
     )
     database = tmp_path / "app.db"
-    assert up(database, files, "--format", "d1").code == 0
+    done = up(database, files, "--format", "d1")
+    assert (done.code, done.stdout) == (0, "Applied: 0001_a, 0001_b.\n")
     query = f"SELECT name FROM {TABLE} ORDER BY id"
     assert rows(database, query) == [("0001_a.sql",), ("0001_b.sql",)]
 
