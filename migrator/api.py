@@ -268,12 +268,9 @@ class MigrationRunner:
                 inline=True,
                 lock=lock,
             )
-
-            def work() -> Outcome:
-                with connected(ctx, self._connect):
-                    return action(ctx)
-
-            return noted_at_end(layout, lock, "api", ctx.run_id, work)
+            noted = noted_at_end(layout, lock, "api", ctx.run_id)
+            with noted as ended, connected(ctx, self._connect):
+                return ended(action(ctx))
         finally:
             lock.release()
 

@@ -82,8 +82,7 @@ def in_worker(
         done = done_already()
         if done is not None:
             return done
-
-        def run() -> Outcome:
+        with noted_at_end(parent.layout, lock, parent.command, parent.run_id) as ended:
             lock_self_test(parent.layout.lock)
             work = partial(parent.work, lock=lock)
             if settled and _is_unsettled(parent):
@@ -93,14 +92,12 @@ def in_worker(
             expected = Expectation(parent) if plan is None else plan(parent)
             try:
                 conclusion = Conclusion(parent, lock, expected, work)
-                return conclusion.of(work(partial(_connected, action)))
+                return ended(conclusion.of(work(partial(_connected, action))))
             except MigrationFailedError as error:
                 from migrator.takeover import name_the_version
 
                 name_the_version(parent, error)
                 raise
-
-        return noted_at_end(parent.layout, lock, parent.command, parent.run_id, run)
 
 
 def _connected(action: Action, ctx: Context) -> Outcome:

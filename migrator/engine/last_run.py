@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from migrator.database.run_state import now
 from migrator.database.workspace import Layout, like_database
@@ -65,24 +65,30 @@ class LastRun(Value):
         return self.exit_code != 0
 
 
+@contextlib.contextmanager
 def noted_at_end(
-    layout: Layout, lock: RunLock, command: str, run_id: str, work: Callable[[], Outcome]
-) -> Outcome:
+    layout: Layout, lock: RunLock, command: str, run_id: str
+) -> Iterator[Callable[[Outcome], Outcome]]:
     """
-    Do a run under the lock, and note how it ended, unless it found nothing to do.
+    Within, a run is done under the lock; note how it ended, unless it found nothing to do.
 
-    Raises:
-        Exception: Whatever the run raised.
+    Yields what is told the outcome, and returns it.
     """
+    ended: list[Outcome] = []
+
+    def tell(outcome: Outcome) -> Outcome:
+        ended.append(outcome)
+        return outcome
+
     try:
-        done = work()
+        yield tell
     except Exception as error:
         failure = error if isinstance(error, MigratorError) else as_bug(error)
         _write(layout, lock, _of_failure(command, run_id, failure))
         raise
-    if done.kind != "up_to_date":
-        _write(layout, lock, LastRun(command, run_id, done.kind, 0, done.applied, now()))
-    return done
+    for done in ended:
+        if done.kind != "up_to_date":
+            _write(layout, lock, LastRun(command, run_id, done.kind, 0, done.applied, now()))
 
 
 def _of_failure(command: str, run_id: str, error: MigratorError) -> LastRun:
