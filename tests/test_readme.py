@@ -543,8 +543,10 @@ def test_the_picture_is_read_on_light_and_on_dark_pages():
 def on_pypi(page: str) -> str:
     """Return README as the build hands it to PyPI."""
     with (ROOT / "pyproject.toml").open("rb") as file:
-        hook = tomllib.load(file)["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+        hatch = tomllib.load(file)["tool"]["hatch"]
+    hook = hatch["metadata"]["hooks"]["fancy-pypi-readme"]
     assert hook["fragments"] == [{"path": "README.md"}]
+    assert "/README.md" in hatch["build"]["targets"]["sdist"]["include"]
     for each in hook["substitutions"]:
         page = re.sub(each["pattern"], each["replacement"], page)
     return page.replace("$HFPR_VERSION", __version__)

@@ -147,6 +147,30 @@ def test_as_a_one_off_on_existing_data(
         assert volume.python("import os; print(sorted(os.listdir('/data')))") == f"[{name!r}]"
 
 
+def test_existing_data_without_a_history_is_taken_over(
+    image: str, volume: Volume, tmp_path: Path
+) -> None:
+    """The same line with `migrator baseline` at its end names the command that takes it over."""
+    assert "the same line with `migrator baseline` at its end" in README
+    printed = block("sh", "MIGRATOR_CREATE=never").replace("-v data:", f"-v {volume.name}:")
+    line = printed.replace("  sqlite-entrypoint\n", image)
+    volume.execute("CREATE TABLE books (id INTEGER);")
+    (tmp_path / "migrations").mkdir(mode=0o755)
+    tmp_path.chmod(0o755)
+    for name, text in {"001_books.sql": "books", "002_more.sql": "more"}.items():
+        path = tmp_path / "migrations" / name
+        path.write_text(f"CREATE TABLE {text} (id INTEGER);\n")
+        path.chmod(0o644)
+    looked = type_in(tmp_path, f"{line} migrator baseline")
+    (command,) = re.findall(r"`(migrator baseline 001[^`]*)`", looked.stdout + looked.stderr)
+    taken = type_in(tmp_path, f"{line} {command}")
+    assert taken.returncode == 0, taken.stderr
+    started = type_in(tmp_path, line)
+    assert started.returncode == 0, started.stderr
+    assert "Applying 002_more.sql" in started.stderr
+    assert "001_books" not in started.stderr
+
+
 # --- the wheel ------------------------------------------------------------------------
 
 
