@@ -210,7 +210,7 @@ def bad_names(path: Path, problems: list[tuple[str, str]]) -> MisfitError:
         "Do what is said of each name. Migrations are files NUMBER_NAME.py or NUMBER_NAME.sql,"
         " such as 003_add_email.sql; names that begin with `_` or `.` are ignored."
     )
-    if (tools := _tools([name for name, _ in problems])) is not None:
+    if (tools := _tools(*problems[0])) is not None:
         hint = (
             f"If these are migrations of {tools}, say which with `--format` (MIGRATOR_FORMAT), and"
             f" they are run as they are. Otherwise: {hint}"
@@ -226,16 +226,15 @@ def bad_names(path: Path, problems: list[tuple[str, str]]) -> MisfitError:
     )
 
 
-def _tools(names: list[str]) -> str | None:
+def _tools(first: str, trouble: str) -> str | None:
     """Return the tools that name their files so, where no mark in them says which one it is."""
-    first = names[0]
     if re.fullmatch(r"(?s)[0-9]+_.*\.(?:up|down)\.sql", first):
         return "golang-migrate or sqlx"
     if re.fullmatch(r"(?s)(?:[VU][0-9][0-9._]*|R)__.+\.sql", first):
         return "flyway or refinery"
     if re.fullmatch(r"(?s)[0-9]{4}-.+\.(?:sql|py)", first):
         return "fastmigrate"
-    return None
+    return "prisma or drizzle" if "/migration.sql'" in trouble else None
 
 
 def refuse_duplicates(path: Path, entries: Iterable[Entry], *, ours: bool = False) -> None:

@@ -139,3 +139,10 @@ def test_histories_that_do_not_fit_are_refused(
     before = theirs.read_bytes()
     refused(up(theirs, files, "--format", "d1"), reason, told)
     assert theirs.read_bytes() == before
+
+
+def test_wranglers_history_decides_where_drizzle_made_the_files(theirs: Path, files: Path) -> None:
+    """Drizzle Kit's journal beside them says who wrote the files, the table who runs them."""
+    write(files, {"meta/_journal.json": '{"entries": []}'})
+    done = up(theirs, files)
+    assert (done.code, done.one("plan.ready")["format"]) == (0, "d1")

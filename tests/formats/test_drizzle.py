@@ -374,3 +374,15 @@ def test_histories_that_do_not_fit_are_refused(
     before = theirs.read_bytes()
     refused(up(theirs, files, "--format", "drizzle"), reason, told)
     assert theirs.read_bytes() == before
+
+
+def test_a_failure_leaves_drizzles_table_as_it_was(theirs: Path, files: Path) -> None:
+    """What the run had applied is undone with its rows, and is pending still."""
+    (files / "0003_custom.sql").write_text("CREATE TABLE a (x);\n--> statement-breakpoint\nOOPS;\n")
+    before = rows(theirs, f"SELECT * FROM {TABLE}"), schema(theirs)
+    done = up(theirs, files)
+    assert (done.code, done.finished["outcome"]) == (80, "failed_restored")
+    assert (done.finished["file"], done.finished["line"]) == ("0003_custom.sql", 3)
+    assert (rows(theirs, f"SELECT * FROM {TABLE}"), schema(theirs)) == before
+    status = json.loads(migrator("status", theirs, files, "--json").stdout)
+    assert [each["version"] for each in status["pending"]] == ["0002", "0003"]

@@ -223,3 +223,15 @@ def test_histories_that_do_not_fit_are_refused(
     refused(up(theirs, files, "--format", "prisma"), reason, *told)
     assert theirs.read_bytes() == before
     assert migrator("check", theirs, files, "--format", "prisma").code == 78
+
+
+def test_a_failure_leaves_no_row_of_prismas(theirs: Path, files: Path) -> None:
+    """Prisma would have left a row that has not ended; here there is nothing to resolve."""
+    write(files, {f"{FOURTH}/migration.sql": 'INSERT INTO "User" ("id") VALUES (1);\n'})
+    before = rows(theirs, f"SELECT * FROM {TABLE}"), schema(theirs)
+    done = up(theirs, files)
+    assert (done.code, done.finished["outcome"]) == (80, "failed_restored")
+    assert done.finished["file"] == f"{FOURTH}/migration.sql"
+    assert (rows(theirs, f"SELECT * FROM {TABLE}"), schema(theirs)) == before
+    status = json.loads(migrator("status", theirs, files, "--json").stdout)
+    assert [each["version"] for each in status["pending"]] == ["20240103000000", "99"]

@@ -93,6 +93,7 @@ def test_a_mark_decides_without_a_history(tmp_path: Path) -> None:
         ("1_a.up.sql", "golang-migrate or sqlx"),
         ("V1__a.sql", "flyway or refinery"),
         ("0001-a.sql", "fastmigrate"),
+        ("20240101000000_a/migration.sql", "prisma or drizzle"),
     ],
 )
 def test_names_that_several_tools_give_are_told(tmp_path: Path, name: str, tools: str) -> None:
