@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-OUTCOMES = ("refused", "failed_restored", "restore_failed", "unknown", "bug")
+FAILED_OUTCOMES = ("refused", "failed_restored", "restore_failed", "unknown", "bug")
 """What may have become of a run that an error ended."""
 
 ERROR_LENGTH = 500
@@ -54,7 +54,7 @@ class MigratorError(Exception):
         retryable: Whether the same start may succeed later without a change.
         data: Further facts for the log line (`version`, `file`, `line`,
             `statement`, `problems`, `backup`...). JSON values only.
-        outcome: What became of the run, one of `OUTCOMES`, where more is known of that
+        outcome: What became of the run, one of `FAILED_OUTCOMES`, where more is known of that
             than its kind and `began` say.
 
     `began` says whether the run had begun to change the database, None until that is known;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from migrator.errors import (
+    FAILED_OUTCOMES,
     MigrationFailedError,
     MigratorError,
     OutcomeUnknownError,
@@ -41,14 +42,7 @@ _SENTENCES = {
 }
 
 
-OUTCOMES = (
-    *_SENTENCES,
-    "refused",
-    "failed_restored",
-    "restore_failed",
-    "unknown",
-    "bug",
-)
+OUTCOMES = (*_SENTENCES, *FAILED_OUTCOMES)
 """All of them, as docs/logs.md lists them."""
 
 

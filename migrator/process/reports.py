@@ -117,7 +117,7 @@ def _load(what: Any) -> MigratorError | None:
     if not isinstance(retryable, bool) or not isinstance(data, dict):
         return None
     outcome, began = what.get("outcome"), what.get("began")
-    if outcome not in (None, *errors.OUTCOMES) or not isinstance(began, bool | None):
+    if outcome not in (None, *errors.FAILED_OUTCOMES) or not isinstance(began, bool | None):
         return None
     error = kind(message, hint=hint, reason=reason, retryable=retryable, data=data, outcome=outcome)
     error.began = began

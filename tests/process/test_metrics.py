@@ -77,7 +77,7 @@ def test_after_a_run_all_of_it_is_there(page, options):
     found = read(page)
     outcomes = {name: found.pop(name) for name in list(found) if name.endswith("last_run_outcome")}
     assert [name for name, value in outcomes.items() if value] == ["migratedlast_run_outcome"]
-    assert len(outcomes) == 11
+    assert len(outcomes) == 12
     assert found == {
         "up_to_date": 1,
         "running": 0,
