@@ -190,7 +190,10 @@ def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None])
         from migrator.before_start import back_up_before_start
 
         return back_up_before_start(parent)
-    from migrator.run import bring_up_to_date
+    if settings.rehearse:
+        from migrator.rehearsal.first import bring_up_to_date
+    else:
+        from migrator.run import bring_up_to_date
 
     return bring_up_to_date(parent)
 

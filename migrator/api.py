@@ -296,6 +296,9 @@ def _settings(database: str, migrations: str, in_use: InUse, options: dict[str, 
 
     What a `migrator` that a hint names has to be told as well is noted as its flags.
     """
+    if "rehearse" in options:
+        msg = "`rehearse` is an option of the commands: `migrator rehearse` runs beside the caller."
+        raise TypeError(msg)
     given = {"database": database, "in_use": in_use, **options}
     read = {name: read_given(name, value) for name, value in given.items()}
     flags = {

@@ -49,6 +49,7 @@ class Settings(Value):
     history_table: str = "migrations"
     row_guard: str = "on"
     verify: str = "quick"
+    rehearse: bool = False
     log_format: str = "json"
     log_level: str = "info"
     given: tuple[str, ...] = ()

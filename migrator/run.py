@@ -39,12 +39,12 @@ def bring_up_to_date(parent: Parent) -> Outcome:
     Raises:
         MigratorError: One of its kinds, with its exit code.
     """
-    done = nothing_pending(parent.settings, parent.layout, _look(parent), parent.emit)
+    done = nothing_pending(parent.settings, parent.layout, look(parent), parent.emit)
     if done is not None:
         return done
     from migrator.engine.expectation import upgraded
 
-    return in_worker(parent, upgrade, upgraded, lambda: _done_by_another_run(parent))
+    return in_worker(parent, upgrade, upgraded, lambda: done_by_another_run(parent))
 
 
 def in_worker(
@@ -135,7 +135,7 @@ def _is_unsettled(parent: Parent) -> bool:
     return True
 
 
-def _look(parent: Parent) -> DatabaseStatus:
+def look(parent: Parent) -> DatabaseStatus:
     """Look, and wait within the budget while somebody's lock keeps readers out."""
     return wait_until_ready(
         lambda: parent.when_free(parent.survey),
@@ -146,7 +146,7 @@ def _look(parent: Parent) -> DatabaseStatus:
     )
 
 
-def _done_by_another_run(parent: Parent) -> Outcome | None:
+def done_by_another_run(parent: Parent) -> Outcome | None:
     """
     Look once more under the lock: who had it before may have done the work.
 

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def _up(parent: Parent, _given: Arguments) -> Done:
-    from migrator.run import bring_up_to_date
+    if parent.settings.rehearse:
+        from migrator.rehearsal.first import bring_up_to_date
+    else:
+        from migrator.run import bring_up_to_date
 
     return done("Applied", bring_up_to_date(parent))
 

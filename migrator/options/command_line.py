@@ -57,6 +57,7 @@ class _Scanner:
             raise self._unknown(flag)
         if option.switch:
             self._without_value(flag, equals)
+            text = "true" if option.variable else ""
         elif not equals:
             text = self._next(option)
         elif not text:

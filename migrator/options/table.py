@@ -198,6 +198,17 @@ ENGINE_OPTIONS: tuple[Option, ...] = (
         choices=("quick", "full"),
     ),
     Option(
+        "--rehearse",
+        "rehearse",
+        "rehearse what is pending on a copy first, and run only what the rehearsal let through",
+        variable="MIGRATOR_REHEARSE",
+        default=False,
+        default_text="false",
+        parse=types.truth,
+        allowed="true or false",
+        switch=True,
+    ),
+    Option(
         "--log-format",
         "log_format",
         "one JSON object a line, or lines for people",

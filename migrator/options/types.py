@@ -111,6 +111,11 @@ def positive(text: str) -> int:
     return number
 
 
+def truth(text: str) -> bool:
+    """Read `true` or `false`, in any case."""
+    return one_of(text.lower(), ("true", "false")) == "true"
+
+
 def level(text: str) -> str:
     """Read a log level in any case."""
     return one_of(text.lower(), ("debug", "info", "warning", "error"))

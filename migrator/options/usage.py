@@ -9,6 +9,8 @@ from migrator.options.model import Command, Option
 
 _WIDTH = 88
 _COLUMN = 32
+_LONGEST = 100
+"""Columns of a line of usage, which is copied and better left whole."""
 
 STANDARD = (
     ("-h, --help", "show this text and exit"),
@@ -86,7 +88,10 @@ def _text(
     examples: Sequence[str],
     end: str,
 ) -> str:
-    parts = [f"Usage: {usage}", textwrap.fill(about, _WIDTH)]
+    whole = textwrap.fill(
+        f"Usage: {usage}", _LONGEST, subsequent_indent="       ", break_on_hyphens=False
+    )
+    parts = [whole, textwrap.fill(about, _WIDTH)]
     parts += [f"{title}:\n{_table(rows)}" for title, rows in sections if rows]
     title = "Example" if len(examples) == 1 else "Examples"
     parts.append(f"{title}:\n" + "\n".join(f"  {example}" for example in examples))

@@ -37,6 +37,7 @@ CONTRACT = [
     "--row-guard",
     "--verify",
     "--run-as",
+    "--rehearse",
     "--log-format",
     "--log-level",
 ]

@@ -72,6 +72,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "backup.by_path", "path": "/b.db"},
     {"event": "backup.others", "path": "/backups", "count": 2},
     {"event": "rehearsal.started", "path": "/data/app.db.migrator/rehearsal-1", "bytes": 4096},
+    {"event": "rehearsal.finished", "pending": 2, "seconds": 0.1},
     {"event": "rows.counted", "seconds": 0.1},
     {"event": "rows.uncounted", "table": "notes", "error": "no such module: x"},
     {"event": "migration.started", **WHO},

@@ -19,6 +19,8 @@ from migrator.options.model import Command, Option
 from migrator.options.table import ENGINE_OPTIONS, engine_settings
 
 OPTION = {option.field: option for option in ENGINE_OPTIONS}
+SWITCHES = [option for option in ENGINE_OPTIONS if option.switch]
+VALUED = [option for option in ENGINE_OPTIONS if not option.switch]
 
 GOOD: list[tuple[str, str, Any]] = [
     ("database", "app.db", Path("app.db")),
@@ -160,8 +162,8 @@ def test_the_table_has_every_field_of_the_settings_with_its_default() -> None:
 
 def test_every_value_that_is_good_or_bad_is_tried_for_every_option() -> None:
     """No option is left out of the two tables of this module."""
-    assert {field for field, _, _ in GOOD} == set(OPTION)
-    assert {field for field, _ in BAD} == set(OPTION)
+    assert {field for field, _, _ in GOOD} == {option.field for option in VALUED}
+    assert {field for field, _ in BAD} == {option.field for option in VALUED}
 
 
 @pytest.mark.parametrize(("field", "text", "expected"), GOOD)
@@ -201,7 +203,7 @@ def test_a_bad_variable_is_refused_by_name_value_and_what_is_allowed(field: str,
     assert option.flag not in caught.value.message
 
 
-@pytest.mark.parametrize("option", ENGINE_OPTIONS, ids=lambda option: option.flag)
+@pytest.mark.parametrize("option", VALUED, ids=lambda option: option.flag)
 def test_an_empty_flag_is_refused(option: Option) -> None:
     """An empty flag ends with 64: somebody's shell variable was not set."""
     for words in ((option.flag, ""), (f"{option.flag}=",)):
@@ -209,7 +211,7 @@ def test_an_empty_flag_is_refused(option: Option) -> None:
         assert error.message.startswith(f"{option.flag} has an empty value")
 
 
-@pytest.mark.parametrize("option", ENGINE_OPTIONS, ids=lambda option: option.flag)
+@pytest.mark.parametrize("option", VALUED, ids=lambda option: option.flag)
 @pytest.mark.parametrize("follower", [(), ("--",), ("--verify",), ("--verify=full",), ("--help",)])
 def test_a_flag_without_a_value_is_refused(option: Option, follower: tuple[str, ...]) -> None:
     """The end, `--` and our own flags are no values: the value is missing."""
@@ -223,13 +225,27 @@ def test_an_empty_variable_counts_as_not_set(option: Option) -> None:
     assert settings() == settings(**{str(option.variable): ""})
 
 
-@pytest.mark.parametrize("option", ENGINE_OPTIONS, ids=lambda option: option.flag)
+@pytest.mark.parametrize("option", VALUED, ids=lambda option: option.flag)
 def test_a_flag_beats_its_variable_whatever_that_holds(option: Option) -> None:
     """Where a flag is given its variable is not even validated."""
     text = next(text for field, text, _ in GOOD if field == option.field)
     assert settings(option.flag, text, **{str(option.variable): "\0 bad"}) == settings(
         option.flag, text
     )
+
+
+@pytest.mark.parametrize("option", SWITCHES, ids=lambda option: option.flag)
+def test_a_switch_alone_says_yes(option: Option) -> None:
+    """It takes no value, beats its variable unread, and that says `true` or `false`."""
+    found = settings(option.flag, **{str(option.variable): "\0 bad"})
+    assert getattr(found, option.field) is True
+    assert getattr(settings(), option.field) is False
+    for word in (f"{option.flag}=", f"{option.flag}=true"):
+        assert "takes no value" in refused(word).message
+    for text, value in (("true", True), ("True", True), ("false", False), ("", False)):
+        assert getattr(settings(**{str(option.variable): text}), option.field) is value
+    for text in ("yes", "1", " true"):
+        assert "expected true or false" in refused(**{str(option.variable): text}).message
 
 
 def test_no_database_is_refused_with_flag_and_variable_named() -> None:
@@ -537,14 +553,15 @@ def test_each_command_has_an_example_that_parses(command: Command) -> None:
     assert program == "migrator"
     assert commands.parse(words).command == command
     assert f"  {command.example}\n" in commands.help_text(command)
-    assert f"Usage: migrator {command.usage}" in commands.help_text(command)
+    told = " ".join(commands.help_text(command).split())
+    assert f"Usage: migrator {command.usage}" in told
 
 
 def test_help_lists_every_option_and_command_within_100_columns() -> None:
     """The help comes from the tables, aligned and narrow enough to read."""
     text = commands.help_text()
     for option in ENGINE_OPTIONS:
-        assert f"  {option.flag} {option.value_name}" in text
+        assert f"  {option.flag} {option.value_name}".rstrip() in text
         assert str(option.variable) in text
     for command in commands.COMMANDS:
         assert f"  {command.usage}" in text
