@@ -92,9 +92,9 @@ def compare_schema(parent: Parent, version: str | None = None, *, code: bool) ->
     """
     settings, layout = parent.settings, parent.layout
     foreign = parent.survey().sight.foreign
-    own = parent.source.format.history(settings.history_table).table
+    own = parent.source.format.history(settings.history_table)
     other = foreign.table if foreign is not None else None
-    database = read_schema_of(layout.database, {own, other or ""})
+    database = read_schema_of(layout.database, {own.table, *own.siblings, other or ""})
     source = open_source(settings, layout.database)
     asked = None if version is None else source.format.key(version)
 

@@ -58,14 +58,20 @@ class Fastmigrate(Tool):
         """Read one file; a `.py` file is run on a copy, as a script that opens the database."""
         kind = "" if entry.path is None else entry.path.suffix
         if kind == ".sh":
-            return Script(entry, transactional=False, unfit=_is_shell(entry))
+            return Script(entry, transactional=False, wants_path=True, unfit=_is_shell(entry))
         unfit = self._other_backend(entry)
         text = text_of(entry)
         if kind == ".py":
             from migrator.formats.literals import Literals
 
             losses = Literals(entry, text, ("allow_row_loss",)).texts("allow_row_loss")
-            return Script(entry, transactional=False, allow_row_loss=frozenset(losses), unfit=unfit)
+            return Script(
+                entry,
+                transactional=False,
+                allow_row_loss=frozenset(losses),
+                wants_path=True,
+                unfit=unfit,
+            )
         section = sql_file.section(entry, text)
         return Script(
             entry,

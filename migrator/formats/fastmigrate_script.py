@@ -45,7 +45,7 @@ def load(script: Script) -> Script:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         doing = "the file does not compile"
         raise python_file.failure(path, error, doing=doing, version=script.entry.version) from error
-    return replace(script, up=partial(_run, path, code), wants_path=True)
+    return replace(script, up=partial(_run, path, code))
 
 
 def _run(path: Path, code: CodeType, file: WorkFile) -> None:

@@ -26,6 +26,11 @@ class History(Protocol):
     def table(self) -> str:
         """The table's name."""
 
+    @property
+    def siblings(self) -> tuple[str, ...]:
+        """The names of other tables that belong to it."""
+        return ()
+
     def exists(self, conn: sqlite3.Connection) -> bool:
         """
         Tell whether the table is there, in the shape of this format.

@@ -150,6 +150,11 @@ class OwnHistory(Value):
     table: str
     format: OwnFormat
 
+    @property
+    def siblings(self) -> tuple[str, ...]:
+        """No other tables: it is one."""
+        return ()
+
     def exists(self, conn: sqlite3.Connection) -> bool:
         """Tell whether the table is there, in the shape of this format, or raise."""
         found = own_format(conn, self.table)

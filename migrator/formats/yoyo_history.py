@@ -56,6 +56,11 @@ _UPGRADED = "this log entry created automatically by an internal schema upgrade"
 class YoyoHistory(ToolHistory):
     """A row a migration, known by the hash of its name."""
 
+    @property
+    def siblings(self) -> tuple[str, ...]:
+        """The log, the version of the tables, and the lock."""
+        return _LOG, _VERSION, _LOCK
+
     def rows(self, conn: sqlite3.Connection) -> Iterable[Applied]:
         """
         Return what is applied, in the order in which it was.

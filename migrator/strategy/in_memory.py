@@ -29,6 +29,8 @@ _TOLD = 5
 """Differences of a version that are told."""
 CODE = "it is Python code, which only `migrator baseline` without a VERSION runs"
 
+SCRIPT = "it is a script that opens a file, and this is done in memory"
+
 
 class MemorySession(CopySession):
     """
@@ -124,9 +126,12 @@ def _built(ctx: Context, *, code: bool) -> Iterator[tuple[Script, Schema]]:
         for script in ctx.source.scripts():
             if script.is_code and not code:
                 raise _UnrunError(script, CODE)
+            if script.wants_path:
+                raise _UnrunError(script, SCRIPT)
             try:
                 load(ctx, Migrations(scripts=(script,), applied=applied)).apply(ctx, session)
-                schema = schema_of(session.conn, (ctx.history.table,))
+                own = (ctx.history.table, *ctx.history.siblings)
+                schema = schema_of(session.conn, own)
             except MigratorError as error:
                 raise _UnrunError(script, error.message.rstrip(".")) from error
             entry = script.entry

@@ -19,6 +19,7 @@ from tests.formats.support import (
     write,
 )
 from tests.support.files import make_database, rows
+from tests.support.processes import run_migrator
 
 FILES = {
     "0001-users.sql": (
@@ -173,6 +174,17 @@ def test_baseline_enrolls(tmp_path: Path, files: Path) -> None:
     done = migrator("baseline", database, files, "0002", "--format", "fastmigrate")
     assert done.code == 0, done.finished
     assert rows(database, "SELECT * FROM _meta") == [(1, 2)]
+
+
+def test_the_version_of_a_database_is_found(files: Path, theirs: Path) -> None:
+    """What is built in memory ends where a script wants a file."""
+    script = "DROP TABLE _meta; DROP TABLE notes; ALTER TABLE users DROP email;"
+    database = make_database(theirs, script)
+    where = ("--database", database, "--migrations", files, "--format", "fastmigrate")
+    done = run_migrator("baseline", *where, check_log=False)
+    assert "Its schema is that of 0001:" in done.stdout
+    assert "0002-fill.py and what comes after it could not be compared" in done.stdout
+    assert "a script that opens a file" in done.stdout
 
 
 def test_the_first_form_of_the_table(tmp_path: Path, files: Path) -> None:

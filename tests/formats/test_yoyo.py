@@ -20,6 +20,7 @@ from tests.formats.support import (
     write,
 )
 from tests.support.files import make_database, rows
+from tests.support.processes import run_migrator
 
 FILES = {
     "0001.users.sql": (
@@ -377,6 +378,17 @@ def test_baseline_marks(tmp_path: Path, files: Path) -> None:
     assert [name for _, name in rows(database, f"SELECT {COLUMNS}")] == ORDER[:3]
     assert rows(database, "SELECT DISTINCT operation FROM _yoyo_log") == [("mark",)]
     assert states(database, files)["0006.compact"] == "U"
+
+
+def test_the_version_of_a_database_is_found(tmp_path: Path, files: Path, theirs: Path) -> None:
+    """The tables that are yoyo's own are no part of a version's schema."""
+    for path in (*files.glob("0004*"), *files.glob("0006*"), *files.glob("0007*")):
+        path.unlink()
+    script = "DROP TABLE _yoyo_log; DROP TABLE _yoyo_version; DROP TABLE yoyo_lock;"
+    script += "DROP TABLE _yoyo_migration; DROP TRIGGER noted; ALTER TABLE users DROP email;"
+    where = ("--database", make_database(theirs, script), "--migrations", files)
+    done = run_migrator("baseline", *where, check_log=False)
+    assert (done.code, "Its schema is that of 0005.notes:" in done.stdout) == (0, True)
 
 
 def test_what_is_applied_and_has_no_file(tmp_path: Path, files: Path, theirs: Path) -> None:
