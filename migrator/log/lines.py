@@ -283,7 +283,8 @@ def _progress(event: str, fields: Mapping[str, Any]) -> str:
     subject = event.removesuffix(".progress")
     done, total, seconds = (fields.get(key) for key in ("bytes", "total_bytes", "seconds"))
     if done is None:
-        name = " ".join(printable(str(fields[key])) for key in ("version", "name") if key in fields)
+        told = [fields[key] for key in ("version", "name", "check", "phase") if key in fields]
+        name = " ".join(printable(str(each)) for each in told)
         return f"{subject}  {name}  {seconds or 0:.0f} s"
     parts = [subject, f"{done / _MEGA:.0f} MB"]
     if total:

@@ -126,6 +126,29 @@ class _Watch:
     killed: bool = False
     reaped: bool = False
 
+    @property
+    def quiet(self) -> bool:
+        """Whether the worker is in a phase that may take long, and shows nothing by itself."""
+        working = self.ending.migration is not None or self.verifying is not None
+        return not working and self.ending.phase in _LONG
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something that may take long."""
+        return self.ending.migration is not None or self.verifying is not None or self.quiet
+
+
+_LONG = {
+    "recovery": "An interrupted run is being recovered",
+    "backup": "The backup is being made and checked",
+    "commit": "The commit is being made durable, and read back",
+    "publish": "The migrated copy is being published and compared",
+    "restore": "A backup is being put back and compared",
+    "restored": "What was put back is being checked",
+    "prune": "Old backups are being looked at and removed",
+}
+"""What is done in the phases that may take long, as a sentence."""
+
 
 def supervise(
     task: Task,
@@ -230,7 +253,7 @@ def _pause(watch: _Watch) -> float:
     until = [now + 1.0]
     if watch.kill_at is not None and not watch.killed:
         until.append(watch.kill_at)
-    if watch.ending.migration is not None or watch.verifying is not None:
+    if watch.busy:
         until.append(watch.alive_at)
     return max(0.0, min(until) - now)
 
@@ -257,16 +280,20 @@ def _kill(pid: int, number: int) -> None:
 def _say_alive(watch: _Watch) -> None:
     migration, verifying = watch.ending.migration, watch.verifying
     now = time.monotonic()
-    if (migration is None and verifying is None) or now < watch.alive_at:
+    if not watch.busy or now < watch.alive_at:
         return
     watch.alive_at = now + ALIVE
     seconds = round(now - watch.started_at, 3)
     if migration is not None:
         message = f"{_label(migration)} has been running for {seconds:.0f} s."
         watch.emit("migration.progress", message, **_identity(migration), seconds=seconds)
-    else:
+    elif verifying is not None:
         message = f"The new state has been verified for {seconds:.0f} s."
         watch.emit("verify.progress", message, check=verifying, seconds=seconds)
+    else:
+        phase = watch.ending.phase
+        message = f"{_LONG[phase]}: {seconds:.0f} s so far."
+        watch.emit("run.progress", message, phase=phase, seconds=seconds)
 
 
 def _read(number: int, buffer: bytearray, take: Callable[[bytes], None]) -> bool:
@@ -365,6 +392,10 @@ def _on_report(watch: _Watch, line: bytes) -> None:
         ending.crash = what.get("crash", ending.crash)
         return
     _follow(watch, what["event"], what["fields"], what.get("unread"))
+    # What shows itself needs no other sign of life.
+    watch.alive_at = (
+        max(watch.alive_at, time.monotonic() + ALIVE) if watch.quiet else watch.alive_at
+    )
     if what["event"] != "phase":
         watch.emit(what["event"], what["message"], level=what["level"], **what["fields"])
 
@@ -374,6 +405,7 @@ def _follow(watch: _Watch, event: str, fields: dict[str, Any], unread_then: Any)
     if event == "phase":
         watch.ending.phase = fields["phase"]
         watch.verifying = None
+        _start_clock(watch)
     elif event == "migration.started":
         watch.ending.migration = fields
         watch.ending.began = True

@@ -92,6 +92,7 @@ EVENTS: list[dict[str, Any]] = [
     },
     {"event": "verify.started", "check": "quick_check"},
     {"event": "verify.progress", "check": "quick_check", "seconds": 10.0},
+    {"event": "run.progress", "phase": "publish", "seconds": 10.0},
     {"event": "verify.finished", "check": "quick_check"},
     {"event": "verify.failed", "check": "history", "error": "A row is missing."},
     {"event": "restore.finished", "method": "rollback", "identical": None},

@@ -319,3 +319,22 @@ def test_a_long_verification_says_that_it_is_alive(monkeypatch: pytest.MonkeyPat
     each = said.events[first + 1]
     assert each["check"] == whole["check"]
     assert each["seconds"] > 0
+
+
+def test_a_long_phase_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backup's check, the commit and the publishing do, unless they show something else."""
+    monkeypatch.setattr(supervisor, "ALIVE", 0.05)
+
+    def work(emit: Any) -> None:
+        emit("phase", "prepare", phase="prepare")
+        time.sleep(0.2)
+        emit("phase", "publish", phase="publish")
+        time.sleep(0.2)
+        emit("plan.ready", "Something else.")
+
+    _, said = followed(work)
+    names = [event["event"] for event in said.events]
+    assert names[-1] == "plan.ready"
+    assert set(names[:-1]) == {"run.progress"}
+    assert {event["phase"] for event in said.named("run.progress")} == {"publish"}
+    assert all(event["seconds"] > 0 for event in said.named("run.progress"))
