@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import sqlite_vec
 
 from tests.containers.engine import PYTHON, Volume, build, docker, run, started
 from tests.support.files import history, rows
@@ -186,3 +187,32 @@ def test_puid_and_pgid(app_image: str, used_volume: Volume, add_email: str) -> N
     done = run(app_image, "/app/probe", volumes=[used_volume.mount, add_email], options=words)
     assert (done.code, done.facts("user")) == (0, ["65532:65532"])
     assert done.facts("pid") == ["1"]
+
+
+CONNECT = """
+def connect(conn):
+    conn.enable_load_extension(True)
+    conn.load_extension("/app/vec0")
+"""
+
+
+def test_the_trees_python_loads_an_extension(
+    image: str, volume: Volume, mounted: Callable[[Mapping[str, str]], str], tmp_path: Path
+) -> None:
+    """One that was built for the GNU C library, on every connection of a run (`--connect`)."""
+    app = tmp_path / "app"
+    app.mkdir(mode=0o755)
+    (app / "connect.py").write_text(CONNECT)
+    (app / "vec0.so").write_bytes(Path(f"{sqlite_vec.loadable_path()}.so").read_bytes())
+    text = "CREATE VIRTUAL TABLE v USING vec0 (a float[2]); INSERT INTO v (a) VALUES ('[1, 2]');"
+    volumes = [volume.mount, mounted({"001_vectors.sql": text}), f"{app}:/app:ro"]
+    done = run(image, volumes=volumes, options=["--env=MIGRATOR_CONNECT=/app/connect.py"])
+    assert (done.code, done.finished["outcome"]) == (0, "created"), done.stderr
+    more = mounted({"002_more.sql": "INSERT INTO v (a) SELECT a FROM v;"})
+    again = run(
+        image,
+        volumes=[volume.mount, more, f"{app}:/app:ro"],
+        options=["--env=MIGRATOR_CONNECT=/app/connect.py"],
+    )
+    assert (again.code, again.finished["outcome"]) == (0, "migrated"), again.stderr
+    assert not [each for each in again.events if each["level"] == "warning"]

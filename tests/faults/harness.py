@@ -131,7 +131,7 @@ class Stage:
             assert self.new == self.old
         else:
             assert done.code == 0, done.stderr
-            assert self.new != self.old
+            assert (self.new == self.old) is self.scene.only_saves
         self.ends = {self.new}
         if self.scene.turns_back:
             self.ends.add(self.old)
@@ -336,6 +336,8 @@ class Stage:
         if last["exit_code"] == 0:
             if self.scene.fails:
                 yield "success was reported of failing migrations"
+            elif self.scene.only_saves:
+                yield from self._unsaved()
             elif state != "new":
                 yield "success was reported of the old state"
         elif outcome in ("refused", "failed_restored"):
@@ -345,6 +347,12 @@ class Stage:
             yield f"outcome {outcome}: {last.get('error')}"
         if outcome == "restore_failed" and "restore" not in self.scene.command:
             yield f"82: {last.get('error')}"
+
+    def _unsaved(self) -> Iterator[str]:
+        """Yield what is wrong with a start that was to have a backup of the old state."""
+        digests = {each.digest for each in self._finished(self.volume).values()}
+        if self.old.digest not in digests:
+            yield "success was reported without a backup of the state"
 
     def _ask_backups(self, verdict: Verdict) -> None:
         """Ask (d): each finished backup opens and holds what was backed up."""
@@ -398,7 +406,7 @@ class Stage:
         if self.scene.hot:
             # Of the killed process; SQLite alone with a database neither needs nor removes it.
             allowed.add("app.db-shm")
-        if fault.kills:
+        if fault.kills or fault.action == "error-on":
             # A start with nothing pending writes nothing; the next run removes it.
             allowed.add("app.db.migrator/.last_run.json.tmp")
         if not fault.kills:
@@ -417,6 +425,8 @@ class Stage:
                 found.add(os.path.relpath(os.path.join(base, name), self.volume))
         own = {"app.db.migrator/lock", "app.db.migrator/.gitignore", "backups/.gitignore"}
         own.add("app.db.migrator/last_run.json")
+        if self.scene.only_saves:
+            own.add("app.db.migrator/application/started")
         known = self.volume / "app.db.migrator" / "identity" / "id"
         if known.exists() and _ID.fullmatch(known.read_bytes()):
             own.add(os.path.relpath(known, self.volume))

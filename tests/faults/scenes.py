@@ -147,6 +147,8 @@ class Scene:
         mode_moves: Whether the journal mode changes outside of the one
             transaction, so that an interruption may show another one until the
             next start.
+        only_saves: Whether nothing is to be changed, and a backup is to be there when the
+            application starts.
     """
 
     name: str
@@ -160,6 +162,7 @@ class Scene:
     after: tuple[str, ...] | None = None
     turns_back: bool = False
     mode_moves: bool = False
+    only_saves: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -319,6 +322,24 @@ def _restore_scenes() -> list[Scene]:
     return scenes
 
 
+def _start_scenes() -> list[Scene]:
+    """Return those of an application that migrates itself: only a backup comes before its start."""
+    flags = ("--migrate", "backup", "--app-version", "1.1")
+    command = ("entrypoint", *flags, "--", "/bin/echo", APPLICATION)
+    return [
+        Scene(
+            f"start {journal} {'hot' if hot else 'clean'}",
+            "start of an application that migrates itself",
+            {},
+            command,
+            journal,
+            hot=hot,
+            only_saves=True,
+        )
+        for journal, hot in product(("delete", "wal"), (False, True))
+    ]
+
+
 _OF_THE_COMMANDS = {
     scene.name: scene
     for scene in (
@@ -327,6 +348,7 @@ _OF_THE_COMMANDS = {
         *_install_scenes(),
         *_down_scenes(),
         *_restore_scenes(),
+        *_start_scenes(),
     )
 }
 _UP = ("entrypoint", "--", "/bin/echo", APPLICATION)
