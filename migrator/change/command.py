@@ -30,7 +30,7 @@ from migrator.errors import MigrationFailedError, MigratorError, MisfitError, Ve
 from migrator.files import open_regular
 from migrator.formats.command import schema_of
 from migrator.inspect.database import NeedsRecoveryError, reading
-from migrator.model import Applied, Entry
+from migrator.model import Applied, Entry, Script
 from migrator.session.changes import Dropped
 from migrator.session.record import Record
 from migrator.session.session import Session
@@ -91,10 +91,16 @@ class ExternalCommand(Change):
         facts = {"version": entry.version, "name": entry.name}
         ctx.emit("migration.started", f"Running {entry.label} on a copy.", **facts, file=None)
         ctx.progress.began = True
+        script, observer = Script(entry), ctx.observer
+        if observer is not None:
+            observer.begin(ctx, session, old)
+            observer.started(script, session)
         try:
             removed = self._run(ctx, session, old)
         except MigratorError as error:
             data = error.data
+            if observer is not None:
+                observer.failed(script, session, error)
             ctx.emit(
                 "migration.failed",
                 error.message,
@@ -116,9 +122,10 @@ class ExternalCommand(Change):
             seconds=round(seconds, 3),
             rows_removed=removed or {},
         )
-        if removed is None:
-            return ()
-        return (Step(entry.identity, seconds, removed, ()),)
+        step = Step(entry.identity, seconds, removed or {}, ())
+        if observer is not None:
+            observer.finished(script, session, step)
+        return () if removed is None else (step,)
 
     def ended(self, ctx: Context) -> None:
         """

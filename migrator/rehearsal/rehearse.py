@@ -191,6 +191,8 @@ def _way(parent: Parent, status: DatabaseStatus) -> str:
     """Return the way that the run takes, with its files refused as the run refuses them."""
     if not status.sight.exists:
         return "create"
+    if parent.source.is_command:
+        return "copy"
     if parent.source.is_code:
         return parent.registry_way({entry.key for entry in status.pending})
     scripts = parent.source.scripts(status.entries)
