@@ -10,24 +10,21 @@ passed over in silence nor applied a second time. From 1.0 on the rows have name
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-from math import isfinite
+from collections.abc import Iterable
 from pathlib import Path
 
 from migrator.errors import MisfitError
+from migrator.formats.drizzle_history import DrizzleHistory
 from migrator.formats.drizzle_journal import Listed, listed_in, millis_of
-from migrator.formats.named import Named, applied, checksums, folders, split
-from migrator.formats.tool import ToolHistory, columns_of
-from migrator.model import Applied, Entry, Script, Section
+from migrator.formats.named import Named, checksums, folders, split
+from migrator.formats.tool import columns_of
+from migrator.model import Entry, Script, Section
 from migrator.parsing import sql_file
 from migrator.parsing.directory import LEFTOVER, bad_names, printable, refuse_duplicates, scan
 from migrator.parsing.python_file import read_bytes
 from migrator.parsing.scripts import text_of
-from migrator.sqlite import quoted
 from migrator.value import replace
 
 _FOLDER = re.compile(r"[0-9]{14}(_.*)?", re.DOTALL)
@@ -51,6 +48,9 @@ class Drizzle(Named):
 
     _whens: dict[str, int] | None = None
     """The time of each migration, in their order, once the directory was listed."""
+    _places: dict[str, int]
+    paths: dict[str, Path]
+    """The file of each migration."""
 
     @property
     def journal(self) -> Path:
@@ -94,6 +94,8 @@ class Drizzle(Named):
         """List what the journal lists, or the directories in the order of their names."""
         listed = self._listed() if not self.by_name else self._timed()
         self._whens = {each.name: each.when for each in listed}
+        self._places = {each.name: at for at, each in enumerate(listed)}
+        self.paths = {each.name: each.path for each in listed}
         names, by_name = split([each.name for each in listed]), self.by_name
         found = [
             Entry(
@@ -176,13 +178,11 @@ class Drizzle(Named):
 
     def rank(self, key: str) -> tuple[int, int]:
         """Return the place in the list; of what is not there any more the place by its time."""
-        names = [*self.whens]
-        if key in names:
-            return names.index(key), 1
+        whens = self.whens
+        if key in whens:
+            return self._places[key], 1
         when = millis_of(key) or (int(key) if re.fullmatch(r"[0-9]{1,18}", key) else None)
-        before = (
-            at + 1 for at, name in enumerate(names) if when is None or self.whens[name] < when
-        )
+        before = (at + 1 for at, each in enumerate(whens.values()) if when is None or each < when)
         return max(before, default=0), 0
 
     def history(self, table: str) -> DrizzleHistory:
@@ -198,101 +198,3 @@ def _section(entry: Entry, text: str) -> Section:
         line += part.count("\n")
     statements = tuple(each for part in parts for each in part.statements)
     return Section(statements, all(part.transactional for part in parts))
-
-
-class DrizzleHistory(ToolHistory):
-    """
-    A row a migration: the hash of its file, its time, and since 1.0 its name.
-
-    A row is matched by its name, else by its time, else by its hash, as `drizzle-kit` 1.0 does
-    when it adds the names; where a time is not unique the hash decides.
-    """
-
-    tool: Drizzle
-
-    def rows(self, conn: sqlite3.Connection) -> Iterable[Applied]:
-        """Return the migrations that have a row, and the rows that have no migration."""
-        found: dict[str, Applied] = {}
-        for _, key, at, checksum in self._matched(conn):
-            found.setdefault(key, applied(key, at, checksum))
-        return found.values()
-
-    def _matched(
-        self, conn: sqlite3.Connection
-    ) -> Iterator[tuple[int, str, str | None, str | None]]:
-        """Yield rowid, key, time of the run and hash of each row."""
-        has = {*columns_of(conn, self.table)}
-        names = ", ".join(name if name in has else "NULL" for name in ("name", "applied_at"))
-        query = f"SELECT rowid, hash, created_at, {names} FROM {quoted(self.table)} ORDER BY rowid"  # noqa: S608 - quoted
-        taken: set[str] = set()
-        for rowid, checksum, created, name, at in conn.execute(query).fetchall():
-            key = self._match(str(checksum or ""), created, name, taken)
-            taken.add(key)
-            yield rowid, key, None if at is None else str(at), str(checksum or "") or None
-
-    def _match(self, checksum: str, created: object, name: object, taken: set[str]) -> str:
-        whens = self.tool.whens
-        if name is not None and (self.tool.by_name or str(name) in whens):
-            return str(name)
-        if not isinstance(created, int | float) or not isfinite(created):
-            raise self.broken(
-                str(created),
-                f"has the time {created!r}, which is not a number",
-                f"Correct that row of {self.table}, then start again: Drizzle notes there the"
-                " `when` of its journal.",
-            )
-        when = int(created)
-        if self.tool.by_name:
-            when -= when % 1000  # the directories' names have seconds
-        same = [key for key, each in whens.items() if each == when]
-        free = [key for key in same if key not in taken]
-        if len(free) > 1:
-            free = [key for key in free if checksum in self._checksums(key)] or free
-        if free or same:
-            return (free or same)[0]
-        other = [key for key in whens if key not in taken and checksum in self._checksums(key)]
-        return other[0] if other else str(int(created))
-
-    def _checksums(self, key: str) -> tuple[str, ...]:
-        with contextlib.suppress(MisfitError, OSError):
-            path = next(entry.path for entry in self.tool.entries() if entry.key == key)
-            if path is not None:
-                return checksums(path.read_bytes())
-        return ()
-
-    def prepare(self, conn: sqlite3.Connection) -> None:
-        """Create the table as Drizzle does; from 1.0 on it has names, which older rows get."""
-        table = quoted(self.table)
-        if not self.exists(conn):
-            kind, more = "SERIAL", ""
-            if self.tool.by_name:
-                kind, more = "INTEGER", ", name text, applied_at TEXT"
-            conn.execute(
-                f"CREATE TABLE IF NOT EXISTS {table} (id {kind} PRIMARY KEY,"
-                f" hash text NOT NULL, created_at numeric{more})"
-            )
-        elif self.tool.by_name and "name" not in columns_of(conn, self.table):
-            matched = [(key, rowid) for rowid, key, _, _ in self._matched(conn)]
-            conn.execute(f"ALTER TABLE {table} ADD COLUMN name text")
-            conn.execute(f"ALTER TABLE {table} ADD COLUMN applied_at TEXT")
-            query = f"UPDATE {table} SET name = ? WHERE rowid = ?"  # noqa: S608 - quoted
-            conn.executemany(query, [each for each in matched if each[0] in self.tool.whens])
-
-    def record(
-        self, conn: sqlite3.Connection, script: Script, seconds: float | None, run_id: str
-    ) -> None:
-        """Note a migration as applied."""
-        del seconds, run_id
-        key = script.entry.key
-        row: dict[str, object] = {"hash": script.checksum, "created_at": self.tool.whens[key]}
-        if self.tool.by_name:
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            row |= {"name": key, "applied_at": now.replace("+00:00", "Z")}
-        names, marks = ", ".join(row), ", ".join("?" * len(row))
-        query = f"INSERT INTO {quoted(self.table)} ({names}) VALUES ({marks})"  # noqa: S608 - quoted
-        conn.execute(query, tuple(row.values()))
-
-    def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
-        """Take the rows of a migration away."""
-        gone = [(rowid,) for rowid, key, _, _ in self._matched(conn) if key == applied.key]
-        conn.executemany(f"DELETE FROM {quoted(self.table)} WHERE rowid = ?", gone)  # noqa: S608 - quoted

@@ -8,6 +8,8 @@ last run. So its checksum is a part of its key: a changed one is another migrati
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -46,7 +48,6 @@ _PROGRAM = re.compile(
     r"\.(?:java|class|kt|groovy|sh|bash|ps1|bat|cmd|exe|py)",
     re.DOTALL,
 )
-_DEPTH = 16
 
 
 class Flyway(Tool):
@@ -82,15 +83,19 @@ class Flyway(Tool):
         """Tell whether there is a repeatable migration; refinery has the other names too."""
         return any(_REPEATABLE.fullmatch(path.name) for path, _ in self._walk(self.path.absolute()))
 
-    def _walk(self, directory: Path, depth: int = 0) -> Iterator[tuple[Path, str]]:
+    def _walk(self, directory: Path, above: tuple[Any, ...] = ()) -> Iterator[tuple[Path, str]]:
         """Yield each file below a directory, and its path from the migrations' own."""
+        with contextlib.suppress(OSError):
+            found = directory.stat()
+            above = (*above, (found.st_dev, found.st_ino))
         for item in sorted(scan(directory), key=lambda each: each.name):
             path = directory / item.name
-            if item.is_dir():
-                # Hidden are a ConfigMap's own directories; deeper there are links in a circle.
+            if os.path.isdir(path):
+                # Hidden are a ConfigMap's own directories; links may go in a circle.
                 hidden = item.name.startswith(".") or item.name == LOST_AND_FOUND
-                if depth < _DEPTH and not hidden:
-                    yield from self._walk(path, depth + 1)
+                found = path.stat()
+                if not hidden and (found.st_dev, found.st_ino) not in above:
+                    yield from self._walk(path, above)
             elif re.fullmatch(LEFTOVER, item.name) is None:
                 yield path, str(path.relative_to(self.path.absolute()))
 
@@ -129,7 +134,7 @@ class Flyway(Tool):
             entry = Entry((), f"R__{match[1]}", f"R__{match[1]}", path, shown)
         else:
             return None
-        if not path.is_file():
+        if not os.path.isfile(path):
             item = next(each for each in scan(path.parent) if each.name == path.name)
             raise misfit(
                 entry,

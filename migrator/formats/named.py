@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -90,7 +91,8 @@ def folders(path: Path, file: str) -> list[tuple[str, Path, str | None]]:
     home = path.absolute()
     found = []
     for item in sorted(scan(path), key=lambda each: each.name):
-        if item.name.startswith(".") or item.name == LOST_AND_FOUND or not item.is_dir():
+        hidden = item.name.startswith(".") or item.name == LOST_AND_FOUND
+        if hidden or not os.path.isdir(item.path):
             continue
         inside = home / item.name / file
         there = next((each for each in scan(home / item.name) if each.name == file), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -185,6 +186,26 @@ def test_a_row_with_another_time_is_known_by_its_hash(theirs: Path, files: Path)
     """A journal that was written anew has other times for the same files."""
     make_database(theirs, f"UPDATE {TABLE} SET created_at = created_at + 5;")
     assert up(theirs, files).stdout == "Applied: 0002, 0003.\n"
+
+
+def test_many_rows_of_a_journal_written_anew_are_found_in_one_reading(tmp_path: Path) -> None:
+    """Each file is read once for its hash, however many rows have another time by now."""
+    tags = [f"{at:04}_t" for at in range(1500)]
+    entries = [{"idx": at, "when": at, "tag": tag} for at, tag in enumerate(tags)]
+    texts = {f"{tag}.sql": f"CREATE TABLE t{at} (x);\n" for at, tag in enumerate(tags)}
+    files = write(tmp_path / "m", texts | {"meta/_journal.json": json.dumps({"entries": entries})})
+    database = make_database(
+        tmp_path / "app.db",
+        f"BEGIN; CREATE TABLE {TABLE} (id SERIAL PRIMARY KEY, hash text NOT NULL, created_at numeric);"
+        + "".join(
+            f"INSERT INTO {TABLE} (hash, created_at)"
+            f" VALUES ('{hashlib.sha256(text.encode()).hexdigest()}', {10_000 + at});"
+            for at, text in enumerate(texts.values())
+        )
+        + "COMMIT;",
+    )
+    status = json.loads(migrator("status", database, files, "--json").stdout)
+    assert (len(status["applied"]), status["pending"], status["problems"]) == (1500, [], [])
 
 
 def test_rows_of_one_time_are_told_apart_by_their_hashes(tmp_path: Path, files: Path) -> None:

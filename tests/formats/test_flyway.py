@@ -184,6 +184,15 @@ def test_line_ends_and_a_byte_order_mark_are_not_in_the_checksum(theirs: Path, f
     assert up(theirs, files).code == 0
 
 
+def test_links_in_a_circle_end(theirs: Path, files: Path) -> None:
+    """A directory that links lead back to is read once, and a link to nothing is told."""
+    (files / "2024" / "all").symlink_to("..")
+    (files / "again").symlink_to(".")
+    assert up(theirs, files).code == 0
+    (files / "V11__gone.sql").symlink_to("nowhere")
+    refused(up(theirs, files), "migrations.unreadable", "V11__gone.sql", "link to nothing")
+
+
 def test_settings_beside_a_file(theirs: Path, files: Path) -> None:
     """`.conf` says that a migration needs no transaction, or that `${` is no placeholder."""
     write(
