@@ -9,7 +9,14 @@ from collections.abc import Iterator, Sequence
 from migrator.errors import DamagedError, MigratorError
 from migrator.model import Entry, Settings
 
-_NEEDED = ("--database", "--migrations", "--connect", "--backup-dir", "--history-table")
+_NEEDED = (
+    "--database",
+    "--migrations",
+    "--format",
+    "--connect",
+    "--backup-dir",
+    "--history-table",
+)
 _COMMAND = r"`(migrator [^`]+)`"
 _OPTION = r"`--(?P<name>[a-z-]+)(?: (?P<value>[^` ]+))?`(?: \(MIGRATOR_[^)]*\))?"
 

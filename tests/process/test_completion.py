@@ -19,6 +19,8 @@ from tests.support.processes import run_migrator
 TYPED = {
     "migrator st": {"status"},
     "migrator status --j": {"--json"},
+    "migrator status --metrics app.d": {"app.db"},
+    "migrator down --y": {"--yes"},
     "migrator restore la": {"latest"},
     "migrator restore --ab": {"--abandon"},
     "migrator --verify ": {"quick", "full"},

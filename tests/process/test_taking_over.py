@@ -299,3 +299,14 @@ def test_a_killed_applications_shared_memory_is_in_nobodys_way(tmp_path):
     assert run_migrator("baseline", "002", *place.options, *quick).code == 0
     assert run_migrator("up", *place.options, *quick).code == 0
     assert history(place.database) == ["001", "002", "003"]
+
+
+def test_another_tools_form_is_named_in_the_command(tmp_path):
+    """Typed without `--format`, plain numbered files would be noted in this program's own table."""
+    place = Place(tmp_path, AT_002)
+    given = ("--format", "d1")
+    hint = json.loads(run_migrator("status", "--json", *place.options, *given).stdout)["hint"]
+    words = typed(hint)
+    assert run_migrator(*words[1:]).code == 0
+    assert "d1_migrations" in tables(place.database)
+    assert "migrations" not in tables(place.database)
