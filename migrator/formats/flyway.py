@@ -13,7 +13,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -49,6 +49,8 @@ _PROGRAM = re.compile(
     re.DOTALL,
 )
 
+_GLANCE = 1000
+
 
 class Flyway(Tool):
     """A directory of Flyway's SQL, and its `flyway_schema_history`."""
@@ -74,14 +76,15 @@ class Flyway(Tool):
 
     def fits(self) -> bool:
         """Tell whether there is a name of Flyway's."""
-        return any(
-            _VERSIONED.fullmatch(path.name) or _REPEATABLE.fullmatch(path.name)
-            for path, _ in self._walk(self.path.absolute())
-        )
+        return any(map(_VERSIONED.fullmatch, self._first())) or self.marked()
 
     def marked(self) -> bool:
         """Tell whether there is a repeatable migration; refinery has the other names too."""
-        return any(_REPEATABLE.fullmatch(path.name) for path, _ in self._walk(self.path.absolute()))
+        return any(map(_REPEATABLE.fullmatch, self._first()))
+
+    def _first(self) -> list[str]:
+        """Return the first names: the directory may be anything's, and a whole disk below it."""
+        return [path.name for path, _ in islice(self._walk(self.path.absolute()), _GLANCE)]
 
     def _walk(self, directory: Path, above: tuple[Any, ...] = ()) -> Iterator[tuple[Path, str]]:
         """Yield each file below a directory, and its path from the migrations' own."""
