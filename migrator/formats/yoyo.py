@@ -33,6 +33,7 @@ _FILE = re.compile(r"(?!_tmp_yoyonew)(.+)\.(py|sql)", re.DOTALL)
 _ROLLBACK = ".rollback"
 _HOOK = "post-apply"
 _DIRECTIVE = re.compile(r"\s*--\s*(transactional|depends)\s*:\s*(.*)")
+_LINE = re.compile(r"([^\n]*)\n?")
 _COMMENT = re.compile(r"\s*(?:--.*)?")
 _IMPORT = re.compile(r"^\s*(?:from\s+yoyo\b|import\s[^#\n]*\byoyo\b)", re.MULTILINE)
 _OTHER = re.compile(
@@ -309,11 +310,11 @@ def read_header(entry: Entry, text: str) -> Header:
 def _directives(text: str, word: str) -> list[tuple[int, str]]:
     """Return line and value of the directives in the comments above the first statement."""
     found = []
-    for number, line in enumerate(text.split("\n"), 1):
-        match = _DIRECTIVE.fullmatch(line)
+    for number, line in enumerate(_LINE.finditer(text), 1):
+        match = _DIRECTIVE.fullmatch(line[1])
         if match is not None and match[1] == word:
             found.append((number, match[2].strip()))
-        elif _COMMENT.fullmatch(line) is None:
+        elif _COMMENT.fullmatch(line[1]) is None:
             break
     return found
 
