@@ -11,6 +11,7 @@ from migrator.formats.tool import Tool, ToolHistory
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.directory import version_key
 from migrator.sqlite import quoted
+from migrator.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class FlywayHistory(ToolHistory):
             self._failed[place] = str(script)
         elif word in ("BASELINE", "INIT") or word.endswith("_BASELINE"):
             if self._baseline is None or row.key > self._baseline.key:
-                self._baseline = row
+                self._baseline = replace(row, name=str(row.version))
         else:
             done.pop(place, None)
             done[place] = row
