@@ -180,7 +180,9 @@ def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None])
     settings, migrate = start.settings.engine, start.settings.migrate
     if migrate == "backup":
         # The application has migrations of its own: ours are not looked for.
-        settings = replace(settings, migrations="", format="native")
+        settings = replace(
+            settings, migrations="", format="native", migrate_command=(), pending_command=()
+        )
     parent = Parent(settings, layout, start.log, start.signals, start.deadline, prepare=prepare)
     if migrate == "wait":
         from migrator.engine.others import wait_for_others

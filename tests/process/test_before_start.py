@@ -133,6 +133,8 @@ def test_no_migrations_are_needed_and_none_is_read(place: Place, tmp_path: Path)
     assert_succeeded(place.start("1.0", app=False, options=options), "backed_up")
     options = ("--migrations", str(tmp_path / "nowhere.py:make"), "--format", "goose")
     assert_succeeded(place.start("1.1", app=False, options=options), "up_to_date")
+    options = ("--migrate-command", "false", "--pending-command", "false")
+    assert_succeeded(place.start("1.2", app=False, options=options), "up_to_date")
     assert tables(place.database) == {"notes"}
     assert place.notes() == ["one", "two", "three", "four"]
 
