@@ -10,6 +10,7 @@ from migrator.backups import create
 from migrator.backups.catalog import Backup
 from migrator.backups.names import refuse_long_name
 from migrator.backups.retention import prune_backups, remove_backup
+from migrator.backups.reuse import reuse
 from migrator.backups.space import check_space, require_space
 from migrator.context import Change, Context
 from migrator.database.pages import read_header
@@ -43,7 +44,7 @@ def back_up(ctx: Context, change: Change, live: ExclusiveDatabase) -> Backup:
         # Only now: with no space left, even this note could not be written.
         enter(ctx, "backup", note(ctx, change, None))
         if same is not None:
-            return create.reuse(ctx.layout, same, facts, ctx.emit)
+            return reuse(ctx.layout, same, facts, ctx.emit)
         saved = make_backup(ctx, live, facts)
         if ctx.inline and ctx.settings.in_use == "allow" and facts.journal_mode == "wal":
             _require_space_for_shared_memory(ctx, saved)

@@ -121,7 +121,7 @@ def before_start(ctx: Context) -> Outcome:
         BackupError: The backup cannot be written, or there is no space for it.
     """
     from migrator.backup_step import back_up_beside
-    from migrator.backups.create import START
+    from migrator.backups.catalog import START
     from migrator.prepare import require_no_lost_database
     from migrator.recovery.after_crash import recover
     from migrator.recovery.rollback import as_run_error

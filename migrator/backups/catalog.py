@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 MADE_BY_RUNS: Final = ("up", "down")
+START: Final = "start"
+"""The reason of a backup that was made before a version of the application was started."""
 _LARGEST = 16 << 20
 
 

@@ -11,21 +11,19 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from migrator._version import __version__
 from migrator.backups.catalog import (
-    MADE_BY_RUNS,
     Backup,
-    highest_counter,
     known_backups,
-    readable_backups,
     verify_backup,
 )
-from migrator.backups.owner import relative_path, take
+from migrator.backups.owner import relative_path
 from migrator.backups.pending import PendingBackup, cannot_write, writing
 from migrator.backups.retention import drop_oldest
+from migrator.backups.reuse import identified, reuse
 from migrator.database import started
 from migrator.database.file_copy import UnequalError, UnreadableError, copied_file
 from migrator.database.pages import (
@@ -39,7 +37,7 @@ from migrator.database.pages import (
 from migrator.database.volume import place_of
 from migrator.database.workspace import like_database, make_backup_dir
 from migrator.errors import BackupError, DamagedError, MigratorError
-from migrator.files import open_regular, write_atomic
+from migrator.files import open_regular
 from migrator.log.translate import of_sqlite, of_system
 from migrator.sqlite import primary_code
 
@@ -60,8 +58,6 @@ _READ_ERRORS = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
 
 MANUAL = "manual"
 """The reason of a backup that a person, or a timer, has asked for."""
-START = "start"
-"""The reason of a backup that was made before a version of the application was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +135,7 @@ class _Job:
         with writing(self.layout.backup_dir):
             ownership = like_database(self.layout)
             make_backup_dir(self.layout, ownership)
-        own = _identified(self.layout)
+        own = identified(self.layout)
         with writing(self.layout.backup_dir):
             slot = PendingBackup.reserve(self.layout, ownership, own)
         try:
@@ -306,20 +302,6 @@ class _Report:
         self.emit(event, message, path=str(self.path), bytes=size, seconds=seconds, **more)
 
 
-def _identified(layout: Layout) -> str:
-    """
-    Return the database's id, which it gets with its first backup.
-
-    Raises:
-        MigratorError: It cannot be read.
-        BackupError: It cannot be written.
-    """
-    try:
-        return take(layout, like_database(layout), readable_backups(layout))
-    except OSError as error:
-        raise cannot_write(error.errno, layout.identity, "id of the database") from error
-
-
 # -- backups of the same state --------------------------------------------------------
 
 
@@ -360,41 +342,6 @@ def _equal(one: Path, other: Path) -> bool:
             os.close(right)
     finally:
         os.close(left)
-
-
-def reuse(layout: Layout, backup: Backup, facts: Facts, emit: Emit) -> Backup:
-    """
-    Use a backup of the same state instead of a new one.
-
-    For `up`, `down` and the start of an application it moves to the place in the order
-    that a new one would have, so that `latest` is the state before this run. A restore's own
-    backup keeps its place: repeating the restore changes nothing.
-
-    Raises:
-        BackupError: Its new place cannot be written.
-    """
-    newest = known_backups(layout)[:1] == [backup]
-    _identified(layout)
-    claimed = _claimed(backup, facts, newest=newest)
-    # Nothing to write if it is the newest already: a crash loop must not write at each start.
-    if facts.reason in (*MADE_BY_RUNS, START) and not (newest and claimed == backup):
-        backup = replace(claimed, counter=highest_counter(layout) + 1)
-        with writing(backup.json_path):
-            write_atomic(backup.json_path, bytes(backup.encoded()), like_database(layout))
-    message = f"The backup {backup.name} holds this state already."
-    emit("backup.reused", message, path=str(backup.path), bytes=backup.bytes, name=backup.name)
-    return backup
-
-
-def _claimed(backup: Backup, facts: Facts, *, newest: bool) -> Backup:
-    """Return a backup as the one that a run, or a start, stands on too."""
-    # What a run stands on stays what `latest` means.
-    kept = backup.reason in MADE_BY_RUNS and (newest or facts.reason == START)
-    reason = backup.reason if kept else facts.reason
-    versions = [each for each in backup.app_versions if each != facts.app_version]
-    if facts.app_version is not None:
-        versions.append(facts.app_version)
-    return replace(backup, reason=reason, app_versions=tuple(versions))
 
 
 # -- what can go wrong ----------------------------------------------------------------

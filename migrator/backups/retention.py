@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from migrator.backups import database_id
 from migrator.backups.catalog import (
     MADE_BY_RUNS,
+    START,
     Backup,
     read_facts,
     read_id,
@@ -90,7 +91,7 @@ def _surplus(backups: list[Backup], keep: int) -> list[Backup]:
     of_the_day: dict[str, Backup] = {}
     restarts = []
     for backup in reversed(backups):
-        if backup.reason == "start" and not backup.app_versions:
+        if backup.reason == START and not backup.app_versions:
             first = of_the_day.setdefault(backup.created_at[:10], backup)
             if backup not in (first, backups[0]):
                 restarts.append(backup)

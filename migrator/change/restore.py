@@ -9,9 +9,10 @@ from typing import Any
 
 from migrator.backup_step import facts_of, make_backup, prune_and_clean
 from migrator.backups import create
-from migrator.backups.catalog import Backup, list_backups
+from migrator.backups.catalog import START, Backup, list_backups
 from migrator.backups.find import find_backup, newest_backup, newest_before_app
 from migrator.backups.owner import by_trust, refuse_several
+from migrator.backups.reuse import reuse
 from migrator.backups.space import require_space
 from migrator.context import Context
 from migrator.database import run_state, started
@@ -169,7 +170,7 @@ def _applied(ctx: Context) -> set[object]:
 
 def _started(ctx: Context) -> str:
     """Say how to go back before the start of an application that migrates itself."""
-    last = newest_backup(ctx.layout, (create.START,))
+    last = newest_backup(ctx.layout, (START,))
     if last is None:
         return ""
     words = ("--before-app-version", last.app_version) if last.app_version else (last.name,)
@@ -206,7 +207,7 @@ def _save(ctx: Context, live: ExclusiveDatabase, chosen: Backup) -> Backup | Non
         # Only now: with no space left, even this note could not be written.
         enter(ctx, "backup", noted(ctx, chosen, {}))
         if same is not None:
-            return create.reuse(ctx.layout, same, facts, ctx.emit)
+            return reuse(ctx.layout, same, facts, ctx.emit)
         try:
             return make_backup(ctx, live, facts, {chosen.name})
         except DamagedError:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from migrator.backups.catalog import list_backups
-from migrator.backups.create import reuse, same_state
+from migrator.backups.create import same_state
 from migrator.backups.find import newest_backup
 from migrator.backups.retention import prune_backups
+from migrator.backups.reuse import reuse
 from migrator.database import started
 from migrator.database.raw_file import LiveFile
 from migrator.database.workspace import Layout, like_database
