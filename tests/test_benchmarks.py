@@ -26,6 +26,7 @@ SAYS = {
     "column": rf"`ADD COLUMN`: .*; {NUMBER} × `cp` and fsync \(",
     "update": rf"and an index: .*; {NUMBER} × `cp` and fsync, then SQLite's shell \(",
     "restore": rf"restore of {NUMBER} MB: .*; {NUMBER} × `cp` and fsync \(",
+    "rehearse": rf"UPDATE of 10 % and an index: .*; {NUMBER} × the same without it \(",
     "start": rf"the same, from the sources: .*; {NUMBER} × an empty Python \(",
     "docker": "nothing pending, 5 applied: not measured: needs ",
     "check": rf"`migrator check`, from the sources: {NUMBER} s of CPU; an empty Python {NUMBER} s",

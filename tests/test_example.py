@@ -15,9 +15,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from examples.app.rehearsal import pages
 from tests.conftest import ROOT
 from tests.support import logs
 from tests.support.files import history, load_module, opened, rows, seed_by_version
+from tests.support.machine import tool
 from tests.support.processes import (
     Running,
     clean_environment,
@@ -229,3 +231,32 @@ def test_the_demonstration_of_a_failure_shows_the_old_database(tmp_path: Path):
         pytest.raises(sqlite3.OperationalError, match="no such table"),
     ):
         conn.execute("SELECT count(*) FROM archive")
+
+
+# --- the pictures of a rehearsal ----------------------------------------------
+
+
+def test_the_pictures_are_of_these_pages(tmp_path: Path):
+    """The upgrade ends well and says what goes; the failing one says what would end it."""
+    well, badly = (page.read_text(encoding="utf-8") for page in pages(tmp_path))
+    assert "7 migrations would be applied to library.db." in well
+    assert "006_one_row_a_loan.sql: 25 rows of loans, as it says" in well
+    assert "The real start of library.db would end with 80." in badly
+    assert "Migration 010_archive_old_loans.sql, line 4 failed: duplicate column name" in badly
+    assert str(tmp_path) not in well + badly
+
+
+def test_the_pictures_are_drawn_again_by_their_command(tmp_path: Path):
+    """Both are there, as large as those of the page, which names the command."""
+    tool("chromium")
+    page = (ROOT / "docs" / "rehearse.md").read_text(encoding="utf-8")
+    assert "`python -m examples.app.rehearsal docs`" in page
+    command = [sys.executable, "-m", "examples.app.rehearsal", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, env=clean_environment(), check=True)
+    for name in ("rehearsal.png", "rehearsal-failing.png"):
+        drawn, kept = ((place / name).read_bytes() for place in (tmp_path, ROOT / "docs"))
+        assert f"]({name})" in page
+        assert drawn[:8] == kept[:8] == b"\x89PNG\r\n\x1a\n"
+        assert drawn[16:24] == kept[16:24]
+        # A page that was not drawn is one colour, and takes a few hundred bytes.
+        assert min(len(drawn), len(kept)) > 40_000

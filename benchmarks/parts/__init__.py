@@ -10,13 +10,14 @@ from benchmarks.parts.image import docker, image
 from benchmarks.parts.large import column, restore, update
 from benchmarks.parts.many import many, tables
 from benchmarks.parts.memory import memory
+from benchmarks.parts.rehearsal import rehearse
 from benchmarks.parts.start import check, start
 from benchmarks.results import Curve, Row
 
 PARTS: dict[str, Callable[[Bench], Iterator[Row | Curve]]] = {
     part.__name__: part
     for part in (
-        *(many, tables, rows, dump, column, update, restore),
+        *(many, tables, rows, dump, column, update, restore, rehearse),
         *(start, docker, check, memory, image),
     )
 }

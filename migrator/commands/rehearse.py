@@ -34,10 +34,13 @@ def _rehearse(parent: Parent, given: Arguments) -> Done:
         text = as_text(report)
     if given["html"] is not None:
         from migrator.errors import DiskError
-        from migrator.rehearsal.html import write_page
+        from migrator.rehearsal.html import as_page, write_page
 
         try:
-            write_page(report, given["html"])
+            if str(given["html"]) == "-":
+                text = as_page(report)
+            else:
+                write_page(report, given["html"])
         except DiskError as unwritten:
             error = error or unwritten
     applied = tuple(each.version for each in report.migrations if each.state == "applied")
@@ -91,10 +94,10 @@ COMMAND = Run(
         Option(
             "--html",
             "html",
-            "write it as a page of its own to FILE as well",
+            "write it as a page of its own to FILE as well; to stdout instead where that is `-`",
             metavar="FILE",
             parse=path,
-            allowed="a file",
+            allowed="a file, or - for stdout",
         ),
         Option(
             "--in",

@@ -18,8 +18,11 @@ from migrator.rehearsal.report import (
     QueryChange,
     QueryResult,
     SchemaChange,
+    TableRows,
 )
+from migrator.rehearsal.rows import Rows
 from migrator.rehearsal.tables import ColumnRenames, pairs_of
+from migrator.session.record import Record
 from migrator.sqlite import fold, quoted
 from migrator.statement import Statement
 from migrator.verify import checks
@@ -71,6 +74,30 @@ def compare(
             orphans=tuple(_orphans(old, new)),
             queries=tuple(_queried(old, new, queries)),
         )
+
+
+def rows_of_files(
+    before: Path | None, after: Path, scratch: Path, history: str
+) -> tuple[TableRows, ...]:
+    """
+    Compare all tables of two files, and return what is different.
+
+    Where a command did it, nobody knows whether it has rebuilt a table: without a key, rows go
+    by their content.
+    """
+    scratch.unlink(missing_ok=True)
+    rows, record = Rows(scratch, before, history), Record()
+    record.schema_written = True
+    with contextlib.closing(rows), _opened(after) as conn:
+        found = rows.compare(conn, record, vacuumed=True)
+    return tuple(
+        each
+        for each in found
+        if each.gone
+        or each.was is None
+        or each.why is not None
+        or (each.inserted or each.changed or each.deleted)
+    )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +22,9 @@ from migrator import access
 from migrator._version import __version__
 from migrator.backups import space
 from migrator.backups.catalog import known_backups
-from migrator.database import connecting
 from migrator.database.rehearsal_place import keep, place
 from migrator.database.workspace import like_database, make_home
-from migrator.engine.conclusion import bug
-from migrator.engine.parent import Parent, prepare_worker
+from migrator.engine.parent import Parent
 from migrator.errors import (
     InterruptedRunError,
     LockedError,
@@ -39,9 +37,7 @@ from migrator.files import refusal
 from migrator.inspect.status import DatabaseStatus, refuse_or_warn
 from migrator.inspect.texts import refuse_changed, refuse_unfit
 from migrator.log.outcome import as_bug
-from migrator.model import Emit
-from migrator.process.supervisor import supervise
-from migrator.rehearsal.compare import compare
+from migrator.rehearsal.compared import compared
 from migrator.rehearsal.copied import copy, unreadable
 from migrator.rehearsal.copy_parent import CopyParent, as_of
 from migrator.rehearsal.report import (
@@ -49,11 +45,9 @@ from migrator.rehearsal.report import (
     Expected,
     MigrationReport,
     Rehearsal,
-    as_plain,
-    comparison_from,
     migration_from,
 )
-from migrator.rehearsal.watch import Watch
+from migrator.rehearsal.watch import Watch, unsaid
 from migrator.run import bring_up_to_date
 from migrator.statement import Statement
 from migrator.wait import wait_until_ready
@@ -159,7 +153,12 @@ def _on_copy(parent: Parent, wanted: Wanted, found: _Found, home: Path) -> None:
     _take(found, results, None)
     before = next((each.path for each in known_backups(inner.layout)), None)
     found.bytes_after = database.stat().st_size
-    found.comparison = _compared(parent, before, database, found.migrations, wanted.queries)
+    found.comparison, rows = compared(
+        parent, before, database, found.migrations, wanted.queries, home / "scratch"
+    )
+    if parent.source.is_command:
+        # What it did statement by statement only the command knows: the two files tell the rest.
+        found.migrations[:] = [replace(each, rows=rows) for each in found.migrations]
     if wanted.keep:
         files = {"after.db": database} | ({"before.db": before} if before is not None else {})
         found.kept = str(keep(home, files))
@@ -293,12 +292,14 @@ def _take(found: _Found, results: Path, error: MigratorError | None) -> None:
                 _take_line(found, measured, json.loads(line))
     for entry in found.status.pending if found.status is not None else ():
         known = measured.get((entry.version, entry.name))
-        state, why = "not_reached", None
+        state, why = "applied" if error is None else "not_reached", None
         if error is not None and error.data.get("version") == entry.version:
             state, why = "failed", error.message
         report = known or MigrationReport(entry.version, entry.name, entry.file, state, error=why)
         if known is not None and state == "failed" and known.state != "failed":
             report = replace(known, state=state, error=why)
+        if known is None and error is not None and error.reason == "rows.lost":
+            report = replace(report, losses=unsaid(error))
         found.migrations.append(report)
 
 
@@ -312,39 +313,6 @@ def _take_line(
         report = migration_from(what["migration"])
         measured[report.version, report.name] = report
         found.journal = max(found.journal, report.journal_peak_bytes, report.wal_peak_bytes)
-
-
-def _compared(
-    parent: Parent,
-    before: Path | None,
-    after: Path,
-    migrations: Sequence[MigrationReport],
-    queries: Sequence[Statement],
-) -> Comparison:
-    """Have the two files compared in a child: what migrations have made is only read there."""
-    renames = [each for done in migrations for each in done.renames]
-    columns = [each for done in migrations for each in done.column_renames]
-
-    def compared(_emit: Emit) -> Any:
-        prepare_worker(parent.layout, parent.settings)
-        with connecting.named(parent.settings.connect):
-            return as_plain(compare(before, after, renames, columns, queries))
-
-    ending = supervise(
-        compared,
-        emit=parent.emit,
-        signals=parent.signals,
-        prepare=parent.prepare,
-    )
-    parent.signals.check()
-    if ending.error is not None:
-        raise ending.error
-    if ending.crash is not None:
-        raise bug(ending.crash)
-    if not ending.credible or ending.result is None:
-        message = f"The process that compared the copies {ending.describe()}."
-        raise MigratorError(message, hint="Give it more memory, or rehearse without `--queries`.")
-    return comparison_from(ending.result)
 
 
 # --- the report ---------------------------------------------------------------------

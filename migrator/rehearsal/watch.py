@@ -139,10 +139,7 @@ class Watch:
         losses: tuple[Loss, ...] = ()
         rows: tuple[TableRows, ...] = ()
         if error.reason == "rows.lost":
-            losses = tuple(
-                Loss(each["table"], each["before"] - each["after"], False, each["before"])  # noqa: FBT003
-                for each in error.data["tables"]
-            )
+            losses = unsaid(error)
             rows = self._compare(session)
         seconds = round(time.monotonic() - self._now.began, 6)
         self._tell(
@@ -262,6 +259,14 @@ class Watch:
         wal, _, journal = sidecars(self._path)
         self._now.wal = max(self._now.wal, _file_size(wal))
         self._now.journal = max(self._now.journal, _file_size(journal))
+
+
+def unsaid(error: MigratorError) -> tuple[Loss, ...]:
+    """Return the rows that the row guard has refused to lose."""
+    return tuple(
+        Loss(each["table"], each["before"] - each["after"], said=False, before=each["before"])
+        for each in error.data["tables"]
+    )
 
 
 def column_rename(conn: RecordingConnection, statement: Any) -> list[tuple[str, str, str]]:

@@ -28,7 +28,7 @@ from tests.containers.manifests import (
     violations,
 )
 
-PODS = ("deployment", "statefulset", "job", "restore", "backup")
+PODS = ("deployment", "statefulset", "job", "restore", "backup", "rehearse")
 NAMES = (*PODS, "service", "volume")
 COMPONENTS = ("configmap", "image-volume", "init-container", "litestream")
 FINAL = [64, 65, 77, 78, 80, 81, 82]
@@ -147,7 +147,7 @@ def test_time_to_stop() -> None:
         assert f"`terminationGracePeriodSeconds: {seconds}`" in page
 
 
-@pytest.mark.parametrize("name", ["job", "restore"])
+@pytest.mark.parametrize("name", ["job", "restore", "rehearse"])
 def test_a_job_ends_and_goes(name: str) -> None:
     """A Job whose Pod never starts fails after an hour, and an ended one is deleted after a day."""
     spec = load(name)["spec"]
@@ -169,6 +169,25 @@ def test_backup_is_the_restore_beside_the_application() -> None:
     whole = load("backup")["spec"]
     assert whole["concurrencyPolicy"] == "Forbid"
     assert whole["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 3600
+
+
+def test_rehearse_is_the_job_on_a_copy_beside_the_application() -> None:
+    """Its Pod is the migrating one's, with another command, and the volume mounted read-only."""
+    spec, other = pod("rehearse"), pod("job")
+    assert spec.pop("affinity") == pod("backup")["affinity"]
+    assert not pod_labels("deployment").items() <= pod_labels("rehearse").items()
+    (container,), (migrates,) = spec["containers"], other["containers"]
+    command = ["migrator", "rehearse", "--in", "/copy", "--markdown"]
+    assert (container.pop("args"), container.pop("name")) == (command, "rehearse")
+    mounts, theirs = container.pop("volumeMounts"), migrates.pop("volumeMounts")
+    assert mounts == [
+        *({**each, "readOnly": True} for each in theirs),
+        {"name": "copy", "mountPath": "/copy"},
+    ]
+    assert spec["volumes"].pop() == {"name": "copy", "emptyDir": {}}
+    del migrates["name"]
+    assert spec == other
+    assert load("rehearse")["spec"]["backoffLimit"] == 0
 
 
 def test_codes_that_are_tried_again() -> None:

@@ -243,6 +243,17 @@ def test_backup(cluster: Cluster, migrations: Path) -> None:
     assert "8000 loans" in cluster.page()
 
 
+def test_rehearse(cluster: Cluster, migrations: Path) -> None:
+    """The Job's Pod says what the migrations would do, and writes nothing to the volume."""
+    cluster.use_old_database()
+    before = cluster.database.read_bytes()
+    cluster.play("rehearse", migrations)
+    assert cluster.ended("rehearse") == 0, cluster.log("rehearse")
+    assert "7 migrations would be applied to app" in cluster.log("rehearse")
+    assert cluster.database.read_bytes() == before
+    assert os.listdir(cluster.database.parent) == [cluster.database.name]
+
+
 def test_group_bits(cluster: Cluster, migrations: Path) -> None:
     """On a volume whose files all have the bits that `fsGroup` adds, the Job migrates as well."""
     cluster.use_old_database()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from tests.support.files import (
     tables,
     write_migrations,
 )
+from tests.support.machine import tool
 from tests.support.outcomes import HOME, Before, assert_failed, assert_succeeded
 from tests.support.processes import Result, run_migrator, running
 from tests.support.waiting import until
@@ -463,3 +465,47 @@ def test_the_database_is_the_same_to_the_byte(place: Place) -> None:
     assert place.database.read_bytes() == content
     assert logical_digest(place.database) == digest
     until(lambda: not list(place.database.parent.glob("*-journal")) or None, "a journal stayed")
+
+
+COMMAND = "sqlite3 {database}"
+
+
+def commanded(place: Place, sql: str, *more: str) -> Result:
+    """Rehearse SQLite's shell in place of migrations."""
+    tool("sqlite3")
+    command = f"{COMMAND} {shlex.quote(sql)}"
+    options = ("--database", place.database, "--migrate-command", command, "--json", *more)
+    return run_migrator("rehearse", *options)
+
+
+def test_another_tools_command_is_rehearsed_too(tmp_path: Path) -> None:
+    """What it did statement by statement nobody knows; the rows of the two files are compared."""
+    (tmp_path / "data").mkdir()
+    script = "CREATE TABLE a (id INTEGER PRIMARY KEY, v); INSERT INTO a VALUES (1, 1), (2, 2);"
+    place = Place(make_database(tmp_path / "data" / "app.db", script), tmp_path)
+    before = Volume(place.database)
+    sql = "CREATE TABLE b (x); UPDATE a SET v = 9 WHERE id = 2; INSERT INTO a VALUES (3, 3);"
+    result = commanded(place, sql)
+    assert_succeeded(result, "rehearsed", applied=1)
+    before.assert_untouched()
+    report = report_of(result)
+    (command,) = report["migrations"]
+    assert (report["way"], command["name"], command["state"]) == ("copy", "sqlite3", "applied")
+    told = {each["table"]: each for each in command["rows"]}
+    assert told.keys() == {"a", "b"}
+    assert [told["a"][name] for name in ("inserted", "changed", "deleted")] == [1, 1, 0]
+    assert "+CREATE TABLE b (x);" in report["comparison"]["schema_diff"]
+
+
+def test_a_command_that_fails_ends_as_its_start_would(tmp_path: Path) -> None:
+    """80 for the command's own failure, 81 for rows that it loses, which are told."""
+    (tmp_path / "data").mkdir()
+    script = "CREATE TABLE a (id INTEGER PRIMARY KEY); INSERT INTO a VALUES (1), (2);"
+    place = Place(make_database(tmp_path / "data" / "app.db", script), tmp_path)
+    before = Volume(place.database)
+    assert_failed(commanded(place, "SELECT * FROM nowhere"), 80, "migration.failed", "rehearsed")
+    result = commanded(place, "DELETE FROM a WHERE id = 1")
+    assert_failed(result, 81, "rows.lost", "rehearsed")
+    (command,) = report_of(result)["migrations"]
+    assert command["losses"] == [{"table": "a", "rows": 1, "said": False, "before": 2}]
+    before.assert_untouched()
