@@ -206,6 +206,27 @@ def test_columns_that_are_new_renamed_or_gone(tmp_path: Path) -> None:
     ]
 
 
+def test_a_value_of_another_type_is_another_value(tmp_path: Path) -> None:
+    """A number that a rebuild has made a text is changed, and so is a letter of another case."""
+    found = rehearse(
+        tmp_path,
+        {
+            "001_types.sql": """
+                CREATE TABLE t_new (id INTEGER PRIMARY KEY, n TEXT, s TEXT COLLATE NOCASE);
+                INSERT INTO t_new SELECT * FROM t;
+                DROP TABLE t;
+                ALTER TABLE t_new RENAME TO t;
+            """,
+            "002_case.sql": "UPDATE t SET s = upper(s);",
+        },
+        schema="CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, s TEXT COLLATE NOCASE);"
+        " INSERT INTO t VALUES (1, 1, 'a'), (2, NULL, 'B'), (3, 'x', NULL);",
+    )
+    assert rows(found.before, "SELECT typeof(n) FROM t") == [("integer",), ("null",), ("text",)]
+    assert rows(found.after, "SELECT typeof(n) FROM t") == [("text",), ("null",), ("text",)]
+    assert [found.told(number, "t")["changed"] for number in (0, 1)] == [1, 1]
+
+
 def test_a_renamed_and_a_dropped_table(tmp_path: Path) -> None:
     """A renamed table keeps its rows and is not gone; a dropped one goes with all of them."""
     found = rehearse(
@@ -325,6 +346,7 @@ def test_statements_have_their_plan_from_before_they_ran(tmp_path: Path) -> None
                 def up(conn):
                     for number in range(5):
                         conn.execute("UPDATE users SET legacy = ? WHERE name = ?", (1, str(number)))
+                    conn.execute("CREATE TABLE copied AS SELECT * FROM users")
                     conn.execute("CREATE INDEX users_name ON users(name)")
                     conn.executemany("UPDATE posts SET body = :b WHERE id = :i", [{"b": 1, "i": 2}])
             """,
@@ -337,7 +359,9 @@ def test_statements_have_their_plan_from_before_they_ran(tmp_path: Path) -> None
     sql = "UPDATE users SET legacy = 1 WHERE name = '2'"
     assert (scanned["times"], scanned["scans"]) == (5, ["users"])
     assert scanned["plan"] == plan(found.before, sql)
-    assert first["statements_executed"] == 7
+    copied = told["CREATE TABLE copied AS SELECT * FROM users"]
+    assert (copied["plan"], copied["scans"]) == (["SCAN users"], ["users"])
+    assert first["statements_executed"] == 8
     (indexed,) = second["statements"]
     assert indexed["scans"] == []
     assert indexed["plan"] == plan(found.after, sql)
