@@ -152,7 +152,7 @@ class Rows:
             held[fold(table.name)] = after
             return self._counted(before, after, rebuilt=rebuilt)
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            return TableRows(table.name, was, why=str(error))
+            return TableRows(table.name, was, why=_why(error))
 
     def _copied(self, conn: sqlite3.Connection, table: Table) -> _Held:
         """Copy a table's rows as they are into the scratch database."""
@@ -167,8 +167,10 @@ class Rows:
         marks = ", ".join("?" * len(columns))
         rows = conn.execute(f"SELECT {', '.join(names)} FROM main.{quoted(table.name)}")  # noqa: S608
         self._conn.execute("BEGIN")
-        self._conn.executemany(f"INSERT INTO main.{place} VALUES ({marks})", rows)  # noqa: S608
-        self._conn.execute("COMMIT")
+        try:
+            self._conn.executemany(f"INSERT INTO main.{place} VALUES ({marks})", rows)  # noqa: S608
+        finally:
+            self._conn.execute("COMMIT")
         rowid = columns[-1] if table.rowid is not None else None
         return _Held(table, f"main.{place}", rowid, copied=True)
 
@@ -178,7 +180,7 @@ class Rows:
         try:
             count = self._count(before)
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            return TableRows(name, name, why=str(error), gone=True)
+            return TableRows(name, name, why=_why(error), gone=True)
         return TableRows(name, name, before=count, deleted=count, by="table", gone=True)
 
     def _count(self, held: _Held) -> int:
@@ -297,6 +299,14 @@ class Rows:
             if f"main.{name}" not in kept:
                 self._conn.execute(f"DROP TABLE main.{name}")
         self._held = held
+
+
+def _why(error: Exception) -> str:
+    """Return SQLite's words, unless they quote what a row holds."""
+    text = str(error)
+    if isinstance(error, UnicodeDecodeError) or text.startswith("Could not decode"):
+        return "it holds text that is not UTF-8"
+    return text
 
 
 def _encoding(database: Path) -> str:

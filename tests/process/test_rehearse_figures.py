@@ -457,3 +457,40 @@ def test_every_kind_of_key(tmp_path: Path, table: str) -> None:
     changed = (0, 1, lost) if told["by"] != "content" else (1, 0, lost + 1)
     assert (told["inserted"], told["changed"], told["deleted"]) == changed
     assert told["why"] is None
+
+
+def test_a_table_that_cannot_be_read_keeps_no_other_from_being_counted(tmp_path: Path) -> None:
+    """It is told with a reason that quotes no row; hostile names and virtual tables are counted."""
+    found = rehearse(
+        tmp_path,
+        {
+            "001_odd.sql": """
+                UPDATE a_bad SET id = 2;
+                UPDATE "we|ird `name`" SET v = NULL;
+                INSERT INTO words VALUES ('n', 'm');
+                DELETE FROM words WHERE a = 'x';
+                DELETE FROM seen WHERE id = 1;
+            """
+        },
+        schema="""
+            CREATE TABLE a_bad (id INTEGER PRIMARY KEY, t);
+            INSERT INTO a_bad VALUES (1, CAST(x'736563726574ff' AS TEXT));
+            CREATE TABLE "we|ird `name`" (id INTEGER PRIMARY KEY, v);
+            INSERT INTO "we|ird `name`" VALUES (1, x'00ff');
+            CREATE VIRTUAL TABLE words USING fts5(a, b);
+            INSERT INTO words VALUES ('x', 'y'), ('p', 'q');
+            CREATE TABLE made (id INTEGER PRIMARY KEY);
+            INSERT INTO made VALUES (1), (2);
+            CREATE VIEW seen AS SELECT * FROM made;
+            CREATE TRIGGER through INSTEAD OF DELETE ON seen
+            BEGIN DELETE FROM made WHERE id = old.id; END;
+        """,
+    )
+    assert found.told(0, "a_bad")["why"] == "it holds text that is not UTF-8"
+    told = {each["table"]: each for each in found.migrations[0]["rows"]}
+    numbers = {
+        name: [each["inserted"], each["changed"], each["deleted"]]
+        for name, each in told.items()
+        if each["why"] is None
+    }
+    assert numbers == {"we|ird `name`": [0, 1, 0], "words": [1, 0, 1], "made": [0, 0, 1]}
