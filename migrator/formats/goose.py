@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from migrator.errors import MisfitError
 from migrator.formats.tool import Tool, ToolHistory, head
+from migrator.formats.wrapped import fails, wrapped
 from migrator.model import Applied, Entry, Script, Section
 from migrator.parsing import sql_file
 from migrator.parsing.directory import misfit, refuse_duplicates
@@ -69,14 +70,16 @@ class Goose(Tool):
         """Read one file by goose's annotations."""
         text = text_of(entry).replace("\r\n", "\n")  # goose reads lines
         parsed = _Parser(entry, text)
+        up = parsed.section("up")
+        down = parsed.section("down") if parsed.has_down else None
         return Script(
             entry,
-            transactional=parsed.transactional,
-            down_transactional=parsed.transactional,
-            has_down=parsed.has_down,
+            transactional=up.transactional,
+            down_transactional=down is None or down.transactional,
+            has_down=down is not None,
             allow_row_loss=sql_file.row_losses(entry, text),
-            sql_up=parsed.section("up"),
-            sql_down=parsed.section("down") if parsed.has_down else None,
+            sql_up=up,
+            sql_down=down,
         )
 
     def history(self, table: str) -> GooseHistory:
@@ -123,22 +126,33 @@ class _Parser:
                 "`-- +goose StatementBegin` without a `-- +goose StatementEnd`.",
                 "Put `-- +goose StatementEnd` below the statement.",
             )
-        self._refuse_unfinished()
+        if self._where == "up":
+            self._refuse_unfinished()
+        else:  # goose on its way up does not look there
+            self._close()
 
     def section(self, word: str) -> Section:
         """Return the statements of `up` or `down`."""
+        if not self.transactional:
+            return self._joined(word, transactional=False)
+        found = wrapped(self._joined(word, transactional=None))
+        return self._joined(word, transactional=True) if fails(found) else found
+
+    def _joined(self, word: str, *, transactional: bool | None) -> Section:
+        """Return what stands between goose's own ends of statements as one section."""
         parts = [
             sql_file.section(
                 self.entry,
                 text,
                 line=line,
-                transactional=self.transactional,
+                transactional=transactional,
                 no_transaction=_NO_TRANSACTION,
             )
             for line, text in self._found[word]
         ]
         return Section(
-            tuple(each for part in parts for each in part.statements), self.transactional
+            tuple(each for part in parts for each in part.statements),
+            all(part.transactional for part in parts) and transactional is not False,
         )
 
     def _annotation(self, word: str, number: int) -> None:

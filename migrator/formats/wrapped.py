@@ -14,10 +14,6 @@ def wrapped_section(entry: Entry, text: str, no_transaction: str | None = None) 
     """
     Split a file that its tool puts between `BEGIN` and `COMMIT`.
 
-    Some files end that transaction, do what none allows, and begin another one for the tool to
-    end: they are run with the two statements that the tool adds. A PRAGMA that a transaction
-    only ignores, or that has its value already, is run outside of one.
-
     Args:
         entry: The migration, for messages.
         text: The file's text, lines ended by LF.
@@ -27,14 +23,29 @@ def wrapped_section(entry: Entry, text: str, no_transaction: str | None = None) 
     Raises:
         MisfitError: A statement is unfinished, or fails in a transaction.
     """
-    found = sql_file.section(entry, text)
-    if found.transactional:
-        return found
-    words = {statement.keyword for statement in found.statements}
-    if not words.isdisjoint(_ENDS):
-        begin = Statement("BEGIN;", found.statements[0].line, "BEGIN")
-        commit = Statement("COMMIT;", found.statements[-1].line, "COMMIT")
-        return Section((begin, *found.statements, commit), transactional=False)
-    if no_transaction is None or words.isdisjoint(_NEVER):
+    found = wrapped(sql_file.section(entry, text))
+    if no_transaction is None or not fails(found):
         return found
     return sql_file.section(entry, text, transactional=True, no_transaction=no_transaction)
+
+
+def wrapped(found: Section) -> Section:
+    """
+    Return statements as they run in their tool's transaction.
+
+    Some files end that transaction, do what none allows, and begin another one for the tool to
+    end: they are run with the two statements that the tool adds. A PRAGMA that a transaction
+    only ignores, or that has its value already, is run outside of one.
+    """
+    words = {statement.keyword for statement in found.statements}
+    if found.transactional or words.isdisjoint(_ENDS):
+        return found
+    begin = Statement("BEGIN;", found.statements[0].line, "BEGIN")
+    commit = Statement("COMMIT;", found.statements[-1].line, "COMMIT")
+    return Section((begin, *found.statements, commit), transactional=False)
+
+
+def fails(found: Section) -> bool:
+    """Tell whether a file has what fails in its tool's transaction, and does not end it before."""
+    words = {statement.keyword for statement in found.statements}
+    return words.isdisjoint(_ENDS) and not words.isdisjoint(_NEVER)

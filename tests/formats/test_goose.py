@@ -153,6 +153,34 @@ def test_bad_files_are_refused_when_they_are_read(
     assert theirs.read_bytes() == before
 
 
+def test_an_unfinished_end_of_down_does_not_stop_up(theirs: Path, files: Path) -> None:
+    """Going up, goose does not ask for the last `;` below `-- +goose Down`; `down` runs it."""
+    (files / "5_a.sql").write_text(f"{UP}CREATE TABLE a (b);\n-- +goose Down\nDROP TABLE a\n")
+    assert up(theirs, files).code == 0
+    assert ("table", "a", "a", "CREATE TABLE a (b)") in schema(theirs)
+    assert migrator("down", theirs, files).code == 0
+    assert "a" not in [row[1] for row in schema(theirs)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PRAGMA journal_mode = WAL;\nCREATE TABLE a (b);\n",
+        "PRAGMA page_size = 4096;\nCREATE TABLE a (b);\n",
+        "COMMIT;\nVACUUM;\nBEGIN;\nCREATE TABLE a (b);\n",
+        "COMMIT;\nPRAGMA foreign_keys = OFF;\nBEGIN;\nCREATE TABLE a (b);\n",
+    ],
+)
+def test_what_gooses_own_transaction_allows_runs(theirs: Path, files: Path, text: str) -> None:
+    """A PRAGMA that has its value already, and a file that ends the transaction, run as they are."""
+    make_database(theirs, "PRAGMA journal_mode = WAL;")
+    (files / "5_a.sql").write_text(UP + text)
+    done = up(theirs, files)
+    assert (done.code, done.stdout) == (0, "Applied: 00003, 00004, 5.\n")
+    assert ("table", "a", "a", "CREATE TABLE a (b)") in schema(theirs)
+    assert rows(theirs, "PRAGMA journal_mode") == [("wal",)]
+
+
 def test_tests_in_go_are_no_migrations(theirs: Path, files: Path) -> None:
     """`_test.go` is passed over, as goose does."""
     (files / "5_a_test.go").write_text("package migrations\n")
