@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
+from tests.faults.command_scenes import command_scenes
 from tests.faults.inline_scenes import inline_scenes
 from tests.faults.launching import arguments, run
 from tests.faults.registry_scenes import registry_scenes
@@ -356,6 +357,7 @@ SCENES = {
     **_OF_THE_COMMANDS,
     **{scene.name: scene for scene in inline_scenes(_OF_THE_COMMANDS)},
     **{scene.name: scene for scene in registry_scenes(Scene, _UP)},
+    **{scene.name: scene for scene in command_scenes(Scene, ("/bin/echo", APPLICATION))},
 }
 
 
