@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,13 @@ from migrator.database import commanded
 from migrator.database.pages import same_pages
 from migrator.database.uri import database_uri
 from migrator.database.workspace import like_database
-from migrator.errors import MigrationFailedError, MigratorError, MisfitError, VerificationError
+from migrator.errors import (
+    DiskError,
+    MigrationFailedError,
+    MigratorError,
+    MisfitError,
+    VerificationError,
+)
 from migrator.files import open_regular
 from migrator.formats.command import schema_of
 from migrator.inspect.database import NeedsRecoveryError, reading
@@ -40,6 +46,8 @@ from migrator.verify.row_loss import RowGuard
 _CUT = 500
 _LINES = 20
 """The last lines of its output, in which the reason of a failure is looked for."""
+_FULL = ("database or disk is full", "SQLITE_FULL", "No space left on device")
+_DISK = ("disk I/O error", "SQLITE_IOERR")
 _LOCKED = ("database is locked", "SQLITE_BUSY", "database table is locked")
 
 
@@ -85,6 +93,7 @@ class ExternalCommand(Change):
         Raises:
             MigrationFailedError: It ended with another exit code than 0, or did nothing to
                 a database that does not exist yet.
+            DiskError: It did so, and SQLite told it of the disk.
             VerificationError: Rows are gone, or it says that it has still something to do.
         """
         entry, started = self.entry, time.monotonic()
@@ -167,12 +176,20 @@ class ExternalCommand(Change):
                 )
                 raise
 
-    def _failed(self, ctx: Context, ending: Ending) -> MigrationFailedError:
+    def _failed(self, ctx: Context, ending: Ending) -> MigratorError:
         said = ending.said
+        full, failed = (ending.has_said(each) for each in (_FULL, _DISK))
+        if full or failed:
+            message = f"The disk failed while {self.entry.label} ran: {said.rstrip('.')}."
+            hint = "Make space on the volume, or check its disk; the command itself may be fine."
+            reason = "disk.full" if full else "disk.failed"
+            return DiskError(
+                message, hint=hint, reason=reason, data=self._facts() | {"error": said}
+            )
         how = f"ended with exit code {ending.code}" if ending.code > 0 else _killed(-ending.code)
         message = f"{self.entry.label} {how}" + (f": {said.rstrip('.')}." if said else ".")
         hint = f"Mend what it says, and start again; {ctx.undone}."
-        if any(word in line for line in ending.lines for word in _LOCKED):
+        if ending.has_said(_LOCKED):
             hint = _WHERE.format(path=ctx.layout.database) + f" Otherwise: {hint}"
         data = {**self._facts(), "error": said or how}
         return MigrationFailedError(message, hint=hint, reason="migration.failed", data=data)
@@ -209,6 +226,10 @@ class Ending:
 
     code: int
     lines: tuple[str, ...]
+
+    def has_said(self, words: Collection[str]) -> bool:
+        """Tell whether one of these is in its last lines: SQLite's messages, in any language."""
+        return any(word in line for line in self.lines for word in words)
 
     @property
     def said(self) -> str:

@@ -251,7 +251,7 @@ def clean_home(layout: Layout) -> None:
     removed = [remove(layout.home / name) for name in names]
     removed.append(rehearsal_place.remove_abandoned(layout.home))
     # A power cut can leave the id under both of its names.
-    for unfinished in map(temporary_name, (layout.identity, layout.started)):
+    for unfinished in map(temporary_name, (layout.identity, layout.started, layout.commanded)):
         if remove(unfinished):
             with suppress(OSError):
                 fsync_directory(unfinished.parent)

@@ -256,30 +256,46 @@ class Commanded(Expectation):
     What another tool's command made of the database, which only the tool can tell.
 
     No code of others has run in the worker itself, so its report is its own; the pages
-    that were published it has read back.
+    that were published it has read back. Without a report the pages tell: a run that has
+    not committed leaves those of the newest backup.
+
+    Args:
+        existed: Whether there was a database before.
     """
 
+    existed: bool = True
+
     def lacking(self, claim: Outcome | None) -> str | None:
-        """Say so where the database cannot be read after all."""
-        if claim is None:
-            return "nobody has reported that it is done"
+        """Say so where the database cannot be read after all, or holds what it held before."""
         sight = self.sight()
         if not sight.exists:
             return "it does not exist"
         if sight.needs_recovery is not None:
             return f"it cannot be read, because {sight.needs_recovery}"
+        if claim is None and self.existed and self._is_as_saved():
+            return "it holds what it held before"
         return None
 
+    def _is_as_saved(self) -> bool:
+        """Tell whether the pages are those of the newest backup; so they are where none tells."""
+        newest = known_backups(self.parent.layout)[:1]
+        with contextlib.suppress(OSError), LiveFile.open(self.parent.layout.database) as file:
+            return not newest or file.same_as(newest[0].path)
+        return True
+
     def outcome(self, claim: Outcome | None) -> Outcome:
-        """Return what was reported."""
-        return claim if claim is not None else Outcome("up_to_date")
+        """Return what was reported, or what the pages say."""
+        if claim is not None:
+            return claim
+        names = tuple(entry.identity for entry in self.parent.source.entries())
+        return Outcome("migrated" if self.existed else "created", names)
 
 
 def upgraded(parent: Parent) -> Expectation:
     """Plan an upgrade: all migrations are to be in the history."""
     source = parent.source
     if source.is_command:
-        return Commanded(parent)
+        return Commanded(parent, existed=os.path.lexists(parent.layout.database))
     existed = os.path.lexists(parent.layout.database)
     before = _before(parent)  # a look, by which the source knows whose migrations these are
     return HistoryRows(

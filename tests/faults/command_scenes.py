@@ -39,7 +39,9 @@ def command_scenes(make: type[Scene], application: tuple[str, ...]) -> Iterator[
             *("--pending-command", _python(f"{_OPEN}\n{asks}")),
         )
         command = ("entrypoint", *options, "--", *application)
-        yield make(name, "another tool's command", {}, command, journal, hot, fails=fails)
+        yield make(
+            name, "another tool's command", {}, command, journal, hot, fails=fails, asks=True
+        )
 
 
 def _python(code: str) -> str:

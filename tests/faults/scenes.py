@@ -150,6 +150,8 @@ class Scene:
             next start.
         only_saves: Whether nothing is to be changed, and a backup is to be there when the
             application starts.
+        asks: Whether another tool's command migrates, and one says what is pending: whoever
+            kills that one is told so (78).
     """
 
     name: str
@@ -164,6 +166,7 @@ class Scene:
     turns_back: bool = False
     mode_moves: bool = False
     only_saves: bool = False
+    asks: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
