@@ -52,9 +52,10 @@ class Diesel(Tool):
         return any(os.path.isfile(os.path.join(path, _UP)) for path in self._directories())
 
     def marked(self) -> bool:
-        """Tell the same where there are no numbered files, which Diesel would ignore."""
+        """Tell the same of named versions, where no numbered files lie, which Diesel ignores."""
         numbered = any(split_name(name) is not None for name in os.listdir(self.path))
-        return not numbered and self.fits()
+        named = any("_" in path.name for path in self._directories())
+        return named and not numbered and self.fits()
 
     def key(self, text: str) -> str | None:
         """Return the version that is meant: Diesel takes the dashes out."""
@@ -120,7 +121,7 @@ def _entry(directory: Path) -> Entry:
     shown = f"{printable(directory.name)}/{_UP}"
     version, _, name = directory.name.partition("_")
     version = version.replace("-", "")
-    entry = Entry(version, version, name, directory / _UP, shown)
+    entry = Entry(version, version, name or version, directory / _UP, shown)
     if not version or not directory.name.isprintable():
         raise _bad_name(entry, "the directory's name does not begin with a version.")
     if not _is_file(entry, directory / _UP):

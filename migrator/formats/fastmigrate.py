@@ -30,6 +30,7 @@ class Fastmigrate(Tool):
     name, title, table = "fastmigrate", "fastmigrate", "_meta"
     columns = ("id", "version")
     form = "`0001-name.sql`, `0001-name.py`"
+    has_python = True
     proven = "fastmigrate itself"
 
     def owns(self, conn: sqlite3.Connection, table: str) -> bool:

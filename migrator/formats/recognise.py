@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from migrator.errors import MigratorError, UsageError
 from migrator.formats.tool import Tool
 from migrator.formats.tools import TOOLS, tool
+from migrator.parsing.directory import split_name
 
 
 def recognised(conn: sqlite3.Connection | None, directory: Path, database: Path) -> Tool | None:
@@ -27,6 +29,9 @@ def recognised(conn: sqlite3.Connection | None, directory: Path, database: Path)
     if conn is not None:
         known = [name for name, (_, _, table) in TOOLS.items() if _has_table(conn, table)]
         tools = [tool(name, directory, database) for name in known]
+        # Numbered Python is ours, where the tool has none: it would be passed over in silence.
+        ours = _has_python(directory)
+        tools = [each for each in tools if each.has_python or not ours]
         theirs = [each for each in tools if each.owns(conn, each.table) and each.wrote(conn)]
         found = [each for each in theirs if _safely(each.fits)]
         if len(found) > 1:
@@ -38,6 +43,13 @@ def recognised(conn: sqlite3.Connection | None, directory: Path, database: Path)
     if len(found) > 1:
         raise _several(found, "The files have marks of", "and the database has no history yet")
     return found[0] if found else None
+
+
+def _has_python(directory: Path) -> bool:
+    with contextlib.suppress(OSError):
+        names = os.listdir(directory)
+        return any(name.endswith(".py") and split_name(name) is not None for name in names)
+    return False
 
 
 def _has_table(conn: sqlite3.Connection, name: str) -> bool:

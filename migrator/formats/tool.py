@@ -55,6 +55,9 @@ class Tool(Source, Format):
 
     has_checksums = False
     notes_runs = False
+    has_python = False
+    """Whether its directories hold migrations in Python as well."""
+
     is_code = False
     needs_database = False
 

@@ -60,6 +60,7 @@ class Yoyo(Tool):
     columns = ("migration_hash", "migration_id", "applied_at_utc")
     form = "`name.sql` with `-- depends:`, `name.py` with `step()`"
     undoes = "`name.rollback.sql`, the rollbacks of steps"
+    has_python = True
     proven = "yoyo itself"
 
     # --- recognition ------------------------------------------------------

@@ -319,17 +319,20 @@ class Stage:
             say(f"exit code {done.code}, but the log says {last['exit_code']}")
         if (APPLICATION in done.stdout) != (done.code == 0 and APPLICATION in self.scene.command):
             say("the application was started after a failure, or not after a success")
-        # Who asks what is pending may be killed (78), or fail on the copy, which means yes (81).
-        asked = self.scene.asks and done.code == (78 if fault.kills else 81)
-        if done.code not in (0, 69, 73, 74, 77, 80, 82) and not asked:
-            say(f"exit code {done.code}: {last.get('error')}")
         verdict.problems += self._lies(done, last, state)
         restores = "restore" in self.scene.command
-        if not asked:
-            verdict.problems += wrong_code(fault, done, fails=self.scene.fails, restores=restores)
+        # Who asks what is pending may be killed (78), or fail on the copy, which means yes (81).
+        if not (self.scene.asks and done.code == (78 if fault.kills else 81)):
+            verdict.problems += self._wrong_code(fault, done, restores=restores)
         if verdict.outcome == "unknown":
             restored = state == "new" if restores else None
             verdict.problems += early_unknown(fault, done.stderr, restored=restored)
+
+    def _wrong_code(self, fault: Fault, done: Done, *, restores: bool) -> Iterator[str]:
+        """Yield what is wrong with the exit code."""
+        if done.code not in (0, 69, 73, 74, 77, 80, 82):
+            yield f"exit code {done.code}: {(done.last or {}).get('error')}"
+        yield from wrong_code(fault, done, fails=self.scene.fails, restores=restores)
 
     def _lies(self, done: Done, last: Event, state: str) -> Iterator[str]:
         """Yield what the last line says and is not so."""
