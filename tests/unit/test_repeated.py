@@ -27,8 +27,10 @@ from migrator.strategy.on_copy import CopySession
 from tests.support.recorder import Recorder
 
 INSERT = "INSERT INTO t VALUES (?)"
-CODE: Any = SimpleNamespace(is_code=True, wants_cursor=False, sql_up=None, sql_down=None)
-PLAIN: Any = SimpleNamespace(is_code=False, wants_cursor=False)
+CODE: Any = SimpleNamespace(
+    is_code=True, wants_cursor=False, wants_path=False, sql_up=None, sql_down=None
+)
+PLAIN: Any = SimpleNamespace(is_code=False, wants_cursor=False, wants_path=False)
 
 
 @pytest.fixture
