@@ -131,7 +131,8 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def _code(option: Option) -> str:
-    return f"`{option.flag} {_cell(option.value_name)}`"
+    words = (option.flag, _cell(option.value_name))
+    return f"`{' '.join(filter(None, words))}`"
 
 
 def _variable(option: Option) -> str:
