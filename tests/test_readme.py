@@ -55,7 +55,7 @@ FOREIGN_FLAGS = {
     "--platform", "--env", "--port", "--build-arg", "--network", "--format",
     "--minutes", "--only", "--seed", "--jobs", "--replicas", "--force", "--for", "--container",
     "--selector", "--date", "--no-cache", "--start-period", "--filter", "--case", "--containers", "--timeout",
-    "--url", "--no-config-file", "--noinput", "--batch", "--check-heads", "--no-dump-schema",
+    "--tmpfs", "--url", "--no-config-file", "--noinput", "--batch", "--check-heads", "--no-dump-schema",
     "--load", "--runs", "--list", "--large", "--quick", "--group", "--init", "--stop-timeout", "--unit",
 }  # fmt: skip
 """Flags on the pages that are docker's, kubectl's, pip's, or those of scripts of this repository."""
