@@ -20,6 +20,7 @@ from migrator.formats.drizzle_history import DrizzleHistory
 from migrator.formats.drizzle_journal import Listed, listed_in, millis_of
 from migrator.formats.named import Named, checksums, folders, split
 from migrator.formats.tool import columns_of
+from migrator.formats.wrapped import wrapped
 from migrator.model import Entry, Script, Section
 from migrator.parsing import sql_file
 from migrator.parsing.directory import LEFTOVER, bad_names, printable, refuse_duplicates, scan
@@ -197,4 +198,4 @@ def _section(entry: Entry, text: str) -> Section:
         parts.append(sql_file.section(entry, part, line=line))
         line += part.count("\n")
     statements = tuple(each for part in parts for each in part.statements)
-    return Section(statements, all(part.transactional for part in parts))
+    return wrapped(Section(statements, all(part.transactional for part in parts)))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from migrator.errors import MisfitError
 from migrator.formats.tool import Tool, ToolHistory
+from migrator.formats.wrapped import wrapped_section
 from migrator.model import Applied, Entry, Script, Section
 from migrator.parsing import sql_file
 from migrator.parsing.directory import misfit
@@ -94,7 +95,7 @@ class GolangMigrate(Tool):
 
 def _section(entry: Entry) -> tuple[Section, frozenset[str]]:
     text = text_of(entry)
-    return sql_file.section(entry, text), sql_file.row_losses(entry, text)
+    return wrapped_section(entry, text), sql_file.row_losses(entry, text)
 
 
 def _bad_name(entry: Entry, what: str, reason: str = "migrations.bad_name") -> MisfitError:

@@ -37,8 +37,9 @@ def wrapped(found: Section) -> Section:
     end: they are run with the two statements that the tool adds. A PRAGMA that a transaction
     only ignores, or that has its value already, is run outside of one.
     """
-    words = {statement.keyword for statement in found.statements}
-    if found.transactional or words.isdisjoint(_ENDS):
+    words = (statement.keyword for statement in found.statements)
+    first = next((word for word in words if word == "BEGIN" or word in _ENDS), "BEGIN")
+    if found.transactional or first == "BEGIN":
         return found
     begin = Statement("BEGIN;", found.statements[0].line, "BEGIN")
     commit = Statement("COMMIT;", found.statements[-1].line, "COMMIT")

@@ -407,3 +407,12 @@ def test_a_failure_leaves_drizzles_table_as_it_was(theirs: Path, files: Path) ->
     assert (rows(theirs, f"SELECT * FROM {TABLE}"), schema(theirs)) == before
     status = json.loads(migrator("status", theirs, files, "--json").stdout)
     assert [each["version"] for each in status["pending"]] == ["0002", "0003"]
+
+
+def test_a_file_that_ends_drizzles_transaction_runs(theirs: Path, files: Path) -> None:
+    """The two statements that Drizzle puts around all migrations are there."""
+    mark = "--> statement-breakpoint\n"
+    text = f"COMMIT;{mark}VACUUM;{mark}BEGIN;{mark}CREATE TABLE a (x);"
+    (files / "0003_custom.sql").write_text(text)
+    assert up(theirs, files).stdout == "Applied: 0002, 0003.\n"
+    assert "a" in {row[1] for row in schema(theirs)}

@@ -146,3 +146,15 @@ def test_what_no_transaction_allows_runs_on_a_copy(theirs: Path, files: Path) ->
     done = up(theirs, files)
     assert (done.code, done.one("plan.ready")["way"]) == (0, "copy")
     assert position(theirs) == [(12, "integer", 0, "integer")]
+
+
+def test_a_file_that_ends_the_tools_transaction_runs(theirs: Path, files: Path) -> None:
+    """What golang-migrate puts around a file is there, unless the file begins its own."""
+    switched = "COMMIT;\nPRAGMA journal_mode = WAL;\nBEGIN;\nCREATE TABLE a (b);\n"
+    (files / "12_switched.up.sql").write_text(switched)
+    own = "PRAGMA foreign_keys = OFF;\nBEGIN;\nCREATE TABLE c (d);\nCOMMIT;\nVACUUM;\n"
+    (files / "13_own.up.sql").write_text(own)
+    assert up(theirs, files).stdout == "Applied: 10, 11, 12, 13.\n"
+    assert rows(theirs, "PRAGMA journal_mode") == [("wal",)]
+    assert {"a", "c"} <= {row[1] for row in schema(theirs)}
+    assert position(theirs) == [(13, "integer", 0, "integer")]
