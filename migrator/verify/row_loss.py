@@ -292,7 +292,9 @@ def _rows_lost(entry: Entry, losses: list[_Loss]) -> VerificationError:
     hint = (
         "Look for a copy that leaves rows out, an INSERT OR REPLACE or a trigger that deletes."
         f" If the rows are meant to go, say so: `allow_row_loss = ({names})` in a .py file,"
-        f" `-- migrate:allow-row-loss {lost}` in an .sql file."
+        f" `-- migrate:allow-row-loss {lost}` in an .sql file. A file that has to stay as it is,"
+        " since its tool compares checksums, runs with `--row-guard off` (MIGRATOR_ROW_GUARD),"
+        " given for this one start."
     )
     data = {
         "version": entry.version,
