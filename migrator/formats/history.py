@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from migrator.errors import MisfitError
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.directory import version_key
-from migrator.sqlite import any_text, quoted
+from migrator.sqlite import any_text, primary_code, quoted
 from migrator.value import Value
 
 TYPE_CHECKING = False
@@ -277,7 +277,13 @@ def own_format(conn: sqlite3.Connection, table: str) -> OwnFormat | None:
 
     A view is none: it has no primary key.
     """
-    rows = conn.execute(f"PRAGMA table_xinfo({quoted(table)})").fetchall()
+    try:
+        rows = conn.execute(f"PRAGMA table_xinfo({quoted(table)})").fetchall()
+    except sqlite3.DatabaseError as error:
+        # A view whose columns only the application can name.
+        if primary_code(error) != sqlite3.SQLITE_ERROR:
+            raise
+        return None
     if any(row[6] and str(row[1]).lower() in {*ByVersion.columns, *ByName.columns} for row in rows):
         # A generated column cannot be written to.
         return None

@@ -125,8 +125,8 @@ BUGS = (
         _bug(
             "a history of another shape is taken for ours",
             "migrator/formats/history.py",
-            "        if found is None:\n            raise self._not_ours(kind)\n",
-            "        if found is None:\n            return True\n",
+            "        if kind is not None:\n            raise self._not_ours(kind)\n",
+            "        if kind is not None:\n            return True\n",
         ),
         histories.history_cases,
         "no columns of ours",
@@ -161,7 +161,7 @@ BUGS = (
     InputBug(
         _bug(
             "any entry is read for the id",
-            "migrator/backups/database_id.py",
+            "migrator/access.py",
             "        descriptor = open_regular(path)\n",
             "        descriptor = os.open(path, os.O_RDONLY)\n",
         ),

@@ -22,7 +22,9 @@ from migrator.verify.row_loss import RowGuard
 from tests.unit.test_rows import old_of
 
 ENTRY = Entry(key=(7,), version="007", name="tidy", path=Path("/m/007_tidy.sql"))
-SCRIPT: Any = SimpleNamespace(is_code=True, wants_cursor=False, sql_up=None, sql_down=None)
+SCRIPT: Any = SimpleNamespace(
+    is_code=True, wants_cursor=False, wants_path=False, sql_up=None, sql_down=None
+)
 
 SCHEMA = """
     CREATE TABLE logs (id INTEGER PRIMARY KEY, t TEXT);
