@@ -293,6 +293,8 @@ def _progress(event: str, fields: Mapping[str, Any]) -> str:
         parts[1:] = [f"[{'#' * filled}{'.' * (_WIDTH - filled)}]", f"{share * 100:.0f} %"]
     if seconds:
         parts.append(f"{done / _MEGA / seconds:.0f} MB/s")
+        if total and 0 < done < total:
+            parts.append(f"{seconds * (total - done) / done:.0f} s left")
     return "  ".join(parts)
 
 

@@ -26,8 +26,8 @@ BOTH = """
 
 
 def test_the_option_names_every_tool() -> None:
-    """`--format` has a value for each tool of the table."""
-    assert {"auto", "native", *TOOLS} <= set(FORMATS)
+    """`--format` has a value for each tool of the table, and the table a tool for each value."""
+    assert {"auto", "native", *TOOLS} == set(FORMATS)
 
 
 @pytest.mark.parametrize("name", TOOLS)

@@ -408,7 +408,7 @@ def test_progress_is_a_bar_on_a_terminal(reader: Reader) -> None:
     log("backup.progress", "All.", bytes=210_000_000, **facts)
     log("backup.finished", "The backup is finished.")
     first, second, last = reader.text().split("\r\x1b[K")[1:]
-    assert first == "backup  [##########..........]  50 %  100 MB/s"
+    assert first == "backup  [##########..........]  50 %  100 MB/s  1 s left"
     assert second == "backup  [####################]  100 %  210 MB/s"
     assert re.fullmatch(r"\d\d:\d\d:\d\d  The backup is finished\.\n", last)
 
