@@ -37,7 +37,7 @@ def of(name: str) -> Kind:
     [
         ("up in-place wal", "ext4", 1800),
         ("restore delete", "ext4", 1000),
-        ("restore wal", "xfs", 1960),
+        ("restore wal", "xfs", 1944),
         ("restore wal", "btrfs quota", 584),
         ("up in-place delete meanwhile", "xfs", 200),
         ("up copy wal meanwhile", "xfs", 4096),
