@@ -17,13 +17,15 @@ def leave_message(error: MigratorError, path: str = PATH) -> None:
     # A long error is cut before its hint: the hint has the command to type next.
     hint = _cut(f"\n{printable(error.hint)}", _LIMIT // 2)
     text = (_cut(printable(error.message), _LIMIT - len(hint)) + hint).strip()
-    how = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    how = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         number = os.open(path, how)
     except OSError:
         return
     try:
         os.write(number, text)
+        # Only now: who reads meanwhile finds the message, and not an empty file.
+        os.ftruncate(number, len(text))
     except OSError:
         return
     finally:

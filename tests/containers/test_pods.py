@@ -124,7 +124,10 @@ def test_rollback(cluster: Cluster, migrations: Path, way: str) -> None:
     kept = newest.rename(migrations.parent / newest.name)
     played = cluster.play("deployment", migrations)
     assert "exited with code 78" in played.stderr
-    (command,) = re.findall(rf"`(migrator {way} [^`]+)`", cluster.said.read_text())
+    said = cluster.said.read_text()
+    found = re.findall(rf"`(migrator {way} [^`]+)`", said)
+    assert len(found) == 1, said
+    (command,) = found
     cluster.delete("deployment")  # kubectl scale --replicas=0
 
     if way == "down":
