@@ -35,7 +35,7 @@ def test_every_end_is_old_or_new(
     """After a fault the database is old or new, as was said, and the next start ends rightly."""
     stage = Stage(SCENES[name], stages, library)
     # Another tool's command starts three Pythons more each time.
-    few = points // 4 if SCENES[name].asks else points
+    few = points // 3 if SCENES[name].asks else points
     faults = evenly(every_fault(stage.calls), seed + name)[:few]
     verdicts = [stage.play(fault) for fault in faults]
     record_property("faults", sum(verdict.fired for verdict in verdicts))
