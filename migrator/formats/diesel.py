@@ -174,7 +174,7 @@ def _is_transactional(entry: Entry) -> bool:
 def _bad_name(entry: Entry, what: str) -> MisfitError:
     hint = (
         "A migration of Diesel is a directory VERSION_NAME with an `up.sql`; name it so, or move"
-        " what is none to another place."
+        " what is not a migration to another place."
     )
     return misfit(entry, what, hint=hint, reason="migrations.bad_name")
 

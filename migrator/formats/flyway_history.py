@@ -89,7 +89,7 @@ class FlywayHistory(ToolHistory):
             if parts is None:
                 raise self.broken(
                     str(version),
-                    f"has the version {version!r}, which is none",
+                    f"has the version {version!r}, which is not one of Flyway's",
                     f"Correct that row of {self.table}, then start again.",
                 )
             done, place = self._applied, (0, parts)
