@@ -25,7 +25,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def points() -> int:
     """Return how many faults are tried in a scene."""
-    return int(os.environ.get(POINTS, "14"))
+    return int(os.environ.get(POINTS, "10"))
 
 
 @pytest.fixture(scope="session")
