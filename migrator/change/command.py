@@ -33,7 +33,7 @@ from migrator.errors import (
     MisfitError,
     VerificationError,
 )
-from migrator.files import open_regular
+from migrator.files import A_LITTLE, has_space, open_regular
 from migrator.formats.command import schema_of
 from migrator.inspect.database import NeedsRecoveryError, reading
 from migrator.model import Applied, Entry, Script
@@ -48,6 +48,10 @@ _LINES = 20
 """The last lines of its output, in which the reason of a failure is looked for."""
 _FULL = ("database or disk is full", "SQLITE_FULL", "No space left on device")
 _DISK = ("disk I/O error", "SQLITE_IOERR")
+_UNOPENED = (
+    *("unable to open database file", "SQLITE_CANTOPEN"),
+    *("attempt to write a readonly database", "SQLITE_READONLY"),
+)
 _LOCKED = ("database is locked", "SQLITE_BUSY", "database table is locked")
 
 
@@ -179,6 +183,8 @@ class ExternalCommand(Change):
     def _failed(self, ctx: Context, ending: Ending) -> MigratorError:
         said = ending.said
         full, failed = (ending.has_said(each) for each in (_FULL, _DISK))
+        # SQLite gives no reason for a file that it cannot make, or open to write: trying tells.
+        full |= ending.has_said(_UNOPENED) and not has_space(ctx.layout.home, A_LITTLE)
         if full or failed:
             message = f"The disk failed while {self.entry.label} ran: {said.rstrip('.')}."
             hint = "Make space on the volume, or check its disk; the command itself may be fine."

@@ -78,7 +78,7 @@ class Diesel(Tool):
             return Script(entry)
         text = text_of(entry)
         undo = _beside(entry, _DOWN)
-        # To Diesel an empty file is none, and many keep one where there is no way back.
+        # Diesel treats an empty file as missing; many keep one where there is no way back.
         down = text_of(undo) if undo.path is not None and _is_file(undo, undo.path) else ""
         if _is_transactional(entry):
             hint = f"Write `{_IN_TRANSACTION} = false` into its {_METADATA}"

@@ -275,7 +275,7 @@ def own_format(conn: sqlite3.Connection, table: str) -> OwnFormat | None:
     """
     Return the format that a table is the history of, None where it is no history of ours.
 
-    A view is none: it has no primary key.
+    A view is never one: it has no primary key.
     """
     try:
         rows = conn.execute(f"PRAGMA table_xinfo({quoted(table)})").fetchall()

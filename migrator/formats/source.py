@@ -309,7 +309,7 @@ def _is_sqlite_utils(settings: Settings, database: Path) -> bool:
 
 
 def _no_file(settings: Settings) -> UsageError:
-    message = f"--format sqlite-utils is a file's; {settings.migrations!r} is none."
+    message = f"--format sqlite-utils needs a Python file; {settings.migrations!r} is not one."
     hint = "Name the file with `--migrations` (MIGRATOR_MIGRATIONS): migrations.py, say."
     return UsageError(message, hint=hint, data={"option": "--format"})
 

@@ -41,7 +41,7 @@ def read_settings(directory: Path) -> SqlxSettings:
     Read the settings that concern a directory of migrations.
 
     Raises:
-        MisfitError: The file is no TOML, or asks for what there is none of here.
+        MisfitError: The file is not TOML, or asks for what is not done here.
     """
     migrate = _read(directory).get("migrate", {})
     if not isinstance(migrate, dict):

@@ -130,7 +130,10 @@ def _was_committed(ctx: Context, left: RunState) -> bool:
 def _holds_other_pages(ctx: Context, left: RunState) -> bool:
     """Tell whether the pages are not the backup's: of a command no history knows that it ran."""
     open_to_recover(ctx).close()
-    if ctx.inline or left.backup is None:
+    if left.backup is None:
+        # A first install: what stands there was put there by its last step.
+        return left.phase == "publish"
+    if ctx.inline:
         return False
     with contextlib.suppress(OSError), LiveFile.open(ctx.layout.database) as file:
         return not file.same_as(ctx.layout.backup_dir / left.backup)

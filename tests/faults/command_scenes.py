@@ -19,7 +19,11 @@ c.execute("UPDATE users SET email = lower(name) || '@example.org', filler = uppe
 c.executescript("CREATE TABLE log (id INTEGER); INSERT INTO log VALUES (1);")
 """
 _FAILS = 'c.execute("INSERT INTO nowhere VALUES (1)")\n'
-_ASKS = "SELECT count(*) FROM sqlite_master WHERE name = 'log'"
+_CREATES = 'c.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, filler TEXT)")\n'
+_ASKS = f"""{_OPEN}
+raise SystemExit(1 - c.execute("SELECT count(*) FROM sqlite_master WHERE name = 'log'").fetchone()[0])
+"""
+GROUP = "another tool's command"
 
 
 def command_scenes(make: type[Scene], application: tuple[str, ...]) -> Iterator[Scene]:
@@ -30,18 +34,18 @@ def command_scenes(make: type[Scene], application: tuple[str, ...]) -> Iterator[
         make: The class.
         application: What the entrypoint becomes.
     """
-    asks = f"raise SystemExit(1 - c.execute({_ASKS!r}).fetchone()[0])"
     for journal, hot, fails in product(("delete", "wal"), (False, True), (False, True)):
         name = f"command {journal} {'hot' if hot else 'clean'}{' failing' if fails else ''}"
         does = f"{_OPEN}\n{_MIGRATES}{_FAILS if fails else ''}c.commit(); c.close()"
-        options = (
-            *("--migrate-command", _python(does)),
-            *("--pending-command", _python(f"{_OPEN}\n{asks}")),
-        )
-        command = ("entrypoint", *options, "--", *application)
-        yield make(
-            name, "another tool's command", {}, command, journal, hot, fails=fails, asks=True
-        )
+        yield make(name, GROUP, {}, _start(does, application), journal, hot, fails=fails, asks=True)
+    does = f"{_OPEN}\n{_CREATES}{_MIGRATES}c.commit(); c.close()"
+    yield make("command install", GROUP, {}, _start(does, application), asks=True)
+
+
+def _start(does: str, application: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a start with a command that migrates, and one that says whether it is needed."""
+    options = ("--migrate-command", _python(does), "--pending-command", _python(_ASKS))
+    return ("entrypoint", *options, "--", *application)
 
 
 def _python(code: str) -> str:
