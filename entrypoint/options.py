@@ -168,23 +168,20 @@ def _group_alone(text: str) -> UsageError:
     return UsageError(msg, hint=hint, data={"option": "PGID"})
 
 
-def container_settings(
-    parsed: Parsed, environ: Mapping[str, str], *, terminal: bool | None = None
-) -> ContainerSettings:
+def container_settings(parsed: Parsed, environ: Mapping[str, str]) -> ContainerSettings:
     """
     Join flags, variables and defaults.
 
     Args:
         parsed: The parsed command line.
         environ: The environment.
-        terminal: Whether stderr is a terminal; None to find out.
 
     Raises:
         UsageError: A bad value, no database, or a misspelled variable.
     """
     ignored = check_variables(environ)
     return ContainerSettings(
-        engine=engine_settings(parsed.values, environ, terminal=terminal),
+        engine=engine_settings(parsed.values, environ),
         migrate=option_value(MIGRATE, parsed.values, environ),
         mount=option_value(MOUNT, parsed.values, environ),
         run_as=read_run_as(parsed.values, environ),

@@ -50,7 +50,6 @@ class Settings(Value):
     row_guard: str = "on"
     verify: str = "quick"
     rehearse: bool = False
-    log_format: str = "json"
     log_level: str = "info"
     given: tuple[str, ...] = ()
 

@@ -17,7 +17,6 @@ from entrypoint.volume.mounts import Volume
 from migrator import access
 from migrator.errors import NotReadyError
 from migrator.inspect.location import check_directory, check_file, check_missing, translated_errors
-from migrator.value import Value
 from migrator.wait import NotYetError
 
 TYPE_CHECKING = False
@@ -38,14 +37,6 @@ _VOLUME_HINT = (
 )
 
 
-class Place(Value):
-    """What the checks found: the database's volume, and whether the database exists."""
-
-    database: Path
-    volume: Volume
-    exists: bool
-
-
 def inspect(
     database: Path,
     backup_dir: Path,
@@ -56,7 +47,7 @@ def inspect(
     emit: Emit,
     unfinished: bool = False,
     as_user: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
-) -> Place:
+) -> None:
     """
     Check the volume of a database once, and the database as a file.
 
@@ -89,15 +80,12 @@ def inspect(
         check_mount(database, volume, policy, emit)
         with as_user():
             check_directory(database.parent)
-            exists = check_file(database)
-            if exists:
+            if check_file(database):
                 access.require_readable(database)
             elif not unfinished:
                 check_missing(database, backup_dir, create)
-    place = Place(database, volume, exists)
     if container:
-        warn(place, policy, emit)
-    return place
+        warn(database, volume, policy, emit)
 
 
 def check_locks(database: Path, volume: Volume) -> None:
@@ -163,9 +151,8 @@ def check_single_file(database: Path, volume: Volume) -> None:
     raise NotReadyError(msg, hint=hint, reason="volume.single_file", retryable=False)
 
 
-def warn(place: Place, policy: str, emit: Emit) -> None:
+def warn(database: Path, volume: Volume, policy: str, emit: Emit) -> None:
     """Warn about data that does not last, and about locks that may not be reliable."""
-    volume, database = place.volume, place.database
     fields = {"kind": volume.kind, "fstype": volume.fstype}
     if policy != "ignore" and volume.kind == "empty-dir":
         text = f"{_description(database, volume)} Use a PersistentVolumeClaim for data that lasts."

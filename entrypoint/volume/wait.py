@@ -38,8 +38,8 @@ def wait_for_volume(
         _require_python(identities.run)
     container = mounts.in_container(environ, mounts.read())
 
-    def look() -> object:
-        return checks.inspect(
+    def look() -> None:
+        checks.inspect(
             layout.database,
             layout.backup_dir,
             create=settings.engine.create,

@@ -51,7 +51,6 @@ class DatabaseView(Value):
     exists: bool
     bytes: int = 0
     history: tuple[Applied, ...] | None = None
-    has_history: bool = False
     foreign: ForeignHistory | None = None
     has_tables: bool = False
     """Whether there are tables although there is no history of ours."""
@@ -172,7 +171,7 @@ def _read(
     source.recognise(conn, table)
     history = source.format.history(table)
     if history.exists(conn):
-        return replace(sight, has_history=True, history=history.read(conn))
+        return replace(sight, history=history.read(conn))
     from migrator.formats import foreign
 
     return replace(

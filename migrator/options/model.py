@@ -147,6 +147,6 @@ class Parsed(Value):
     arguments: Arguments = EMPTY
 
 
-def _short(text: str, limit: int = 200) -> str:
+def _short(text: str) -> str:
     """Quote a text, cut where it is too long for a sentence."""
-    return repr(text if len(text) <= limit else text[:limit] + "...")
+    return repr(text if len(text) <= 200 else text[:200] + "...")

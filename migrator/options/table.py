@@ -313,16 +313,13 @@ def _as_text(value: Any) -> str:
     return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
-def engine_settings(
-    texts: Mapping[str, str], environ: Mapping[str, str], *, terminal: bool | None = None
-) -> Settings:
+def engine_settings(texts: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
     """
     Join flags, variables and defaults.
 
     Args:
         texts: What the flags were given, by field (`Parsed.values`).
         environ: The environment.
-        terminal: Whether stderr is a terminal; None: look.
 
     Raises:
         UsageError: A bad value, or no database.
@@ -330,7 +327,8 @@ def engine_settings(
     found = {option.field: option_value(option, texts, environ) for option in ENGINE_OPTIONS}
     if found["database"] is None:
         raise _no_database()
-    found["log_format"] = found["log_format"] or _default_format(terminal)
+    # The log was opened before anything else was read: `log_choice`.
+    del found["log_format"]
     return Settings(**found, given=flags(texts, ENGINE_OPTIONS))
 
 
@@ -346,9 +344,7 @@ def migrations_source(texts: Mapping[str, str], environ: Mapping[str, str]) -> s
     return source
 
 
-def log_choice(
-    texts: Mapping[str, str], environ: Mapping[str, str], *, terminal: bool | None = None
-) -> tuple[str, str]:
+def log_choice(texts: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str, str]:
     """
     Find format and level of the log when the settings may be wrong.
 
@@ -361,17 +357,13 @@ def log_choice(
             chosen[option.field] = option_value(option, texts, environ)
         except UsageError:
             chosen[option.field] = option.default
-    return chosen["log_format"] or _default_format(terminal), chosen["log_level"]
+    default = "console" if stderr_is_terminal() else "json"
+    return chosen["log_format"] or default, chosen["log_level"]
 
 
 def log_settings(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
     """Find format and level of the log of `migrator` for a message about wrong arguments."""
     return log_choice(readable_values(argv, ENGINE_OPTIONS, anywhere=True), environ)
-
-
-def _default_format(terminal: bool | None) -> str:
-    seen = stderr_is_terminal() if terminal is None else terminal
-    return "console" if seen else "json"
 
 
 def _no_database() -> UsageError:

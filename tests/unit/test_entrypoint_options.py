@@ -81,7 +81,7 @@ def passwd(monkeypatch: pytest.MonkeyPatch) -> None:
 def read(*words: str, **environ: str) -> ContainerSettings:
     """Read settings, with a database."""
     parsed = parse_arguments(("--database", "app.db", *words))
-    return container_settings(parsed, environ, terminal=False)
+    return container_settings(parsed, environ)
 
 
 def test_the_table_is_the_contracts_in_its_order() -> None:
