@@ -35,8 +35,7 @@ def _check(parent: Parent, _given: Arguments) -> Answer:
         refuse_missing(parent.settings, parent.layout)
         return "There is no database yet.", 1
     refuse_or_warn(parent.settings, parent.layout, found, parent.emit)
-    if found.pending:
-        fitting_scripts(parent, found)
+    fitting_scripts(parent, found)
     if found.pending or found.unsettled:
         return f"Pending migrations: {len(found.pending)}.", 1
     return "The database is up to date.", 0

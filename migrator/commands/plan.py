@@ -80,11 +80,15 @@ def fitting_scripts(parent: Parent, found: DatabaseStatus) -> list[Script] | Non
     """
     Return the pending files, refused as `up` refuses them; of a registry only its run knows.
 
+    With nothing pending no text is compared, as in `up`.
+
     Raises:
         MisfitError: One cannot be applied to this database, or an applied one was changed.
     """
     if parent.source.is_code:
         return None
+    if not found.pending:
+        return []
     from migrator.inspect.texts import refuse_changed, refuse_unfit
 
     scripts = parent.source.scripts(found.entries)

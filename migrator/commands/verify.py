@@ -100,5 +100,4 @@ def _check_history(parent: Parent, found: DatabaseStatus) -> None:
     from migrator.inspect.status import changed, refuse_misfits, warn_of
 
     problems = [*found.problems, *changed(found)]
-    problems = [each for each in problems if each.kind != "out-of-order"]
     warn_of(refuse_misfits(parent.settings, parent.layout, found, problems), parent.emit)

@@ -90,6 +90,16 @@ def test_a_misfit_is_foretold(base, files, volume, kind):
     assert before == listing(volume)
 
 
+@pytest.mark.parametrize("kind", ["missing", "changed"])
+def test_with_nothing_pending_a_plan_refuses_only_what_a_start_refuses(base, files, kind):
+    """`plan` and `check` exit 0 then, as `up` does; a missing file is a warning in each."""
+    misfit(files, kind)
+    for command in ("plan", "check", "up"):
+        result = run_migrator(command, "--database", base, "--migrations", files)
+        warned = [event["kind"] for event in result.named("history.misfit")]
+        assert (0, ["missing"] if kind == "missing" else []) == (result.code, warned), command
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_accepted_misfit_is_a_warning(base, files, kind):
     """`--accept KIND` goes on, says so, and applies what is pending."""
