@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from migrator.value import Value
+from migrator.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,6 +141,18 @@ class Script(Value):
     def is_code(self) -> bool:
         """Whether it is Python that its author wrote, not SQL alone."""
         return self.sql_up is None
+
+    def with_sql(self, up: Section, down: Section | None, losses: frozenset[str]) -> Script:
+        """Return the migration with its statements; `losses` are the tables that may lose rows."""
+        return replace(
+            self,
+            transactional=up.transactional,
+            down_transactional=down is None or down.transactional,
+            has_down=down is not None,
+            allow_row_loss=losses,
+            sql_up=up,
+            sql_down=down,
+        )
 
 
 class Applied(Value):

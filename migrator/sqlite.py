@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 _FOLD = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
@@ -12,6 +12,13 @@ _FOLD = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 def quoted(name: str) -> str:
     """Return a name as it can stand in a statement."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def insert(conn: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
+    """Insert one row, given by its columns."""
+    names, marks = ", ".join(row), ", ".join("?" * len(row))
+    query = f"INSERT INTO {quoted(table)} ({names}) VALUES ({marks})"  # noqa: S608 - quoted
+    conn.execute(query, tuple(row.values()))
 
 
 def fold(name: str) -> str:

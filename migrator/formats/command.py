@@ -14,6 +14,7 @@ from pathlib import Path
 
 from migrator.errors import UsageError
 from migrator.formats.format import Format, History
+from migrator.formats.history import InOrderApplied
 from migrator.formats.source import Source
 from migrator.model import Applied, Entry, Script
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     Left: TypeAlias = "tuple[str | None, str]"
 
 
-class CommandSource(Source, Format):
+class CommandSource(Source, InOrderApplied):
     """
     A command that migrates, as a source of one migration.
 
@@ -106,30 +107,10 @@ class CommandSource(Source, Format):
         """Return the scripts as they are."""
         return tuple(scripts)
 
-    def key(self, text: str) -> str:
-        """Return the program's name."""
-        return text
-
-    def key_of(self, version: str | None, name: str) -> str:
-        """Return the program's name."""
-        del version
-        return name
-
-    def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
-        """Return the rows as they are."""
-        return tuple(rows)
-
     def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
         """Return nothing: what is newer, the command says."""
         del entries, history
         return set()
-
-    def out_of_order(
-        self, pending: Sequence[Entry], history: Collection[Applied]
-    ) -> dict[Any, Applied]:
-        """Return nothing: what comes when is the command's business."""
-        del pending, history
-        return {}
 
     def history(self, table: str) -> CommandHistory:
         """Return what is known of what the command did."""

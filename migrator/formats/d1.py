@@ -16,7 +16,7 @@ from migrator.formats.tool import ToolHistory
 from migrator.model import Applied, Entry, Script
 from migrator.parsing import sql_file
 from migrator.parsing.scripts import text_of
-from migrator.sqlite import quoted
+from migrator.sqlite import insert, quoted
 
 _FILE = re.compile(r"([^.].*)\.sql", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]+")
@@ -46,12 +46,7 @@ class D1(Named):
         """Read one file; its statements are one transaction to D1."""
         text = text_of(entry)
         up = sql_file.section(entry, text)
-        return Script(
-            entry,
-            transactional=up.transactional,
-            allow_row_loss=sql_file.row_losses(entry, text),
-            sql_up=up,
-        )
+        return Script(entry).with_sql(up, None, sql_file.row_losses(entry, text))
 
     def key(self, text: str) -> str:
         """Return the name that VERSION means; a file's name has its ending."""
@@ -101,8 +96,7 @@ class D1History(ToolHistory):
     ) -> None:
         """Note a file as applied."""
         del seconds, run_id
-        query = f"INSERT INTO {quoted(self.table)} (name) VALUES (?)"  # noqa: S608 - quoted
-        conn.execute(query, (f"{script.entry.key}.sql",))
+        insert(conn, self.table, {"name": f"{script.entry.key}.sql"})
 
     def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
         """Take a file's row away."""

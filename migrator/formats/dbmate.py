@@ -17,7 +17,7 @@ from migrator.model import Applied, Entry, Script
 from migrator.parsing import sql_file
 from migrator.parsing.directory import misfit, refuse_duplicates
 from migrator.parsing.scripts import text_of
-from migrator.sqlite import quoted
+from migrator.sqlite import insert, quoted
 
 _FILE = re.compile(r"([0-9]+)(.*)\.sql", re.DOTALL)
 _UP = re.compile(r"^--\s*migrate:up\b", re.MULTILINE)
@@ -58,15 +58,7 @@ class Dbmate(Tool):
                 line=1,
             )
         found = sql_file.parse(entry, text)
-        return Script(
-            entry,
-            transactional=found.up.transactional,
-            down_transactional=found.down is None or found.down.transactional,
-            has_down=found.down is not None,
-            allow_row_loss=found.allow_row_loss,
-            sql_up=found.up,
-            sql_down=found.down,
-        )
+        return Script(entry).with_sql(found.up, found.down, found.allow_row_loss)
 
     def key(self, text: str) -> str | None:
         """Return the version: dbmate compares it as a text."""
@@ -101,10 +93,4 @@ class DbmateHistory(ToolHistory):
     ) -> None:
         """Note a version as applied."""
         del seconds, run_id
-        query = f"INSERT INTO {quoted(self.table)} (version) VALUES (?)"  # noqa: S608 - quoted
-        conn.execute(query, (script.entry.version,))
-
-    def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
-        """Take a version away."""
-        query = f"DELETE FROM {quoted(self.table)} WHERE version = ?"  # noqa: S608 - quoted
-        conn.execute(query, (applied.version,))
+        insert(conn, self.table, {"version": script.entry.version})

@@ -26,7 +26,7 @@ from migrator.parsing.directory import (
     scan,
     split_name,
 )
-from migrator.sqlite import quoted
+from migrator.sqlite import insert, quoted
 from migrator.value import replace
 
 _UP, _DOWN, _METADATA = "up.sql", "down.sql", "metadata.toml"
@@ -87,16 +87,8 @@ class Diesel(Tool):
             section = partial(sql_file.section, transactional=False)
         forth = section(entry, text)
         back = section(undo, down) if down else None
-        return Script(
-            entry,
-            transactional=forth.transactional,
-            down_transactional=back is None or back.transactional,
-            has_down=back is not None,
-            allow_row_loss=sql_file.row_losses(entry, text) | sql_file.row_losses(undo, down),
-            sql_up=forth,
-            sql_down=back,
-            down_file=undo.file,
-        )
+        losses = sql_file.row_losses(entry, text) | sql_file.row_losses(undo, down)
+        return Script(entry, down_file=undo.file).with_sql(forth, back, losses)
 
     def history(self, table: str) -> DieselHistory:
         """Return Diesel's table."""
@@ -199,18 +191,11 @@ class DieselHistory(ToolHistory):
 
     def prepare(self, conn: sqlite3.Connection) -> None:
         """Create the table as Diesel does."""
-        plain = self.table == self.tool.table
-        conn.execute(_TABLE.format(self.table if plain else quoted(self.table)))
+        conn.execute(_TABLE.format(self.spelled))
 
     def record(
         self, conn: sqlite3.Connection, script: Script, seconds: float | None, run_id: str
     ) -> None:
         """Note a version as applied."""
         del seconds, run_id
-        query = f"INSERT INTO {quoted(self.table)} (version) VALUES (?)"  # noqa: S608 - quoted
-        conn.execute(query, (script.entry.version,))
-
-    def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
-        """Take a version's row away."""
-        query = f"DELETE FROM {quoted(self.table)} WHERE version = ?"  # noqa: S608 - quoted
-        conn.execute(query, (applied.key,))
+        insert(conn, self.table, {"version": script.entry.version})

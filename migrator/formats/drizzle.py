@@ -18,7 +18,7 @@ from pathlib import Path
 from migrator.errors import MisfitError
 from migrator.formats.drizzle_history import DrizzleHistory
 from migrator.formats.drizzle_journal import Listed, listed_in, millis_of
-from migrator.formats.named import Named, checksums, folders, split
+from migrator.formats.named import Named, folders, spelled_checksums, split
 from migrator.formats.tool import columns_of
 from migrator.formats.wrapped import wrapped
 from migrator.model import Entry, Script, Section
@@ -156,7 +156,7 @@ class Drizzle(Named):
         """Read one file, and in a directory its `down.sql`."""
         assert entry.path is not None  # noqa: S101 - told to the type checker
         source = read_bytes(entry.path)
-        spelled, text = checksums(source), text_of(entry)
+        spelled, text = spelled_checksums(source), text_of(entry)
         losses, up = sql_file.row_losses(entry, text), _section(entry, text)
         down = None
         below = entry.path.with_name("down.sql")
@@ -164,18 +164,13 @@ class Drizzle(Named):
             half = replace(entry, path=below, shown=f"{entry.key}/down.sql")
             text = text_of(half)
             losses, down = losses | sql_file.row_losses(half, text), _section(half, text)
-        return Script(
+        script = Script(
             entry,
             checksum=spelled[0],
             checksums=frozenset(spelled),
-            transactional=up.transactional,
-            down_transactional=down is None or down.transactional,
-            has_down=down is not None,
-            allow_row_loss=losses,
-            sql_up=up,
-            sql_down=down,
             down_file=None if down is None else f"{entry.key}/down.sql",
         )
+        return script.with_sql(up, down, losses)
 
     def rank(self, key: str) -> tuple[int, int]:
         """Return the place in the list; of what is not there any more the place by its time."""

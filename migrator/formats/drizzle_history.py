@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from math import isfinite
 
-from migrator.formats.named import applied, checksums
+from migrator.formats.named import applied, spelled_checksums
 from migrator.formats.tool import ToolHistory, columns_of
 from migrator.model import Applied, Script
-from migrator.sqlite import quoted
+from migrator.sqlite import insert, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _Known:
             self._by_hash = defaultdict(list)
             for key, path in self.tool.paths.items():
                 with contextlib.suppress(OSError):
-                    for each in {*checksums(path.read_bytes())}:
+                    for each in {*spelled_checksums(path.read_bytes())}:
                         self._by_hash[each].append(key)
         return self._by_hash.get(checksum, [])
 
@@ -125,9 +125,7 @@ class DrizzleHistory(ToolHistory):
         if self.tool.by_name:
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             row |= {"name": key, "applied_at": now.replace("+00:00", "Z")}
-        names, marks = ", ".join(row), ", ".join("?" * len(row))
-        query = f"INSERT INTO {quoted(self.table)} ({names}) VALUES ({marks})"  # noqa: S608 - quoted
-        conn.execute(query, tuple(row.values()))
+        insert(conn, self.table, row)
 
     def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
         """Take the rows of a migration away."""

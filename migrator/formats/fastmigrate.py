@@ -65,22 +65,16 @@ class Fastmigrate(Tool):
         if kind == ".py":
             from migrator.formats.literals import Literals
 
-            losses = Literals(entry, text, ("allow_row_loss",)).texts("allow_row_loss")
+            announced = Literals(entry, text, ("allow_row_loss",)).texts("allow_row_loss")
             return Script(
                 entry,
                 transactional=False,
-                allow_row_loss=frozenset(losses),
+                allow_row_loss=frozenset(announced),
                 wants_path=True,
                 unfit=unfit,
             )
-        section = sql_file.section(entry, text)
-        return Script(
-            entry,
-            transactional=section.transactional,
-            allow_row_loss=sql_file.row_losses(entry, text),
-            sql_up=section,
-            unfit=unfit,
-        )
+        up, losses = sql_file.section(entry, text), sql_file.row_losses(entry, text)
+        return Script(entry, unfit=unfit).with_sql(up, None, losses)
 
     def load(self, scripts: Sequence[Script]) -> tuple[Script, ...]:
         """Compile the `.py` files among them, which runs nothing of them."""
@@ -146,7 +140,7 @@ class FastmigrateHistory(ToolHistory):
             return
         conn.execute(
             f"""\
-CREATE TABLE {self.table if self.table == self.tool.table else quoted(self.table)} (
+CREATE TABLE {self.spelled} (
                             id INTEGER PRIMARY KEY CHECK (id = 1),
                             version INTEGER NOT NULL DEFAULT 0
                         )"""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
@@ -21,7 +20,7 @@ from zlib import crc32
 from migrator.errors import MisfitError
 from migrator.formats.flyway_history import FlywayHistory, description_of, parts_of
 from migrator.formats.flyway_settings import settings_of
-from migrator.formats.tool import Tool, columns_of
+from migrator.formats.tool import Tool
 from migrator.model import Applied, Entry, Script, Section
 from migrator.parsing import sql_file
 from migrator.parsing.directory import (
@@ -69,10 +68,6 @@ class Flyway(Tool):
     """The keys of what a baseline says is applied, once the history was read: never undone."""
     _undo: dict[Any, Entry] | None = None
     _unread: tuple[tuple[str, str], ...] = ()
-
-    def owns(self, conn: sqlite3.Connection, table: str) -> bool:
-        """Tell whether a table has Flyway's columns."""
-        return {*columns_of(conn, table)} == {*self.columns}
 
     def fits(self) -> bool:
         """Tell whether there is a name of Flyway's."""
@@ -184,18 +179,13 @@ class Flyway(Tool):
             down, lower, wrong = _section(undo)
             losses |= sql_file.row_losses(undo, lower)
             unfit = unfit or wrong
-        return Script(
+        script = Script(
             entry,
             checksum=str(_checksum(text)),
-            transactional=up.transactional,
-            down_transactional=down is None or down.transactional,
-            has_down=down is not None,
-            allow_row_loss=losses,
-            sql_up=up,
-            sql_down=down,
             down_file=None if undo is None else undo.file,
             unfit=unfit,
         )
+        return script.with_sql(up, down, losses)
 
     def undo(self, key: Any) -> Entry | None:
         """Return the file that undoes a version."""
@@ -217,33 +207,28 @@ class Flyway(Tool):
         parts = parts_of(text.removeprefix("V"))
         return None if parts is None else (0, parts)
 
-    def key_of(self, version: str | None, name: str) -> Any:
-        """Return the key of an applied migration."""
-        del name
-        return self.key(version or "")
-
     def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
         """Return the repeatable ones first: `down` goes from version to version."""
         return tuple(sorted(rows, key=lambda row: (-row.key[0], row.key[1])))
 
     def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
         """Return the versions above the highest one given."""
-        highest = max((entry.key for entry in entries if entry.key[0] == 0), default=(0, ()))
-        return {row.key for row in history if row.key[0] == 0 and row.key > highest}
+        return super().newer([*filter(_is_version, entries)], [*filter(_is_version, history)])
 
     def out_of_order(
         self, pending: Sequence[Entry], history: Collection[Applied]
     ) -> dict[Any, Applied]:
         """Return the versions below the highest one that is applied."""
-        versions = [row for row in history if row.key[0] == 0]
-        highest = max(versions, key=lambda row: row.key, default=None)
-        if highest is None:
-            return {}
-        return {entry.key: highest for entry in pending if entry.key < highest.key}
+        return super().out_of_order(pending, [*filter(_is_version, history)])
 
     def history(self, table: str) -> FlywayHistory:
         """Return Flyway's table."""
         return FlywayHistory(self, table)
+
+
+def _is_version(migration: Entry | Applied) -> bool:
+    """Tell whether a migration has a version, and is not a repeatable one."""
+    return bool(migration.key[0] == 0)
 
 
 def _section(entry: Entry) -> tuple[Section, str, MisfitError | None]:

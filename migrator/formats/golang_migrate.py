@@ -72,16 +72,8 @@ class GolangMigrate(Tool):
         if (path := self._down_of(entry)) is not None:
             down, others = _section(replace(entry, path=path))
             losses |= others
-        return Script(
-            entry,
-            transactional=up.transactional,
-            down_transactional=down is None or down.transactional,
-            has_down=down is not None,
-            allow_row_loss=losses,
-            sql_up=up,
-            sql_down=down,
-            down_file=None if path is None else path.name,
-        )
+        script = Script(entry, down_file=None if path is None else path.name)
+        return script.with_sql(up, down, losses)
 
     def _down_of(self, entry: Entry) -> Path | None:
         if self._downs is None:

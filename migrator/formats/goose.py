@@ -18,7 +18,7 @@ from migrator.model import Applied, Entry, Script, Section
 from migrator.parsing import sql_file
 from migrator.parsing.directory import misfit, refuse_duplicates
 from migrator.parsing.scripts import text_of
-from migrator.sqlite import quoted
+from migrator.sqlite import insert, quoted
 
 _FILE = re.compile(r"([0-9]+)_(.*)\.(sql|go)", re.DOTALL)
 _UP = re.compile(r"^--[ \t]*\+goose[ \t]+Up[ \t]*$", re.MULTILINE)
@@ -72,15 +72,7 @@ class Goose(Tool):
         parsed = _Parser(entry, text)
         up = parsed.section("up")
         down = parsed.section("down") if parsed.has_down else None
-        return Script(
-            entry,
-            transactional=up.transactional,
-            down_transactional=down is None or down.transactional,
-            has_down=down is not None,
-            allow_row_loss=sql_file.row_losses(entry, text),
-            sql_up=up,
-            sql_down=down,
-        )
+        return Script(entry).with_sql(up, down, sql_file.row_losses(entry, text))
 
     def history(self, table: str) -> GooseHistory:
         """Return goose's table."""
@@ -261,6 +253,8 @@ class GooseHistory(ToolHistory):
     The newest row of a version counts. Version 0 is the row with which goose makes the table.
     """
 
+    identity = "version_id"
+
     def rows(self, conn: sqlite3.Connection) -> Iterable[Applied]:
         """Return the versions whose newest row says that they are applied."""
         columns, table = "version_id, is_applied, tstamp", quoted(self.table)
@@ -290,20 +284,11 @@ class GooseHistory(ToolHistory):
             " version_id INTEGER NOT NULL, is_applied INTEGER NOT NULL,"
             " tstamp TIMESTAMP DEFAULT (datetime('now')))"
         )
-        self._insert(conn, 0)
+        insert(conn, self.table, {"version_id": 0, "is_applied": 1})
 
     def record(
         self, conn: sqlite3.Connection, script: Script, seconds: float | None, run_id: str
     ) -> None:
         """Note a version as applied."""
         del seconds, run_id
-        self._insert(conn, script.entry.key)
-
-    def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
-        """Take all rows of a version away."""
-        query = f"DELETE FROM {quoted(self.table)} WHERE version_id = ?"  # noqa: S608 - quoted
-        conn.execute(query, (applied.key,))
-
-    def _insert(self, conn: sqlite3.Connection, version: int) -> None:
-        query = f"INSERT INTO {quoted(self.table)} (version_id, is_applied) VALUES (?, 1)"  # noqa: S608 - quoted
-        conn.execute(query, (version,))
+        insert(conn, self.table, {"version_id": script.entry.key, "is_applied": 1})

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from migrator.errors import MisfitError
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.directory import version_key
-from migrator.sqlite import any_text, primary_code, quoted
+from migrator.sqlite import any_text, insert, primary_code, quoted
 from migrator.value import Value
 
 TYPE_CHECKING = False
@@ -96,28 +96,15 @@ class ByVersion(OwnFormat):
         return {entry.key: highest for entry in pending if entry.key < highest.key}
 
 
-class ByName(OwnFormat):
-    """Registries: names identify, the order is that of registration, and there are no texts."""
-
-    has_checksums = False
-    columns = {  # noqa: RUF012 - a constant
-        "id": "INTEGER PRIMARY KEY",
-        "migration_name": "TEXT UNIQUE NOT NULL",
-        "applied_at": "TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
-        "version": "TEXT DEFAULT '1.0.0'",
-        "description": "TEXT",
-        "seconds": "REAL",
-        "run_id": "TEXT",
-    }
-    identity = label = "migration_name"
-    written, given = "names of a registry", "a registry of names"
+class InOrderApplied(_Format):
+    """Names identify, versions need not be unique, and the order is that of the history's rows."""
 
     def key(self, text: str) -> str:
         """Return the name."""
         return text
 
     def key_of(self, version: str | None, name: str) -> str:
-        """Return the name; versions need not be unique."""
+        """Return the name."""
         del version
         return name
 
@@ -136,9 +123,26 @@ class ByName(OwnFormat):
     def out_of_order(
         self, pending: Sequence[Entry], history: Collection[Applied]
     ) -> dict[Any, Applied]:
-        """Return nothing: what is registered before an applied one runs all the same."""
+        """Return nothing: what comes before an applied one runs all the same."""
         del pending, history
         return {}
+
+
+class ByName(InOrderApplied, OwnFormat):
+    """Registries: names identify, the order is that of registration, and there are no texts."""
+
+    has_checksums = False
+    columns = {  # noqa: RUF012 - a constant
+        "id": "INTEGER PRIMARY KEY",
+        "migration_name": "TEXT UNIQUE NOT NULL",
+        "applied_at": "TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
+        "version": "TEXT DEFAULT '1.0.0'",
+        "description": "TEXT",
+        "seconds": "REAL",
+        "run_id": "TEXT",
+    }
+    identity = label = "migration_name"
+    written, given = "names of a registry", "a registry of names"
 
 
 BY_VERSION, BY_NAME = ByVersion(), ByName()
@@ -206,12 +210,7 @@ class OwnHistory(Value):
         }
         if self.format.has_checksums:
             row["checksum"] = script.checksum
-        names = ", ".join(row)
-        marks = ", ".join("?" * len(row))
-        conn.execute(
-            f"INSERT INTO {quoted(self.table)} ({names}) VALUES ({marks})",  # noqa: S608 - quoted
-            tuple(row.values()),
-        )
+        insert(conn, self.table, row)
 
     def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
         """Remove the row of a migration that has just been undone."""

@@ -6,16 +6,14 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 from migrator.formats.tool import Tool
-from migrator.model import Applied, Entry
+from migrator.model import Applied
 from migrator.parsing.directory import LOST_AND_FOUND, no_file, scan
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 _NUMBERED = re.compile(r"([0-9]+)_(.+)", re.DOTALL)
 
@@ -27,10 +25,6 @@ class Named(Tool):
     VERSION of a command is that name, or its number where only one has it.
     """
 
-    def rank(self, key: str) -> Any:
-        """Return what puts a migration in its place; by the text of its name, mostly."""
-        return key
-
     def key(self, text: str) -> str:
         """Return the name that VERSION means."""
         entries = self.entries()
@@ -41,25 +35,6 @@ class Named(Tool):
     def key_of(self, version: str | None, name: str) -> str:
         """Return the whole name again."""
         return name if version == name else f"{version}_{name}"
-
-    def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
-        """Return the rows as their names are ordered."""
-        return tuple(sorted(rows, key=lambda row: self.rank(row.key)))
-
-    def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
-        """Return the names behind the last one given."""
-        last = max((self.rank(entry.key) for entry in entries), default=None)
-        return {row.key for row in history if last is None or self.rank(row.key) > last}
-
-    def out_of_order(
-        self, pending: Sequence[Entry], history: Collection[Applied]
-    ) -> dict[Any, Applied]:
-        """Return the names before the last one that is applied."""
-        last = max(history, key=lambda row: self.rank(row.key), default=None)
-        if last is None:
-            return {}
-        at = self.rank(last.key)
-        return {entry.key: last for entry in pending if self.rank(entry.key) < at}
 
 
 def split(names: Collection[str]) -> dict[str, tuple[str, str]]:
@@ -100,7 +75,7 @@ def folders(path: Path, file: str) -> list[tuple[str, Path, str | None]]:
     return found
 
 
-def checksums(source: bytes) -> tuple[str, ...]:
+def spelled_checksums(source: bytes) -> tuple[str, ...]:
     """Return the SHA-256 of a file as it is, and of what it is with other line ends."""
     spelled = (source, source.replace(b"\r\n", b"\n"), source.replace(b"\n", b"\r\n"))
     return tuple(hashlib.sha256(each).hexdigest() for each in spelled)

@@ -16,14 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from migrator.errors import MisfitError
-from migrator.formats.named import Named, applied, checksums, folders, split
+from migrator.formats.named import Named, applied, folders, spelled_checksums, split
 from migrator.formats.tool import ToolHistory
 from migrator.model import Applied, Entry, Script
 from migrator.parsing import sql_file
 from migrator.parsing.directory import misfit
 from migrator.parsing.python_file import read_bytes
 from migrator.parsing.scripts import text_of
-from migrator.sqlite import quoted
+from migrator.sqlite import insert, quoted
 
 _LOCK = "migration_lock.toml"
 _PROVIDER = re.compile(r"provider\s*=\s*[\"']?([^\"'#\n]*?)[\"']?\s*(?:#.*)?")
@@ -90,16 +90,11 @@ class Prisma(Named):
         """Read one file; Prisma itself runs it in no transaction."""
         assert entry.path is not None  # noqa: S101 - told to the type checker
         source = read_bytes(entry.path)
-        spelled, text = checksums(source), text_of(entry)
+        spelled, text = spelled_checksums(source), text_of(entry)
+        checksums = frozenset({*spelled, *map(_unpadded, spelled)})
+        script = Script(entry, checksum=spelled[0], checksums=checksums)
         up = sql_file.section(entry, text)
-        return Script(
-            entry,
-            checksum=spelled[0],
-            checksums=frozenset({*spelled, *map(_unpadded, spelled)}),
-            transactional=up.transactional,
-            allow_row_loss=sql_file.row_losses(entry, text),
-            sql_up=up,
-        )
+        return script.with_sql(up, None, sql_file.row_losses(entry, text))
 
     def history(self, table: str) -> PrismaHistory:
         """Return Prisma's table."""
@@ -163,9 +158,7 @@ class PrismaHistory(ToolHistory):
             "started_at": now - round((seconds or 0) * 1000),
         }
         row |= {"logs": ""} if seconds is None else {"applied_steps_count": 1}
-        names, marks = ", ".join(row), ", ".join("?" * len(row))
-        query = f"INSERT INTO {quoted(self.table)} ({names}) VALUES ({marks})"  # noqa: S608 - quoted
-        conn.execute(query, tuple(row.values()))
+        insert(conn, self.table, row)
 
     def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
         """Note a migration as rolled back."""

@@ -26,7 +26,7 @@ from migrator.parsing.directory import (
     refuse_duplicates,
     scan,
 )
-from migrator.sqlite import quoted
+from migrator.sqlite import insert, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,13 +85,8 @@ class Refinery(Tool):
         up = wrapped_section(entry, text)
         version = entry.key.to_bytes(8 if self.is_wide else 4, "little")
         hashed = entry.name.encode() + b"\xff" + version + source + b"\xff"
-        return Script(
-            entry,
-            checksum=str(siphash13(hashed)),
-            transactional=up.transactional,
-            allow_row_loss=sql_file.row_losses(entry, text),
-            sql_up=up,
-        )
+        script = Script(entry, checksum=str(siphash13(hashed)))
+        return script.with_sql(up, None, sql_file.row_losses(entry, text))
 
     def out_of_order(
         self, pending: Sequence[Entry], history: Collection[Applied]
@@ -225,26 +220,20 @@ class RefineryHistory(ToolHistory):
 
     def prepare(self, conn: sqlite3.Connection) -> None:
         """Create the table as refinery does."""
-        plain = self.table == self.tool.table
-        name = self.table if plain else quoted(self.table)
-        conn.execute(_TABLE.format(name, "int8" if self.tool.is_wide else "int4"))
+        conn.execute(_TABLE.format(self.spelled, "int8" if self.tool.is_wide else "int4"))
 
     def record(
         self, conn: sqlite3.Connection, script: Script, seconds: float | None, run_id: str
     ) -> None:
         """Note a version as applied."""
         del seconds, run_id
-        query = (
-            f"INSERT INTO {quoted(self.table)} (version, name, applied_on, checksum)"  # noqa: S608 - quoted
-            " VALUES (?, ?, ?, ?)"
-        )
-        entry = script.entry
-        conn.execute(query, (entry.key, entry.name, _now(), script.checksum))
-
-    def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
-        """Take a version's row away."""
-        query = f"DELETE FROM {quoted(self.table)} WHERE version = ?"  # noqa: S608 - quoted
-        conn.execute(query, (applied.key,))
+        row = {
+            "version": script.entry.key,
+            "name": script.entry.name,
+            "applied_on": _now(),
+            "checksum": script.checksum,
+        }
+        insert(conn, self.table, row)
 
 
 def _is_wide(conn: sqlite3.Connection, table: str) -> bool:

@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from migrator.errors import MisfitError
+from migrator.formats.history import InOrderApplied
 from migrator.formats.tool import Tool, ToolHistory, columns_of
 from migrator.model import Applied, Entry, Script
-from migrator.sqlite import quoted
+from migrator.sqlite import insert, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _OURS = "create_migration_runner"
 _OLD = {"migration_set", "name", "applied_at"}
 
 
-class SqliteUtils(Tool):
+class SqliteUtils(InOrderApplied, Tool):
     """The sets of one file, and the table `_sqlite_migrations`."""
 
     name, title, table = "sqlite-utils", "sqlite-utils", "_sqlite_migrations"
@@ -101,10 +102,6 @@ class SqliteUtils(Tool):
         """Return the set and the name."""
         return (version or "").removesuffix(f":{name}"), name
 
-    def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
-        """Return the rows as they were applied."""
-        return tuple(rows)
-
     def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
         """Return what was applied after the last one of its set that is known here."""
         known = {entry.key for entry in entries}
@@ -116,13 +113,6 @@ class SqliteUtils(Tool):
             else:
                 ones.add(row.key)
         return {key for ones in found.values() for key in ones}
-
-    def out_of_order(
-        self, pending: Sequence[Entry], history: Collection[Applied]
-    ) -> dict[Any, Applied]:
-        """Return nothing: whatever is pending runs, wherever it stands."""
-        del pending, history
-        return {}
 
     def history(self, table: str) -> SqliteUtilsHistory:
         """Return its table."""
@@ -197,11 +187,9 @@ class SqliteUtilsHistory(ToolHistory):
     ) -> None:
         """Note a migration as applied."""
         del seconds, run_id
-        conn.execute(
-            f"INSERT INTO {quoted(self.table)} (migration_set, name, applied_at)"  # noqa: S608 - quoted
-            " VALUES (?, ?, ?)",
-            (*script.entry.key, str(datetime.now(UTC))),
-        )
+        which, name = script.entry.key
+        row = {"migration_set": which, "name": name, "applied_at": str(datetime.now(UTC))}
+        insert(conn, self.table, row)
 
     def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
         """Take a migration's row away; nothing of sqlite-utils asks for that."""

@@ -19,7 +19,7 @@ from migrator.formats.sqlx_toml import SqlxSettings, has_settings, read_settings
 from migrator.formats.tool import OWN_TABLE, Tool, ToolHistory, head
 from migrator.model import Applied, Entry, Script, Section
 from migrator.parsing.directory import misfit, refuse_duplicates, split_name
-from migrator.sqlite import quoted
+from migrator.sqlite import insert, quoted
 from migrator.value import replace
 
 _FILE = re.compile(r"(?!\.)([^_]*)_(.*\.sql)", re.DOTALL)
@@ -122,18 +122,13 @@ class Sqlx(Tool):
         if (path := self._down_of(entry)) is not None:
             _, down, others = _parsed(replace(entry, path=path))
             losses |= others
-        return Script(
+        script = Script(
             entry,
             checksum=self._checksum(source),
             description=_description(entry),
-            transactional=up.transactional,
-            down_transactional=down is None or down.transactional,
-            has_down=down is not None,
-            allow_row_loss=losses,
-            sql_up=up,
-            sql_down=down,
             down_file=None if path is None else path.name,
         )
+        return script.with_sql(up, down, losses)
 
     def _down_of(self, entry: Entry) -> Path | None:
         if self._downs is None:
@@ -223,26 +218,18 @@ class SqlxHistory(ToolHistory):
 
     def prepare(self, conn: sqlite3.Connection) -> None:
         """Create the table as sqlx does."""
-        plain = self.table.isidentifier() and self.table == self.tool.table_name(OWN_TABLE)
-        conn.execute(_TABLE.format(self.table if plain else quoted(self.table)))
+        conn.execute(_TABLE.format(self.spelled))
 
     def record(
         self, conn: sqlite3.Connection, script: Script, seconds: float | None, run_id: str
     ) -> None:
         """Note a version as applied, with its time in nanoseconds; -1 where nothing has run."""
         del run_id
-        conn.execute(
-            f"INSERT INTO {quoted(self.table)}"  # noqa: S608 - quoted
-            " (version, description, success, checksum, execution_time) VALUES (?, ?, 1, ?, ?)",
-            (
-                script.entry.key,
-                script.description,
-                bytes.fromhex(script.checksum or ""),
-                -1 if seconds is None else int(seconds * 1_000_000_000),
-            ),
-        )
-
-    def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
-        """Take a version's row away."""
-        query = f"DELETE FROM {quoted(self.table)} WHERE version = ?"  # noqa: S608 - quoted
-        conn.execute(query, (applied.key,))
+        row = {
+            "version": script.entry.key,
+            "description": script.description,
+            "success": 1,
+            "checksum": bytes.fromhex(script.checksum or ""),
+            "execution_time": -1 if seconds is None else int(seconds * 1_000_000_000),
+        }
+        insert(conn, self.table, row)

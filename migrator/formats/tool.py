@@ -147,23 +147,28 @@ class Tool(Source, Format):
         del name
         return self.key(version or "")
 
+    def rank(self, key: Any) -> Any:
+        """Return what puts a migration in its place; mostly the key itself."""
+        return key
+
     def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
         """Return the lowest version first."""
-        return tuple(sorted(rows, key=lambda row: row.key))
+        return tuple(sorted(rows, key=lambda row: self.rank(row.key)))
 
     def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
         """Return the versions above the highest one given."""
-        keys = [entry.key for entry in entries]
-        return {row.key for row in history if not keys or row.key > max(keys)}
+        highest = max((self.rank(entry.key) for entry in entries), default=None)
+        return {row.key for row in history if highest is None or self.rank(row.key) > highest}
 
     def out_of_order(
         self, pending: Sequence[Entry], history: Collection[Applied]
     ) -> dict[Any, Applied]:
         """Return the versions below the highest one that is applied."""
-        highest = max(history, key=lambda row: row.key, default=None)
+        highest = max(history, key=lambda row: self.rank(row.key), default=None)
         if highest is None:
             return {}
-        return {entry.key: highest for entry in pending if entry.key < highest.key}
+        at = self.rank(highest.key)
+        return {entry.key: highest for entry in pending if self.rank(entry.key) < at}
 
     def history(self, table: str) -> History:
         """Return the tool's own table."""
@@ -176,6 +181,9 @@ _DIGITS = 4000
 
 class ToolHistory(History):
     """A tool's own table. A subclass says how its rows are read and written."""
+
+    identity = "version"
+    """The column with the key of a migration."""
 
     def __init__(self, tool: Tool, table: str) -> None:
         self.tool = tool
@@ -230,6 +238,17 @@ class ToolHistory(History):
     def rows(self, conn: sqlite3.Connection) -> Iterable[Applied]:
         """Return the rows of a table that is there."""
         raise NotImplementedError
+
+    @property
+    def spelled(self) -> str:
+        """The table's name as it stands in `CREATE TABLE`: its text is then the tool's own."""
+        plain = self.table.isidentifier() and self.table == self.tool.table_name(OWN_TABLE)
+        return self.table if plain else quoted(self.table)
+
+    def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
+        """Delete the rows of a migration that has just been undone."""
+        query = f"DELETE FROM {quoted(self.table)} WHERE {self.identity} = ?"  # noqa: S608 - quoted
+        conn.execute(query, (applied.key,))
 
     def broken(self, version: str, what: str, hint: str) -> MisfitError:
         """Return the error for a version whose row stands in the way of a run."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from migrator.errors import MisfitError
+from migrator.formats.history import InOrderApplied
 from migrator.formats.tool import Tool, columns_of, head
 from migrator.model import Applied, Entry, Script
 from migrator.parsing import sql_file
@@ -53,7 +54,7 @@ class Header(Value):
     depends_line: int | None = None
 
 
-class Yoyo(Tool):
+class Yoyo(InOrderApplied, Tool):
     """A directory of yoyo's, and its `_yoyo_migration` with the tables beside it."""
 
     name, title, table = "yoyo", "yoyo", "_yoyo_migration"
@@ -150,16 +151,11 @@ class Yoyo(Tool):
                 transactional=header.transactional,
                 no_transaction=f"{_NO_TRANSACTION} of {entry.file}",
             )
-        return replace(
-            script,
-            has_down=down is not None,
-            allow_row_loss=sql_file.row_losses(entry, text),
-            sql_up=sql_file.section(
-                entry, text, transactional=header.transactional, no_transaction=_NO_TRANSACTION
-            ),
-            sql_down=down,
-            down_file=None if rollback is None else rollback.file,
+        up = sql_file.section(
+            entry, text, transactional=header.transactional, no_transaction=_NO_TRANSACTION
         )
+        found = script.with_sql(up, down, sql_file.row_losses(entry, text))
+        return found if rollback is None else replace(found, down_file=rollback.file)
 
     def load(self, scripts: Sequence[Script]) -> tuple[Script, ...]:
         """Run the `.py` files among them, which gives their steps."""
@@ -190,27 +186,6 @@ class Yoyo(Tool):
                 )
 
     # --- the format -------------------------------------------------------
-
-    def key(self, text: str) -> str:
-        """Return the name, with which VERSION means a migration."""
-        return text
-
-    def key_of(self, version: str | None, name: str) -> str:
-        """Return the name."""
-        del version
-        return name
-
-    def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
-        """Return the rows as they were applied."""
-        return tuple(rows)
-
-    def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
-        """Return what was applied after the last one that is known here."""
-        known = {entry.key for entry in entries}
-        found: set[Any] = set()
-        for row in history:
-            found = set() if row.key in known else found | {row.key}
-        return found
 
     def out_of_order(
         self, pending: Sequence[Entry], history: Collection[Applied]

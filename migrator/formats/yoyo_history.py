@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from migrator.formats.tool import ToolHistory, columns_of
 from migrator.formats.yoyo import LEGACY
 from migrator.model import Applied, Script
-from migrator.sqlite import quoted
+from migrator.sqlite import insert, quoted
 
 _LOG, _VERSION, _LOCK = "_yoyo_log", "_yoyo_version", "yoyo_lock"
 _FORM = 2
@@ -121,11 +121,8 @@ class YoyoHistory(ToolHistory):
         conn.execute(query, (hash_of(applied.name),))
 
     def _insert(self, conn: sqlite3.Connection, name: str, at: str) -> None:
-        conn.execute(
-            f"INSERT INTO {quoted(self.table)} (migration_hash, migration_id, applied_at_utc)"  # noqa: S608 - quoted
-            " VALUES (?, ?, ?)",
-            (hash_of(name), name, at),
-        )
+        row = {"migration_hash": hash_of(name), "migration_id": name, "applied_at_utc": at}
+        insert(conn, self.table, row)
 
     def _log(
         self,
@@ -137,14 +134,17 @@ class YoyoHistory(ToolHistory):
     ) -> None:
         import uuid
 
-        conn.execute(
-            f"INSERT INTO {_LOG} (id, migration_hash, migration_id, operation, username, hostname,"  # noqa: S608 - ours
-            " comment, created_at_utc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(str(uuid.uuid1()), hash_of(name), name, operation),
-                *(_user(), os.uname().nodename, comment, at),
-            ),
-        )
+        row = {
+            "id": str(uuid.uuid1()),
+            "migration_hash": hash_of(name),
+            "migration_id": name,
+            "operation": operation,
+            "username": _user(),
+            "hostname": os.uname().nodename,
+            "comment": comment,
+            "created_at_utc": at,
+        }
+        insert(conn, _LOG, row)
 
     def _is_legacy(self, conn: sqlite3.Connection) -> bool:
         return set(columns_of(conn, self.table)) == LEGACY

@@ -203,16 +203,8 @@ def text_of(entry: Entry) -> str:
 
 def _read_sql(script: Script, text: str) -> Script:
     parsed = sql_file.parse(script.entry, text)
-    return replace(
-        script,
-        transactional=parsed.up.transactional,
-        down_transactional=parsed.down is None or parsed.down.transactional,
-        has_down=parsed.down is not None,
-        allow_row_loss=parsed.allow_row_loss,
-        sql_up=parsed.up,
-        sql_down=parsed.down,
-        mark=parsed.mark,
-    )
+    found = script.with_sql(parsed.up, parsed.down, parsed.allow_row_loss)
+    return replace(found, mark=parsed.mark) if parsed.mark is not None else found
 
 
 def _read_python(script: Script, text: str) -> Script:
