@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from migrator.value import Value, replace
@@ -153,6 +153,12 @@ class Script(Value):
             sql_up=up,
             sql_down=down,
         )
+
+
+def way_of(scripts: Iterable[Script], *, undoes: bool = False) -> str:
+    """Return `in-place` where all of them can run in one transaction, else `copy`."""
+    together = (each.down_transactional if undoes else each.transactional for each in scripts)
+    return "in-place" if all(together) else "copy"
 
 
 class Applied(Value):

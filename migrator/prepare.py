@@ -14,7 +14,7 @@ from migrator.errors import UsageError
 from migrator.exclusive import open_to_recover
 from migrator.inspect.location import check_missing
 from migrator.inspect.status import DatabaseStatus, inspect_status, missing, say_plan
-from migrator.inspect.texts import refuse_changed, refuse_unfit
+from migrator.inspect.texts import fitting
 from migrator.log.hints import command
 from migrator.model import Applied, Script
 from migrator.recovery.phases import enter
@@ -75,13 +75,11 @@ def prepare(ctx: Context, found: DatabaseStatus) -> Migrations | ExternalCommand
         MisfitError: A file cannot be parsed or imported, has been changed, or
             requires what is not there.
     """
-    if ctx.source.is_command:
+    if ctx.settings.migrate_command:
         return _command(ctx, found)
-    scripts = ctx.source.scripts(found.entries)
-    refuse_changed(ctx.settings, ctx.layout, ctx.emit, found, scripts)
-    chosen = refuse_unfit(ctx.layout, found, scripts)
+    scripts = fitting(ctx.settings, ctx.layout, ctx.emit, ctx.source, found)
     planned = Migrations(
-        scripts=tuple(chosen), applied=found.applied, creates=not found.sight.exists
+        scripts=tuple(scripts), applied=found.applied, creates=not found.sight.exists
     )
     say_plan(ctx.emit, found, planned.needs)
     return load(ctx, planned)

@@ -38,7 +38,7 @@ from migrator.log.translate import (
     is_out_of_space,
     is_unopened,
 )
-from migrator.model import Script
+from migrator.model import Script, way_of
 from migrator.parsing import header_pragmas
 from migrator.recovery.lost_locks import raise_loss, require_locks
 from migrator.session.record import FailedStatement
@@ -60,11 +60,7 @@ class Migrations(Change):
     @property
     def needs(self) -> str:
         """`in-place` where all of them can run in one transaction, else `copy`."""
-        together = (
-            script.down_transactional if self.undoes else script.transactional
-            for script in self.scripts
-        )
-        return "in-place" if all(together) else "copy"
+        return way_of(self.scripts, undoes=self.undoes)
 
     @property
     def header(self) -> dict[str, str]:

@@ -30,8 +30,10 @@ def _plan(parent: Parent, given: Arguments) -> Answer:
     found = parent.survey()
     refuse_or_warn(parent.settings, parent.layout, found, parent.emit)
     found = replace(found, pending=still_pending(parent, found))
-    scripts = None if parent.source.is_code else fitting_scripts(parent, found)
-    way = _way(parent, found, scripts)
+    scripts = fitting_scripts(parent, found)
+    way = None
+    if found.pending and not found.left_alone:
+        way = parent.way(found.pending, scripts)
     needed = 0
     if found.pending and found.sight.exists:
         needed = space_needed(parent.layout, found.sight.bytes, way or "in-place")
@@ -65,17 +67,6 @@ COMMAND = Look(
 )
 
 
-def _way(parent: Parent, found: DatabaseStatus, scripts: Sequence[Script] | None) -> str | None:
-    """Return the way that the pending migrations need; of a registry only its run knows."""
-    if not found.pending or found.left_alone:
-        return None
-    if parent.source.is_command:
-        return "copy"
-    if scripts is None:
-        return parent.registry_way({entry.key for entry in found.pending})
-    return "in-place" if all(script.transactional for script in scripts) else "copy"
-
-
 def fitting_scripts(parent: Parent, found: DatabaseStatus) -> list[Script] | None:
     """
     Return the pending files, refused as `up` refuses them; of a registry only its run knows.
@@ -89,11 +80,9 @@ def fitting_scripts(parent: Parent, found: DatabaseStatus) -> list[Script] | Non
         return None
     if not found.pending:
         return []
-    from migrator.inspect.texts import refuse_changed, refuse_unfit
+    from migrator.inspect.texts import fitting
 
-    scripts = parent.source.scripts(found.entries)
-    refuse_changed(parent.settings, parent.layout, parent.emit, found, scripts)
-    return refuse_unfit(parent.layout, found, scripts)
+    return fitting(parent.settings, parent.layout, parent.emit, parent.source, found)
 
 
 def _text(facts: dict[str, Any]) -> str:

@@ -294,7 +294,7 @@ class Commanded(Expectation):
 def upgraded(parent: Parent) -> Expectation:
     """Plan an upgrade: all migrations are to be in the history."""
     source = parent.source
-    if source.is_command:
+    if not source.has_history:
         return Commanded(parent, existed=os.path.lexists(parent.layout.database))
     existed = os.path.lexists(parent.layout.database)
     before = _before(parent)  # a look, by which the source knows whose migrations these are

@@ -8,7 +8,7 @@ what the worker reports that the database does not confirm.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from migrator.database.workspace import Layout
 from migrator.errors import MisfitError, NotReadyError, UsageError
 from migrator.formats.source import Source, open_source
 from migrator.inspect.status import DatabaseStatus, inspect_status
-from migrator.model import Emit, Outcome, Settings
+from migrator.model import Emit, Entry, Outcome, Script, Settings, way_of
 from migrator.process.signals import Signals
 from migrator.value import as_dict
 from migrator.wait import Deadline
@@ -158,22 +158,35 @@ class Parent:
         self.signals.check()
         return ending
 
+    def way(self, pending: Sequence[Entry], scripts: Sequence[Script] | None) -> str:
+        """
+        Return the way that pending migrations take.
+
+        Args:
+            pending: Their names.
+            scripts: The same as they were read; None for a registry, of which a child says it.
+        """
+        if self.source.way is not None:
+            return self.source.way
+        if scripts is None:
+            return self._registry_way({entry.key for entry in pending})
+        return way_of(scripts)
+
     # --- registries -------------------------------------------------------
 
-    def registry_way(self, pending: Collection[object]) -> str:
+    def _registry_way(self, pending: Collection[object]) -> str:
         """Return the way that a registry's pending migrations need; asked of a child."""
         source = self._open(None, self._is_pending)
 
         def task(_emit: Emit) -> dict[str, Any]:
             prepare_worker(self.layout, self.settings)
-            scripts = [each for each in source.scripts() if each.entry.key in pending]
-            return {"transactional": all(script.transactional for script in scripts)}
+            return {"way": way_of(each for each in source.scripts() if each.entry.key in pending)}
 
         path = Path(self.settings.migrations.partition(".py:")[0])
-        answer = self.ask(task, path).get("transactional")
-        if not isinstance(answer, bool):
+        answer = self.ask(task, path).get("way")
+        if answer not in ("in-place", "copy"):
             raise _unread(path, "did not say which way its migrations need")
-        return "in-place" if answer else "copy"
+        return str(answer)
 
     def _read_registry(self, path: Path) -> list[tuple[str, str]]:
         """Read a registry's versions and names in a child, since the file is code."""

@@ -42,7 +42,8 @@ class CommandSource(Source, InOrderApplied):
     is_code = True
     needs_database = False
     undecided = True
-    is_command = True
+    has_history = False
+    way = "copy"
 
     def __init__(
         self,

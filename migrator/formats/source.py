@@ -35,8 +35,11 @@ class Source(Protocol):
     needs_database: bool
     """Whether a database that does not exist is left to the application, which creates it."""
 
-    is_command: bool = False
-    """Whether they are another tool's command, which alone knows what its migrations are."""
+    has_history: bool = True
+    """Whether a history lists what is applied; without one only the pages show what a run did."""
+
+    way: str | None = None
+    """The way that all of them take, where they do not decide it one by one."""
 
     undecided: bool = False
     """Whether a look at the database decides whose migrations they are."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from migrator import plan
 from migrator.database.workspace import Layout
 from migrator.errors import NotReadyError
+from migrator.formats.source import Source
 from migrator.inspect.database import NeedsRecoveryError, reading
 from migrator.inspect.status import DatabaseStatus, refuse_misfits, warn_of
 from migrator.log.translate import of_sqlite
@@ -16,6 +17,20 @@ from migrator.model import Emit, Script, Settings
 from migrator.parsing import header_pragmas
 from migrator.parsing.down_markers import refuse_marks
 from migrator.parsing.sql_transactions import refuse_unpaired
+
+
+def fitting(
+    settings: Settings, layout: Layout, emit: Emit, source: Source, found: DatabaseStatus
+) -> list[Script]:
+    """
+    Read all files, and return those that are pending, unless they or the applied ones refuse a run.
+
+    Raises:
+        MisfitError: A file cannot be parsed, has been changed, or cannot be applied as it is.
+    """
+    scripts = source.scripts(found.entries)
+    refuse_changed(settings, layout, emit, found, scripts)
+    return refuse_unfit(layout, found, scripts)
 
 
 def refuse_changed(

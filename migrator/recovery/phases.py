@@ -76,7 +76,7 @@ def uninterrupted() -> Iterator[None]:
 
 def note(ctx: Context, change: Change, saved: Backup | None, **extra: Any) -> run_state.RunState:
     """Return the run's note for `state.json`; `enter` adds the phase."""
-    if ctx.source.is_command:
+    if not ctx.source.has_history:
         extra["by_pages"] = True
     elif change.undoes or not ctx.source.format.notes_runs:
         extra["undone" if change.undoes else "applied"] = list(change.rows)

@@ -32,7 +32,7 @@ def compared(
     scratch: Path,
 ) -> tuple[Comparison, tuple[TableRows, ...]]:
     """Have the two files compared in a child: what migrations have made is only read there."""
-    history = parent.settings.history_table if parent.source.is_command else None
+    history = parent.settings.history_table if not parent.source.has_history else None
     renames = [each for done in migrations for each in done.renames]
     columns = [each for done in migrations for each in done.column_renames]
 

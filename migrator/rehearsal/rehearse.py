@@ -35,7 +35,7 @@ from migrator.errors import (
 )
 from migrator.files import refusal
 from migrator.inspect.status import DatabaseStatus, refuse_or_warn
-from migrator.inspect.texts import refuse_changed, refuse_unfit
+from migrator.inspect.texts import fitting
 from migrator.log.outcome import as_bug
 from migrator.rehearsal.compared import compared
 from migrator.rehearsal.copied import copy, unreadable
@@ -156,7 +156,7 @@ def _on_copy(parent: Parent, wanted: Wanted, found: _Found, home: Path) -> None:
     found.comparison, rows = compared(
         parent, before, database, found.migrations, wanted.queries, home / "scratch"
     )
-    if parent.source.is_command:
+    if not parent.source.has_history:
         # What it did statement by statement only the command knows: the two files tell the rest.
         found.migrations[:] = [replace(each, rows=rows) for each in found.migrations]
     if wanted.keep:
@@ -190,14 +190,12 @@ def _way(parent: Parent, status: DatabaseStatus) -> str:
     """Return the way that the run takes, with its files refused as the run refuses them."""
     if not status.sight.exists:
         return "create"
-    if parent.source.is_command:
-        return "copy"
-    if parent.source.is_code:
-        return parent.registry_way({entry.key for entry in status.pending})
-    scripts = parent.source.scripts(status.entries)
-    refuse_changed(parent.settings, parent.layout, parent.emit, status, scripts)
-    chosen = refuse_unfit(parent.layout, status, scripts)
-    return "in-place" if all(script.transactional for script in chosen) else "copy"
+    scripts = (
+        None
+        if parent.source.is_code
+        else fitting(parent.settings, parent.layout, parent.emit, parent.source, status)
+    )
+    return parent.way(status.pending, scripts)
 
 
 def _require_space(parent: Parent, wanted: Wanted, found: _Found) -> None:
