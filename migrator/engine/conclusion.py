@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from migrator.engine.expectation import Expectation
     from migrator.engine.parent import Action, Parent
     from migrator.model import Outcome
-    from migrator.process.supervisor import Ending
+    from migrator.process.worker_ending import Ending
 
 _COMMITTED = ("commit", "publish", "restore", "restored", "prune")
 """Phases in which the one step that counts may have been taken."""

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from migrator.database.lock import RunLock
     from migrator.formats.source import Ask
     from migrator.log.lines import Log
-    from migrator.process.supervisor import Ending
     from migrator.process.worker import Task
+    from migrator.process.worker_ending import Ending
 
     T = TypeVar("T")
 

@@ -186,15 +186,15 @@ BUGS = (
     _planted(
         "output is read before the reports",
         "process/supervisor.py",
-        "                    more = unread(report) > 0 or _read_output(watch, output)\n",
-        "                    more = _read_output(watch, output)\n",
+        "                    more = unread(watch.reported) > 0 or watch.read_output()\n",
+        "                    more = watch.read_output()\n",
         "migration_that_printed",
     ),
     _planted(
         "what is printed at the end is told of nobody",
-        "process/supervisor.py",
-        "        _read_printed(watch, unread_then)\n",
-        "        _end_line(watch)\n",
+        "process/watch.py",
+        "            self._read_printed(unread_then)\n",
+        "            self._end_line()\n",
         "slow_reader",
         "unit/test_supervision.py",
     ),
@@ -207,10 +207,10 @@ BUGS = (
     ),
     _planted(
         "a dead worker's output is read before its reports",
-        "process/supervisor.py",
-        "    while _holds(report) and _read_report(watch, report):\n        pass\n    deadline",
-        "    while _holds(output) and _read_output(watch, output):\n        pass\n"
-        "    while _holds(report) and _read_report(watch, report):\n        pass\n    deadline",
+        "process/watch.py",
+        "        while _holds(self.reported) and self.read_report():\n            pass\n",
+        "        while _holds(self.printed) and self.read_output():\n            pass\n"
+        "        while _holds(self.reported) and self.read_report():\n            pass\n",
         "last_words",
     ),
     _planted(

@@ -14,9 +14,10 @@ import pytest
 from migrator import errors
 from migrator.errors import InterruptedRunError, MigratorError
 from migrator.model import Outcome
-from migrator.process import reports, supervisor, worker
+from migrator.process import reports, watch, worker
 from migrator.process.signals import Signals
-from migrator.process.supervisor import Ending, supervise
+from migrator.process.supervisor import supervise
+from migrator.process.worker_ending import Ending
 from migrator.value import as_dict
 from migrator.wait import NotYetError
 from tests.support.recorder import Recorder
@@ -294,7 +295,7 @@ def test_a_slow_reader_tears_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_long_verification_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every ten seconds, here every few milliseconds, until its own end and not that of a part."""
-    monkeypatch.setattr(supervisor, "ALIVE", 0.01)
+    monkeypatch.setattr(watch, "ALIVE", 0.01)
     whole = {"check": "foreign_key_check, quick_check, history"}
 
     def work(emit: Any) -> None:
@@ -323,7 +324,7 @@ def test_a_long_verification_says_that_it_is_alive(monkeypatch: pytest.MonkeyPat
 
 def test_a_long_phase_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """The backup's check, the commit and the publishing do, unless they show something else."""
-    monkeypatch.setattr(supervisor, "ALIVE", 0.05)
+    monkeypatch.setattr(watch, "ALIVE", 0.05)
 
     def work(emit: Any) -> None:
         emit("phase", "prepare", phase="prepare")
