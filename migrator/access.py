@@ -12,8 +12,8 @@ import os
 import stat
 from pathlib import Path
 
-from migrator.errors import NoPermissionError, NotReadyError
-from migrator.files import kind_of, open_regular, refusal, sidecars, unsafe_entry
+from migrator.errors import MigratorError, NoPermissionError, NotReadyError
+from migrator.files import open_regular, sidecars
 from migrator.terminal import quote
 from migrator.wait import NotYetError
 
@@ -94,15 +94,22 @@ def read_small(path: Path, most: int, database: Path | None = None) -> bytes | N
         if error.errno == errno.ENAMETOOLONG:
             # No run was ever possible here: it needs longer names beside the database.
             return None
-        if error.errno == errno.EINVAL:
-            raise unsafe_entry(path, kind_of(path)) from error
-        raise refusal(error, path, "reading") from error
+        raise _unreadable(path, error) from error
     try:
         return os.read(descriptor, most)
     except OSError as error:
-        raise refusal(error, path, "reading") from error
+        raise _unreadable(path, error) from error
     finally:
         os.close(descriptor)
+
+
+def _unreadable(path: Path, error: OSError) -> MigratorError:
+    from migrator.file_errors import kind_of, refusal, unsafe_entry
+
+    if error.errno == errno.EINVAL:
+        # `open_regular` says so of everything that is not a regular file.
+        return unsafe_entry(path, kind_of(path))
+    return refusal(error, path, "reading")
 
 
 def denied(path: Path, what: str, database: Path | None = None) -> NoPermissionError:

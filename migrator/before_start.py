@@ -124,7 +124,7 @@ def before_start(ctx: Context) -> Outcome:
     from migrator.backups.catalog import START
     from migrator.prepare import require_no_lost_database
     from migrator.recovery.after_crash import recover
-    from migrator.recovery.rollback import as_run_error
+    from migrator.recovery.run_error import as_run_error
 
     layout, version = ctx.layout, ctx.settings.app_version
     with as_run_error(ctx):

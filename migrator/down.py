@@ -21,7 +21,7 @@ from migrator.model import Applied, Entry, Outcome, Script
 from migrator.parsing.sql_transactions import refuse_unpaired
 from migrator.prepare import load, look_for_writing, rows_to_undo
 from migrator.recovery.after_crash import recover
-from migrator.recovery.rollback import as_run_error
+from migrator.recovery.run_error import as_run_error
 from migrator.run import change
 from migrator.value import replace
 

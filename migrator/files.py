@@ -15,8 +15,7 @@ import stat
 from contextlib import contextmanager
 from pathlib import Path
 
-from migrator.errors import DiskError, MigratorError, NoPermissionError, NotReadyError
-from migrator.terminal import quote
+from migrator.errors import NotReadyError
 from migrator.value import Value, replace
 
 TYPE_CHECKING = False
@@ -77,64 +76,6 @@ def sidecars(database: Path) -> tuple[Path, Path, Path]:
     """Name the files that SQLite keeps beside any database."""
     wal, shm, journal = (database.with_name(database.name + end) for end in _SIDECARS)
     return wal, shm, journal
-
-
-def unsafe_entry(
-    path: Path, found: str, belongs: str = "a file or directory of this program", doing: str = ""
-) -> NotReadyError:
-    """Return the error for something else in the place of this program's files or SQLite's."""
-    msg = f"{doing}{str(path)!r} is {found}, where {belongs} belongs."
-    move = f"mv {quote(str(path))} {quote(f'{path}.moved')}"
-    return NotReadyError(
-        msg,
-        hint=f"Find out who put it there, then move it away: `{move}`.",
-        reason="volume.unsafe_entry",
-        retryable=False,
-    )
-
-
-def refusal(error: OSError, path: Path, doing: str) -> MigratorError:
-    """
-    Turn what the kernel said into the error that an operator reads.
-
-    Args:
-        error: What was raised.
-        path: What was being used.
-        doing: What was being done, as `creating the directory`.
-    """
-    said = os.strerror(error.errno) if error.errno else str(error)
-    msg = f"While {doing} {str(path)!r}: {said}."
-    match error.errno:
-        case errno.EACCES | errno.EPERM:
-            directory = path if os.path.isdir(path) else path.parent
-            hint = f"Give user {os.geteuid()} permission to read and write {str(directory)!r}."
-            return NoPermissionError(msg, hint=hint)
-        case errno.EROFS | errno.ENOENT:
-            gone = error.errno == errno.ENOENT
-            hint = "Mount the volume for reading and writing."
-            if gone:
-                hint = f"Check that {str(path.parent.parent)!r} exists and its volume is mounted."
-            reason = "volume.directory_missing" if gone else "volume.read_only"
-            return NotReadyError(msg, hint=hint, reason=reason, retryable=gone)
-        case errno.ENAMETOOLONG:
-            hint = "Give the database a shorter name: some of its files have longer ones."
-            return NotReadyError(msg, hint=hint, reason="volume.unusable", retryable=False)
-        case errno.ELOOP | errno.ENOTDIR | errno.EISDIR | errno.EEXIST | errno.ENXIO:
-            return _in_the_way(path, f"While {doing} {str(path)!r}: ")
-        case errno.ENOSPC | errno.EDQUOT:
-            hint = "Free space on the volume, then start again."
-            return DiskError(msg, hint=hint, reason="disk.full")
-    return DiskError(msg, hint="Look at the disk and the kernel's log (dmesg).")
-
-
-def _in_the_way(path: Path, doing: str) -> NotReadyError:
-    """Name what stands at a path, or at the nearest place above it that there is."""
-    at = next(each for each in (path, *path.parents) if os.path.lexists(each))
-    if at == path:
-        return unsafe_entry(path, kind_of(path))
-    if os.path.isdir(at):
-        return unsafe_entry(path, "something else")
-    return unsafe_entry(at, kind_of(at), "a directory", doing)
 
 
 @contextmanager
@@ -208,6 +149,8 @@ def make_directory(path: Path, ownership: Ownership) -> bool:
         try:
             descriptor = os.open(path.name, _WALK, dir_fd=parent)
         except NotADirectoryError:
+            from migrator.file_errors import kind_of, unsafe_entry
+
             raise unsafe_entry(path, kind_of(path)) from None
         os.close(descriptor)
         if created:
@@ -235,22 +178,6 @@ def _own_directory(name: str, parent: int, ownership: Ownership) -> None:
         os.close(descriptor)
 
 
-def kind_of(path: Path) -> str:
-    """Name what a path is, as a person would: `a symbolic link`, `a directory`..."""
-    try:
-        mode = os.lstat(path).st_mode
-    except OSError:
-        return "nothing"
-    kinds = {
-        stat.S_IFLNK: "a symbolic link",
-        stat.S_IFDIR: "a directory",
-        stat.S_IFREG: "a file",
-        stat.S_IFIFO: "a named pipe",
-        stat.S_IFSOCK: "a socket",
-    }
-    return kinds.get(stat.S_IFMT(mode), "a device")
-
-
 def open_regular(path: Path, directory: int | None = None) -> int:
     """
     Open a file for reading: what stands in its place is neither followed nor waited for.
@@ -264,6 +191,8 @@ def open_regular(path: Path, directory: int | None = None) -> int:
     descriptor = os.open(path, flags, dir_fd=directory)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
+        from migrator.file_errors import kind_of
+
         raise OSError(errno.EINVAL, f"it is {kind_of(path)}", str(path))
     return descriptor
 

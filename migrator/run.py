@@ -189,7 +189,7 @@ def upgrade(ctx: Context) -> Outcome:
     """Recover, look, read what is pending, and apply it."""
     from migrator.prepare import look_under_lock, prepare, require_no_lost_database
     from migrator.recovery.after_crash import recover
-    from migrator.recovery.rollback import as_run_error
+    from migrator.recovery.run_error import as_run_error
 
     with as_run_error(ctx):
         if recover(ctx).kind != "nothing":

@@ -24,7 +24,8 @@ from migrator.backups.directory import entries, facts_path, is_regular
 from migrator.database.pages import UncheckableError, check_structure, digest_file
 from migrator.database.run_state import JOURNAL_MODES
 from migrator.errors import MigratorError, MisfitError
-from migrator.files import open_regular, refusal
+from migrator.file_errors import refusal
+from migrator.files import open_regular
 from migrator.model import Applied
 
 if TYPE_CHECKING:

@@ -41,7 +41,8 @@ from migrator.recovery.disk_full import as_before_without_space, no_space, space
 from migrator.recovery.intent import fingerprint_of, found_now, noted
 from migrator.recovery.lineage import say_whose
 from migrator.recovery.phases import enter
-from migrator.recovery.rollback import as_run_error, cleared_on_failure
+from migrator.recovery.rollback import cleared_on_failure
+from migrator.recovery.run_error import as_run_error
 
 
 def restore(

@@ -45,7 +45,7 @@ def backup(ctx: Context) -> Outcome:
     from migrator.backups.create import MANUAL
     from migrator.inspect.status import missing
     from migrator.recovery.after_crash import recover
-    from migrator.recovery.rollback import as_run_error
+    from migrator.recovery.run_error import as_run_error
 
     with as_run_error(ctx):
         recover(ctx)

@@ -141,7 +141,7 @@ def baseline(ctx: Context, version: str) -> Outcome:
     from migrator.prepare import look_for_writing
     from migrator.recovery.after_crash import recover
     from migrator.recovery.phases import enter, uninterrupted
-    from migrator.recovery.rollback import as_run_error
+    from migrator.recovery.run_error import as_run_error
     from migrator.strategy.in_place import begin, commit
 
     with as_run_error(ctx):

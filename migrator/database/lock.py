@@ -24,13 +24,8 @@ from migrator.errors import (
     LockedError,
     MigratorError,
 )
-from migrator.files import (
-    create_file,
-    kind_of,
-    open_directory,
-    refusal,
-    unsafe_entry,
-)
+from migrator.file_errors import kind_of, refusal, unsafe_entry
+from migrator.files import create_file, open_directory
 from migrator.process import orphans
 from migrator.process.descriptors import close, open_for_itself, try_flock
 from migrator.wait import repeat

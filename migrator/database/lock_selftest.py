@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from migrator.errors import NotReadyError
-from migrator.files import refusal
+from migrator.file_errors import refusal
 from migrator.process.descriptors import try_flock
 
 _PENDING_BYTE = 0x40000000

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from migrator import access
 from migrator.errors import DamagedError, DiskError, MigratorError, NotReadyError, UsageError
-from migrator.files import kind_of, realpath, sidecars, unsafe_entry
+from migrator.files import realpath, sidecars
 from migrator.terminal import quote
 from migrator.wait import Deadline, NotYetError, wait_until_ready
 
@@ -152,6 +152,8 @@ def refuse_odd_sidecars(database: Path) -> None:
     for path in sidecars(database):
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG(os.lstat(path).st_mode):
+                from migrator.file_errors import kind_of, unsafe_entry
+
                 raise unsafe_entry(
                     path, kind_of(path), "a file that SQLite keeps beside the database"
                 )

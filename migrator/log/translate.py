@@ -16,7 +16,7 @@ from migrator.errors import (
     NoPermissionError,
     NotReadyError,
 )
-from migrator.files import A_LITTLE, has_space, kind_of, unsafe_entry
+from migrator.files import A_LITTLE, has_space
 from migrator.sqlite import primary_code
 
 _DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -148,6 +148,8 @@ def of_system(error: OSError, doing: str) -> MigratorError:
     if error.errno in _IN_THE_WAY:
         # Of a rename it is the second one that something stands at.
         path = Path(os.fsdecode(error.filename2 or error.filename or "?"))
+        from migrator.file_errors import kind_of, unsafe_entry
+
         return unsafe_entry(path, kind_of(path))
     if error.errno in _DENIED:
         hint = "Check the owner and the mode of the database's directory."

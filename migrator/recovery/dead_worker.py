@@ -29,7 +29,8 @@ from migrator.recovery.copy_back import (
     refuse_damaged,
     replace_damaged,
 )
-from migrator.recovery.rollback import as_run_error, forget, may_give_way, restore_pages
+from migrator.recovery.rollback import forget, may_give_way, restore_pages
+from migrator.recovery.run_error import as_run_error
 from migrator.value import replace
 from migrator.wait import Deadline
 

@@ -33,7 +33,7 @@ from migrator.errors import (
     NotReadyError,
     UsageError,
 )
-from migrator.files import refusal
+from migrator.file_errors import refusal
 from migrator.inspect.status import DatabaseStatus, refuse_or_warn
 from migrator.inspect.texts import fitting
 from migrator.log.outcome import as_bug

@@ -23,7 +23,8 @@ from migrator.files import create_file, fsync_directory, sidecars
 from migrator.inspect.first_run import databases_beside, told_beside
 from migrator.model import Outcome
 from migrator.recovery.phases import enter, note, uninterrupted
-from migrator.recovery.rollback import as_failure, forget
+from migrator.recovery.rollback import forget
+from migrator.recovery.run_error import as_failure
 from migrator.session.guard import open_guard
 from migrator.session.session import Session
 from migrator.strategy.in_place import InPlaceSession

@@ -26,13 +26,13 @@ from migrator.errors import (
     NoPermissionError,
     NotReadyError,
 )
+from migrator.file_errors import refusal
 from migrator.files import (
     Ownership,
     create_file,
     fsync_directory,
     make_directory,
     open_directory,
-    refusal,
     remove,
     write_atomic,
 )

@@ -13,6 +13,7 @@ from tests.support.processes import PACKAGES
 FLOORS = (
     {"statement", "value"},
     {"errors", "model", "_version", "terminal", "sqlite", "app_version"},
+    {"file_errors"},
     {"files", "columns", "options", "wait"},
     {"access", "process"},
     {"parsing"},
