@@ -1,5 +1,5 @@
 """
-A start, from top to bottom: read `_start` first.
+A start, from top to bottom: read `main` and `_start` first.
 
 It finds the application, waits for the volume, brings the database up to date,
 and becomes the application. Without one it ends there: an initContainer.
@@ -31,6 +31,13 @@ from migrator.process.signals import Signals
 from migrator.value import Value, replace
 from migrator.wait import Deadline
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+    from migrator.engine.parent import Parent
+    from migrator.options.model import Parsed
+
 
 class Start(Value):
     """What a start was given, and what its steps share."""
@@ -54,30 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     environ = read_environment()
     words = list(sys.argv[1:] if argv is None else argv)
     log = Log(*options.log_settings(words, environ), run_id=new_run_id())
-    try:
-        return _attempt(words, environ, environment, log, began)
-    except InterruptedRunError as error:
-        # A signal arrived after the failure and before `run.finished` was logged.
-        return _fail(log, error, began)
-
-
-def _attempt(
-    words: Sequence[str],
-    environ: Mapping[str, str],
-    environment: list[bytes],
-    log: Log,
-    began: float,
-) -> int:
-    """Do what the command line says, and report a failure."""
-    try:
+    with _Failures(log, environ, began) as failures:
         signals = Signals.install()
         log.give_up_when(signals.came)
         parsed = options.parse_arguments(words)
         if parsed.help or parsed.version:
-            from migrator.cli import write_out
-
-            write_out(options.information(parsed))
-            return 0
+            return _inform(parsed)
         if parsed.rest[:1] == ("migrator",):
             from entrypoint import migrator_command
 
@@ -88,14 +77,7 @@ def _attempt(
         start = Start(settings, log, signals, identities, environ, environment, began, deadline)
         with spelled_out(settings.engine):
             return _start(start)
-    except MigratorError as error:
-        from entrypoint.place import add_place, add_previous_image
-
-        add_previous_image(error, log.database)
-        add_place(error, environ)
-        return _fail(log, error, began)
-    except Exception as error:  # noqa: BLE001 - a bug is one line and exit code 70
-        return _fail(log, as_bug(error), began)
+    return failures.exit_code
 
 
 def _start(start: Start) -> int:
@@ -111,7 +93,8 @@ def _start(start: Start) -> int:
             user = _wait_for_volume(start, layout)
             root_again = start.identities.app is None
             with become_run_user(user, root_again=root_again, emit=start.log) as prepare_worker:
-                outcome = _bring_up_to_date(start, layout, prepare_worker)
+                bring_up_to_date = _work(start.settings)
+                outcome = bring_up_to_date(_parent(start, layout, prepare_worker))
     # From here on a signal is obeyed between two steps, not within one.
     start.signals.note_only()
     start.signals.check()
@@ -122,6 +105,65 @@ def _start(start: Start) -> int:
         return 0
     say_finished(start.log, outcome, time.monotonic() - start.began)
     return _exec_application(start, path)
+
+
+class _Failures:
+    """
+    Within, what fails is logged, and told to Kubernetes.
+
+    Attributes:
+        exit_code: The code that this process then ends with.
+    """
+
+    def __init__(self, log: Log, environ: Mapping[str, str], began: float) -> None:
+        self._log = log
+        self._environ = environ
+        self._began = began
+        self.exit_code = MigratorError.exit_code
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object, /
+    ) -> bool:
+        """Report an error as the one line that it is; a bug of this program's is 70."""
+        if not isinstance(error, Exception):
+            return False
+        try:
+            self._report(error)
+        except InterruptedRunError as signalled:
+            # A signal arrived after the failure and before `run.finished` was logged.
+            self._end(signalled)
+        return True
+
+    def _report(self, error: Exception) -> None:
+        if not isinstance(error, MigratorError):
+            self._end(as_bug(error))
+            return
+        from entrypoint.place import add_place, add_previous_image
+
+        add_previous_image(error, self._log.database)
+        add_place(error, self._environ)
+        self._end(error)
+
+    def _end(self, error: MigratorError) -> None:
+        """Log how the run ended, and leave the message for Kubernetes."""
+        from entrypoint import termination_log
+
+        self.exit_code = error.exit_code
+        with Signals.last_words():
+            termination_log.leave_message(error)
+            say_failed(self._log, error, time.monotonic() - self._began)
+
+
+def _inform(parsed: Parsed) -> int:
+    """Print what `--help` or `--version` asks for."""
+    from migrator.cli import write_out
+
+    write_out(options.information(parsed))
+    return 0
 
 
 def _say_started(start: Start) -> None:
@@ -169,35 +211,41 @@ def _wait_for_volume(start: Start, layout: Layout) -> User | None:
     )
 
 
-def _bring_up_to_date(start: Start, layout: Layout, prepare: Callable[[], None]) -> Outcome:
+def _work(settings: ContainerSettings) -> Callable[[Parent], Outcome]:
     """
-    Run what is pending, in a worker.
+    Return what brings the database up to date: a run of what is pending.
 
-    With `wait`, wait until another run has done it; with `backup`, have a backup only.
+    With `wait`, wait until another run has done it; with `backup`, have a backup only;
+    with `--rehearse`, first try the run on a copy.
     """
-    from migrator.engine.parent import Parent
-
-    settings, migrate = start.settings.engine, start.settings.migrate
-    if migrate == "backup":
-        # The application has migrations of its own: ours are not looked for.
-        settings = replace(
-            settings, migrations="", format="native", migrate_command=(), pending_command=()
-        )
-    parent = Parent(settings, layout, start.log, start.signals, start.deadline, prepare=prepare)
-    if migrate == "wait":
+    if settings.migrate == "wait":
         from migrator.engine.others import wait_for_others
 
-        return wait_for_others(parent)
-    if migrate == "backup":
+        return wait_for_others
+    if settings.migrate == "backup":
         from migrator.before_start import back_up_before_start
 
-        return back_up_before_start(parent)
-    if settings.rehearse:
+        return back_up_before_start
+    if settings.engine.rehearse:
         from migrator.rehearsal.first import bring_up_to_date
     else:
         from migrator.run import bring_up_to_date
 
-    return bring_up_to_date(parent)
+    return bring_up_to_date
+
+
+def _parent(start: Start, layout: Layout, prepare_worker: Callable[[], None]) -> Parent:
+    """Return what the engine knows this process by."""
+    from migrator.engine.parent import Parent
+
+    settings = start.settings.engine
+    if start.settings.migrate == "backup":
+        # The application has migrations of its own: ours are not looked for.
+        settings = replace(
+            settings, migrations="", format="native", migrate_command=(), pending_command=()
+        )
+    log, signals, deadline = start.log, start.signals, start.deadline
+    return Parent(settings, layout, log, signals, deadline, prepare=prepare_worker)
 
 
 def _exec_application(start: Start, path: str) -> int:
@@ -220,13 +268,3 @@ def _exec_application(start: Start, path: str) -> int:
         start.log.give_up_when(lambda: True)
         start.log("app.failed", error.message, level="error", command=path, error=error.message)
         return error.exit_code
-
-
-def _fail(log: Log, error: MigratorError, began: float) -> int:
-    """Log how the run ended, tell Kubernetes, and return the exit code."""
-    from entrypoint import termination_log
-
-    with Signals.last_words():
-        termination_log.leave_message(error)
-        say_failed(log, error, time.monotonic() - began)
-    return error.exit_code

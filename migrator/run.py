@@ -92,22 +92,12 @@ def in_worker(
             expected = Expectation(parent) if plan is None else plan(parent)
             try:
                 conclusion = Conclusion(parent, lock, expected, work)
-                return ended(conclusion.of(work(partial(_connected, action))))
+                return ended(conclusion.of(work(action, connect=True)))
             except MigrationFailedError as error:
                 from migrator.takeover import name_the_version
 
                 name_the_version(parent, error)
                 raise
-
-
-def _connected(action: Action, ctx: Context) -> Outcome:
-    """Do something with what the application brings to its database, if it brings anything."""
-    if ctx.settings.connect is None:
-        return action(ctx)
-    from migrator.prepare import connected
-
-    with connected(ctx):
-        return action(ctx)
 
 
 @contextlib.contextmanager
@@ -217,7 +207,7 @@ def change(ctx: Context, work: Change) -> Outcome:
 
     make, hint = strategy_of(ctx, work)
     with contextlib.closing(open_exclusive(ctx, hint, header=work.header)) as live:
-        strategy = make(ctx, work, live)
+        strategy = make(ctx, live, work)
         strategy.hold()
         backup = back_up(ctx, work, live)
         with undone_on_failure(ctx, live, backup, work.way):
@@ -225,7 +215,7 @@ def change(ctx: Context, work: Change) -> Outcome:
             with strategy.session(backup) as session:
                 steps = apply_and_verify(ctx, work, session, backup.path)
             if steps:  # another tool's command may find nothing to do
-                strategy.commit(backup)
+                strategy.commit()
         if steps:
             with restored_on_failure(ctx, live, backup):
                 strategy.read_back()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from migrator.errors import MigratorError, NotReadyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from typing import Any, TypeVar
 
     from tenacity import RetryCallState
@@ -145,10 +146,33 @@ def repeat(
     """
     Return what an attempt returns, repeating it while it fails and time is left.
 
+    Args:
+        attempt: What is done; the others are those of `attempts`.
+
+    Raises:
+        Exception: The last failure.
+    """
+    results: list[T] = []
+    for each in attempts(left, may_pass=may_pass, pause=pause, before_pause=before_pause):
+        with each:
+            results.append(attempt())
+    return results[0]
+
+
+def attempts(
+    left: Callable[[], float],
+    *,
+    may_pass: Callable[[BaseException], bool],
+    pause: Callable[[int], float],
+    before_pause: Callable[[BaseException, int, float], object] = lambda *_: None,
+) -> Iterator[AbstractContextManager[object]]:
+    """
+    Yield one attempt after another, each a context, until one succeeds.
+
+    It is tenacity's own loop (https://tenacity.readthedocs.io/en/latest/#retrying-code-block).
     With any time at all there is a second attempt, whatever comes between the two.
 
     Args:
-        attempt: What is done.
         left: Returns the seconds that are left. It is asked after each failure, since a
             budget gets back what is spent on another one.
         may_pass: Tells whether a failure may not last; any other is raised at once.
@@ -158,20 +182,12 @@ def repeat(
     Raises:
         Exception: The last failure.
     """
-    try:
-        return attempt()
-    except Exception as error:
-        if not may_pass(error) or left() <= 0:
-            raise
-        failures = iter([error])
+    first = _FirstAttempt(lambda error: may_pass(error) and left() > 0)
+    yield first
+    if first.failure is None:
+        return
     # Imported only here: what waits for nothing does not pay for it.
     import tenacity
-
-    def again() -> T:
-        """Attempt it; the attempt that has been made already counts as the first."""
-        for first in failures:
-            raise first
-        return attempt()
 
     def say(state: RetryCallState) -> None:
         if state.outcome is not None and (error := state.outcome.exception()) is not None:
@@ -184,7 +200,33 @@ def repeat(
         before_sleep=say,
         reraise=True,
     )
-    return retrying(again)
+    for attempt in retrying:
+        if attempt.retry_state.attempt_number > 1:
+            yield attempt
+        else:
+            # The attempt that has been made already counts as the first.
+            with attempt:
+                raise first.failure
+
+
+class _FirstAttempt:
+    """The attempt before tenacity: it keeps a failure after which there is to be another one."""
+
+    def __init__(self, may_pass: Callable[[BaseException], bool]) -> None:
+        self._may_pass = may_pass
+        self.failure: BaseException | None = None
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object, /
+    ) -> bool:
+        """Keep a failure that may pass."""
+        if not isinstance(error, Exception) or not self._may_pass(error):
+            return False
+        self.failure = error
+        return True
 
 
 def _growing(attempts: int) -> float:

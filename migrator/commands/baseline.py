@@ -140,9 +140,8 @@ def baseline(ctx: Context, version: str) -> Outcome:
     from migrator.exclusive import open_exclusive
     from migrator.prepare import look_for_writing
     from migrator.recovery.after_crash import recover
-    from migrator.recovery.phases import enter, uninterrupted
     from migrator.recovery.run_error import as_run_error
-    from migrator.strategy.in_place import begin, commit
+    from migrator.strategy.in_place import RunTransaction
 
     with as_run_error(ctx):
         recover(ctx)
@@ -152,14 +151,13 @@ def baseline(ctx: Context, version: str) -> Outcome:
         if not noted:
             return Outcome("up_to_date")
         with contextlib.closing(open_exclusive(ctx)) as live:
-            begin(ctx, live.guard)
+            transaction = RunTransaction(ctx, live)
+            transaction.begin()
             with live.guard.engine():
                 ctx.history.prepare(live.conn)
                 for script in noted:
                     ctx.history.record(live.conn, script, None, ctx.run_id)
-            enter(ctx, "commit")
-            with uninterrupted():
-                commit(ctx, live.guard)
+            transaction.commit()
         return Outcome("migrated", tuple(script.entry.identity for script in noted))
 
 

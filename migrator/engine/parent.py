@@ -7,6 +7,7 @@ what the worker reports that the database does not confirm.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -112,15 +113,25 @@ class Parent:
 
             raise in_use(self.layout.database, hint) from error
 
-    def work(self, action: Action, lock: RunLock) -> Ending:
-        """Have a worker do something under the lock, and wait for its end."""
+    def work(self, action: Action, lock: RunLock, *, connect: bool = False) -> Ending:
+        """
+        Have a worker do something under the lock, and wait for its end.
+
+        Args:
+            action: What it does.
+            lock: The run's lock.
+            connect: Whether it works with what the application brings to its connections
+                (`--connect`).
+        """
         from migrator.process.supervisor import supervise
 
         source = self._open(None, self._is_pending)
 
         def task(emit: Emit) -> dict[str, Any]:
             prepare_worker(self.layout, self.settings)
-            return as_dict(action(self.context(source, emit, lock)))
+            ctx = self.context(source, emit, lock)
+            with _connected(ctx, wanted=connect):
+                return as_dict(action(ctx))
 
         return supervise(
             task,
@@ -256,6 +267,15 @@ def _unread(path: Path, how: str) -> MisfitError:
     message = f"The process that read {str(path)!r} {how}."
     hint = f"Mend {path.name}: reading it must not end the process."
     return MisfitError(message, hint=hint, reason="migrations.import")
+
+
+def _connected(ctx: Context, *, wanted: bool) -> contextlib.AbstractContextManager[None]:
+    """Within, the run's connections have what the application brings to them, where wanted."""
+    if not wanted or ctx.settings.connect is None:
+        return contextlib.nullcontext()
+    from migrator.prepare import connected
+
+    return connected(ctx)
 
 
 def prepare_worker(layout: Layout, settings: Settings) -> None:

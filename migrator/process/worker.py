@@ -68,7 +68,17 @@ def become_worker(
             signal.signal(number, signal.SIG_DFL)
         emit = _Pipe(report, output, mark)
         keep_from_children(report, output, *private)
-        emit.send(_attempt(task, emit, prepare, parent))
+        answer: dict[str, Any]
+        try:
+            # First of all, so that nothing below is done as root.
+            prepare()
+            _die_with(parent)
+            answer = {"result": task(emit)}
+        except MigratorError as error:
+            answer = {"error": reports.dump(error)}
+        except BaseException:  # noqa: BLE001 - the parent must hear of any error
+            answer = {"crash": traceback.format_exc()}
+        emit.send(answer)
         code = 0
     finally:
         with contextlib.suppress(BaseException):
@@ -76,18 +86,6 @@ def become_worker(
             sys.stderr.flush()
         # No finalizers and no `atexit`: what a migration registered there must not run.
         os._exit(code)
-
-
-def _attempt(task: Task, emit: Emit, prepare: Callable[[], None], parent: int) -> dict[str, Any]:
-    try:
-        # First of all, so that nothing below is done as root.
-        prepare()
-        _die_with(parent)
-        return {"result": task(emit)}
-    except MigratorError as error:
-        return {"error": reports.dump(error)}
-    except BaseException:  # noqa: BLE001 - the parent must hear of any error
-        return {"crash": traceback.format_exc()}
 
 
 class _Pipe:

@@ -140,7 +140,9 @@ class Guard:
             sqlite3.OperationalError: The transaction is still open
                 (`in_transaction`) if another lock prevented the commit.
         """
-        self.conn._execute("COMMIT")
+        self.conn._require_usable()
+        with self.engine():
+            self.conn._raw.execute("COMMIT")
         self.conn._running = False
 
     def rollback(self) -> None:

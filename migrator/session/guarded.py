@@ -226,9 +226,18 @@ class GuardedConnection(EmulatingConnection):
     # --- for the engine -----------------------------------------------------
 
     def _execute(self, statement: str) -> list[Any]:
+        self._require_usable()
+        return super()._execute(statement)
+
+    def _require_usable(self) -> None:
+        """
+        Make sure that the engine may still execute anything.
+
+        Raises:
+            RefusedError: This is a forked process, or SQLite's locks are gone for good.
+        """
         if self._forked or self._given_up:
             raise self._end_of_run()
-        return super()._execute(statement)
 
     @contextmanager
     def _as_engine(self) -> Iterator[None]:

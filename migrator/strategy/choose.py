@@ -21,7 +21,7 @@ class Strategy(Protocol):
     def session(self, saved: Backup) -> AbstractContextManager[Session]:
         """Within, the change is applied; nobody else sees what it does."""
 
-    def commit(self, saved: Backup) -> None:
+    def commit(self) -> None:
         """Take the one step that counts, all or nothing."""
 
     def read_back(self) -> None:
@@ -35,7 +35,7 @@ class Strategy(Protocol):
 
 def strategy_of(
     ctx: Context, change: Change
-) -> tuple[Callable[[Context, Change, ExclusiveDatabase], Strategy], str]:
+) -> tuple[Callable[[Context, ExclusiveDatabase, Change], Strategy], str]:
     """
     Return the strategy, and what to do where somebody uses the database (empty: the usual).
 

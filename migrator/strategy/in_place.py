@@ -20,25 +20,87 @@ from migrator.recovery.phases import enter, uninterrupted
 from migrator.session.guard import Guard
 from migrator.session.record import FailedStatement, Record
 from migrator.verify import proof
-from migrator.wait import repeat
+from migrator.wait import attempts
 
 _NEVER = "A command was about to be run on the database itself."
+_PAUSE = 0.05
+"""Seconds between two attempts at what somebody else's lock holds up."""
 
 
 @dataclass(frozen=True, slots=True)
-class InPlace:
+class RunTransaction:
     """
-    One transaction on the live database, which SQLite's journal makes atomic.
+    The one transaction of a run, on the live database.
 
     Args:
         ctx: The run.
-        change: What it does.
         live: The database, opened for the run.
     """
 
     ctx: Context
-    change: Change
     live: ExclusiveDatabase
+
+    def begin(self) -> None:
+        """
+        Begin it with the write lock, waiting within the budget for other writers.
+
+        Raises:
+            NotReadyError: Another process kept its write lock.
+        """
+        doing = "when the run's transaction was begun"
+        try:
+            for attempt in self._attempts():
+                with attempt:
+                    self.live.guard.begin()
+        except sqlite3.Error as error:
+            if is_busy(error):
+                raise self._in_the_way(doing) from error
+            raise of_sqlite(error, self.ctx.layout.database, doing) from error
+
+    def commit(self) -> None:
+        """
+        Commit it: the one step that counts. Readers may hold it up within the budget.
+
+        Raises:
+            LockedError: The run's lock was removed; the transaction is still open.
+            LocksLostError: SQLite has lost its locks; nothing was written.
+            NotReadyError: A reader kept its lock; the transaction is still open.
+        """
+        enter(self.ctx, "commit")
+        doing = "at the commit"
+        try:
+            with uninterrupted():
+                for attempt in self._attempts():
+                    with attempt:
+                        self.ctx.require_lock()
+                        require_locks(self.ctx, decisive=True)
+                        self.live.guard.commit()
+        except sqlite3.Error as error:
+            if is_busy(error):
+                raise self._in_the_way(doing) from error
+            raise
+
+    def _attempts(self) -> Iterator[contextlib.AbstractContextManager[object]]:
+        """Yield attempts at what somebody else's lock may hold up, within the run's budget."""
+        left = self.ctx.deadline.remaining
+        return attempts(left, may_pass=is_busy, pause=lambda _attempts: _PAUSE)
+
+    def _in_the_way(self, doing: str) -> MigratorError:
+        """Return the error for somebody else's lock that was there until the budget's end."""
+        hint = "Stop it, or allow more time with `--wait-timeout` (MIGRATOR_WAIT_TIMEOUT)."
+        return in_use(self.ctx.layout.database, hint, f" {doing}", inline=self.ctx.inline).cause
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace(RunTransaction):
+    """
+    All of a change in one transaction on the live database: SQLite's journal makes it atomic.
+
+    Args:
+        change: What it does.
+    """
+
+    change: Change
 
     @property
     def _alone(self) -> bool:
@@ -47,7 +109,7 @@ class InPlace:
     def hold(self) -> None:
         """Begin before the backup where others may write between the two."""
         if not self._alone:
-            begin(self.ctx, self.live.guard)
+            self.begin()
 
     @contextlib.contextmanager
     def session(self, saved: Backup) -> Iterator[InPlaceSession]:
@@ -55,20 +117,13 @@ class InPlace:
         del saved
         guard = self.live.guard
         if self._alone:
-            begin(self.ctx, guard)
+            self.begin()
         guard.open_journal()
         watch(self.ctx, self.live)
         began = time.monotonic()
         yield InPlaceSession(guard)
         # The work itself is no waiting for others: it costs nothing of that budget.
         self.ctx.deadline.extend(time.monotonic() - began)
-
-    def commit(self, saved: Backup) -> None:
-        """Commit the transaction: the one step that counts."""
-        del saved
-        enter(self.ctx, "commit")
-        with uninterrupted():
-            commit(self.ctx, self.live.guard)
 
     def read_back(self) -> None:
         """Look at what was committed, before the database is released."""
@@ -116,53 +171,3 @@ class InPlaceSession:
     def failure(self, error: BaseException | None) -> FailedStatement | None:
         """Return what went wrong first, also where the migration has swallowed it."""
         return self._guard.failure(error)
-
-
-def begin(ctx: Context, guard: Guard) -> None:
-    """
-    Begin the run's transaction, waiting within the budget for other writers.
-
-    Raises:
-        NotReadyError: Another process kept its write lock.
-    """
-    doing = "when the run's transaction was begun"
-    try:
-        repeat(guard.begin, ctx.deadline.remaining, may_pass=is_busy, pause=_pause)
-    except sqlite3.Error as error:
-        if is_busy(error):
-            raise _in_the_way(ctx, doing) from error
-        raise of_sqlite(error, ctx.layout.database, doing) from error
-
-
-def commit(ctx: Context, guard: Guard) -> None:
-    """
-    Commit the run's transaction; readers may hold it up within the budget.
-
-    Raises:
-        LockedError: The run's lock was removed; the transaction is still open.
-        LocksLostError: SQLite has lost its locks; nothing was written.
-        NotReadyError: A reader kept its lock; the transaction is still open.
-    """
-
-    def once() -> None:
-        ctx.require_lock()
-        require_locks(ctx, decisive=True)
-        guard.commit()
-
-    try:
-        repeat(once, ctx.deadline.remaining, may_pass=is_busy, pause=_pause)
-    except sqlite3.Error as error:
-        if is_busy(error):
-            raise _in_the_way(ctx, "at the commit") from error
-        raise
-
-
-def _pause(_attempts: int) -> float:
-    """Return the seconds between two attempts at what somebody else's lock holds up."""
-    return 0.05
-
-
-def _in_the_way(ctx: Context, doing: str) -> MigratorError:
-    """Return the error for a lock of somebody else's that was there until the end of the budget."""
-    hint = "Stop it, or allow more time with `--wait-timeout` (MIGRATOR_WAIT_TIMEOUT)."
-    return in_use(ctx.layout.database, hint, f" {doing}", inline=ctx.inline).cause

@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -48,14 +48,15 @@ class OnCopy:
 
     Args:
         ctx: The run.
-        change: What it does.
         live: The database, opened for the run.
+        change: What it does.
     """
 
     ctx: Context
-    change: Change
     live: ExclusiveDatabase
-    wanted: str = ""
+    change: Change
+    saved: Backup | None = field(default=None, init=False)
+    wanted: str = field(default="", init=False)
     """The journal mode that the migrations have set."""
 
     def hold(self) -> None:
@@ -64,7 +65,7 @@ class OnCopy:
     @contextlib.contextmanager
     def session(self, saved: Backup) -> Iterator[CopySession]:
         """Within, the work copy takes the change."""
-        ctx, work = self.ctx, self.ctx.layout.work
+        ctx, work, self.saved = self.ctx, self.ctx.layout.work, saved
         watch(ctx, self.live)
         copy_backup(saved.path, work, like_database(ctx.layout).private, saved.journal_mode)
         if not work.stat().st_size:
@@ -74,10 +75,10 @@ class OnCopy:
             yield session
         self.wanted = set_mode(work, "delete")
 
-    def commit(self, saved: Backup) -> None:
+    def commit(self) -> None:
         """Publish the copy's pages: the one step that counts."""
         ctx = self.ctx
-        noted = note(ctx, self.change, saved, wanted_journal_mode=self.wanted)
+        noted = note(ctx, self.change, self.saved, wanted_journal_mode=self.wanted)
         enter(ctx, "publish", noted)
         with uninterrupted():
             require_locks(ctx, decisive=True)

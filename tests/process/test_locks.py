@@ -15,7 +15,7 @@ from tests.support.processes import Result, clean_environment
 from tests.support.scene import Scene
 
 HEAD = """
-import ctypes, importlib, os, signal, sqlite3, subprocess, sys
+import ctypes, os, pkgutil, signal, sqlite3, subprocess, sys
 
 path = os.environ["DATABASE"]
 folder, name = os.path.split(path)
@@ -49,7 +49,7 @@ def change(conn):
 
 def at(module, name, when, do):
     # As a thread that the migration has left would do it, but always at the same point.
-    module = importlib.import_module(module)
+    module = pkgutil.resolve_name(module)
     inner = getattr(module, name)
     def outer(*args, **more):
         if when == "before":

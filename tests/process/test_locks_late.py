@@ -94,7 +94,7 @@ def test_a_loss_before_the_backup_is_put_back(tmp_path, mode):
 
 
 AFTER_THE_COMMIT = {
-    "in-place": "migrator.strategy.in_place.commit",
+    "in-place": "migrator.session.guard.Guard.commit",
     "copy": "migrator.strategy.on_copy._publish",
 }
 
@@ -211,7 +211,7 @@ STOP = "os.kill(os.getppid(), signal.SIGTERM)"
 def test_a_stop_that_comes_when_the_locks_are_lost(tmp_path, point, then):
     """The worker ends, nothing of it stays, and what another process has written is there."""
     if point == "in the commit":
-        text = late("migrator.strategy.in_place.commit", "before", OTHERS[then])
+        text = late("migrator.strategy.in_place.require_locks", "before", OTHERS[then])
         text = text.replace("def up(", f"    {STOP}\n\ndef up(")
     else:
         body = f"change(conn)\n{DROPS['libc']}\nother({OTHERS[then]!r})\n{STOP}\nsignal.pause()"

@@ -40,7 +40,7 @@ BUGS = (
     planted(
         "no look before the commit",
         "migrator/strategy/in_place.py",
-        "        require_locks(ctx, decisive=True)\n",
+        "                        require_locks(self.ctx, decisive=True)\n",
         "",
         "process/test_locks_late.py",
         "behind_the_last_migration and commit",
