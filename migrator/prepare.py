@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 
 from migrator.change.migrations import Migrations
@@ -12,7 +11,7 @@ from migrator.context import Context
 from migrator.database import connecting
 from migrator.errors import UsageError
 from migrator.exclusive import open_to_recover
-from migrator.inspect.location import check_missing
+from migrator.inspect.location import check_not_lost
 from migrator.inspect.status import DatabaseStatus, inspect_status, missing, say_plan
 from migrator.inspect.texts import fitting
 from migrator.log.hints import command
@@ -28,19 +27,18 @@ if TYPE_CHECKING:
 
 def require_no_lost_database(ctx: Context) -> None:
     """
-    Look once more whether a missing database is a first install, now that nothing is unfinished.
+    Look once more whether a lost database is a first install, now that nothing is unfinished.
 
     Raises:
         NotReadyError: Its journal or its backups are there without it.
     """
     layout = ctx.layout
-    if not os.path.lexists(layout.database):
-        wait_until_ready(
-            lambda: check_missing(layout.database, layout.backup_dir, ctx.settings.create),
-            ctx.deadline,
-            ctx.emit,
-            level=None,
-        )
+    wait_until_ready(
+        lambda: check_not_lost(layout.database, layout.backup_dir, ctx.settings.create),
+        ctx.deadline,
+        ctx.emit,
+        level=None,
+    )
 
 
 def look_under_lock(ctx: Context) -> DatabaseStatus:

@@ -16,7 +16,7 @@ from entrypoint.volume import mounts
 from entrypoint.volume.mounts import Volume
 from migrator import access
 from migrator.errors import NotReadyError
-from migrator.inspect.location import check_directory, check_file, check_missing, translated_errors
+from migrator.inspect.location import check_directory, check_file, check_not_lost, translated_errors
 from migrator.wait import NotYetError
 
 TYPE_CHECKING = False
@@ -82,8 +82,8 @@ def inspect(
             check_directory(database.parent)
             if check_file(database):
                 access.require_readable(database)
-            elif not unfinished:
-                check_missing(database, backup_dir, create)
+            if not unfinished:
+                check_not_lost(database, backup_dir, create)
     if container:
         warn(database, volume, policy, emit)
 

@@ -19,14 +19,16 @@ def _check(parent: Parent, _given: Arguments) -> Answer:
     Raises:
         LockedError: A run is under way.
         MisfitError: Files and history do not fit.
-        NotReadyError: There is no database and none may be created, or it
-            cannot be read.
+        NotReadyError: There is no database and none may be created, or one was
+            there; or it cannot be read.
     """
-    from migrator.inspect.status import refuse_missing, refuse_or_warn
+    from migrator.inspect.status import refuse_lost, refuse_missing, refuse_or_warn
 
     found = parent.survey()
     if found.sight.running:
         raise under_way()
+    if not found.sight.unfinished:
+        refuse_lost(parent.settings, parent.layout, found)
     if found.sight.needs_recovery is not None and not found.sight.unfinished:
         why = found.sight.needs_recovery
         message = f"The database cannot be read without recovering it: {why}."

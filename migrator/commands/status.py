@@ -9,7 +9,7 @@ from pathlib import Path
 
 from migrator.columns import aligned, moment
 from migrator.commands.kinds import JSON, Answer, Look, as_json
-from migrator.errors import InterruptedRunError, MigratorError, MisfitError
+from migrator.errors import InterruptedRunError, MigratorError, MisfitError, NotReadyError
 from migrator.model import Applied, Conflict, Entry
 from migrator.options import types
 from migrator.options.model import Arguments, Option
@@ -91,7 +91,7 @@ def _problems(parent: Parent, found: DatabaseStatus) -> list[Conflict]:
     from migrator.database.run_state import RESTORING
     from migrator.plan import told_foreign
 
-    problems = [*found.problems, *_in_texts(parent, found)]
+    problems = [*_lost(parent, found), *found.problems, *_in_texts(parent, found)]
     if found.sight.foreign is not None and found.pending:
         other = found.sight.foreign
         problems.append(Conflict("foreign", other.version or "", told_foreign(other)))
@@ -107,6 +107,19 @@ def _problems(parent: Parent, found: DatabaseStatus) -> list[Conflict]:
             )
         problems.append(Conflict("interrupted", "", message))
     return problems
+
+
+def _lost(parent: Parent, found: DatabaseStatus) -> tuple[Conflict, ...]:
+    """Return why a start would wait for a database that is missing, or empty where one was."""
+    from migrator.inspect.status import refuse_lost
+
+    if found.sight.running or found.sight.unfinished:
+        return ()
+    try:
+        refuse_lost(parent.settings, parent.layout, found)
+    except NotReadyError as error:
+        return (Conflict(error.reason, "", error.message),)
+    return ()
 
 
 def _in_texts(parent: Parent, found: DatabaseStatus) -> tuple[Conflict, ...]:

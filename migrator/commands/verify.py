@@ -85,10 +85,12 @@ def _connected(parent: Parent, found: DatabaseStatus, path: Path) -> list[str]:
 
 
 def _require_readable(parent: Parent, found: DatabaseStatus) -> None:
-    from migrator.inspect.status import missing
+    from migrator.inspect.status import missing, refuse_lost
 
     if not found.sight.exists:
         raise missing(parent.layout)
+    if not (found.sight.running or found.sight.unfinished):
+        refuse_lost(parent.settings, parent.layout, found)
     if found.sight.needs_recovery is not None:
         if found.sight.running:
             raise under_way()

@@ -14,6 +14,7 @@ from migrator.files import (
     make_directory,
     realpath,
     remove,
+    sidecars,
     temporary_name,
 )
 from migrator.value import Value
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from migrator.model import Settings
 
 
+_NAME_MAX = 255
+_PATH_MAX = 4096
+"""Bytes of a name, and of a path, on Linux (path_resolution(7))."""
 _KEPT = ("lock", "state.json", "last_run.json", ".gitignore")
 
 
@@ -42,12 +46,15 @@ class Layout(Value):
         making a directory where the link points.
 
         Raises:
-            UsageError: The backups would lie in `app.db.migrator/`, where work files are deleted.
+            UsageError: The backups would lie in `app.db.migrator/`, where work files are deleted,
+                or in the database's place; or no directory can be called so.
         """
         database = realpath(settings.database)
         wanted = settings.backup_dir or database.parent / "backups"
         dangling = os.path.islink(wanted) and not os.path.isdir(wanted)
         resolved = realpath(wanted)
+        if settings.backup_dir is not None:
+            _refuse_impossible(wanted, resolved, database)
         layout = cls(database, wanted.absolute() if dangling else resolved)
         if _is_within(resolved, layout.home):
             raise _in_our_own(wanted, layout)
@@ -136,6 +143,22 @@ def _in_our_own(wanted: Path, layout: Layout) -> UsageError:
         f" {str(better)!r}, and move there what backups it has."
     )
     return UsageError(msg, hint=hint)
+
+
+def _refuse_impossible(wanted: Path, resolved: Path, database: Path) -> None:
+    """Refuse a backup directory that would stand in a file's way, or can have no such name."""
+    if taken := {database, *sidecars(database)}.intersection((resolved, *resolved.parents)):
+        why = f"is, or lies in, {str(taken.pop())!r}, which is the database's"
+    elif any(len(os.fsencode(name)) > _NAME_MAX for name in resolved.parts):
+        why = f"has a name of more than {_NAME_MAX} bytes"
+    elif len(os.fsencode(resolved)) > _PATH_MAX - _NAME_MAX:
+        why = f"is a path of more than {_PATH_MAX - _NAME_MAX} bytes"
+    else:
+        return
+    shown, better = str(wanted)[:_NAME_MAX], database.parent / "backups"
+    msg = f"The backup directory {shown!r} {why}."
+    hint = f"Name another one in `--backup-dir` (MIGRATOR_BACKUP_DIR), such as {str(better)!r}."
+    raise UsageError(msg, hint=hint)
 
 
 def like_database(layout: Layout) -> Ownership:

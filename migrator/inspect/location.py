@@ -24,6 +24,7 @@ from migrator.wait import Deadline, NotYetError, wait_until_ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from migrator.backups.catalog import Backup
     from migrator.database.workspace import Layout
     from migrator.model import Emit, Settings
 
@@ -62,8 +63,8 @@ def wait_for(
             check_directory(layout.database.parent)
             if check_file(layout.database):
                 access.require_readable(layout.database)
-            elif not restoring and not os.path.lexists(layout.state):
-                check_missing(layout.database, layout.backup_dir, settings.create)
+            if not restoring and not os.path.lexists(layout.state):
+                check_not_lost(layout.database, layout.backup_dir, settings.create)
 
     wait_until_ready(look, deadline, emit)
 
@@ -159,17 +160,28 @@ def refuse_odd_sidecars(database: Path) -> None:
                 )
 
 
-def check_missing(database: Path, backup_dir: Path, create: str) -> None:
-    """Wait where a missing database is not a first install."""
-    if create == "never":
-        msg = f"{str(database)!r} does not exist, and `--create never` forbids to create it."
-        hint = f"{_what_is_there(database)} For a first install leave `--create` at `auto`."
-        raise NotYetError(NotReadyError(msg, hint=hint, reason="database.missing"))
+def check_not_lost(database: Path, backup_dir: Path, create: str) -> None:
+    """
+    Wait where a database that is missing, or has zero bytes, is not a first install.
+
+    Zero bytes are a valid empty database, but not where another state of it was backed up
+    or lies in a `-wal`, which SQLite deletes with the first access.
+    """
+    try:
+        if os.stat(database).st_size:
+            return
+        what = "has zero bytes"
+    except FileNotFoundError:
+        what = "does not exist"
+        if create == "never":
+            msg = f"{str(database)!r} does not exist, and `--create never` forbids to create it."
+            hint = f"{_what_is_there(database)} For a first install leave `--create` at `auto`."
+            raise NotYetError(NotReadyError(msg, hint=hint, reason="database.missing")) from None
     found = orphaned_files(database, backup_dir, create)
     if not found:
         return
     msg = (
-        f"{str(database)!r} does not exist, but {str(found[0])!r} does: a database was here,"
+        f"{str(database)!r} {what}, but {str(found[0])!r} is there: a database was here,"
         " so this is not a first install."
     )
     hint = _bring_back(database, backup_dir, found)
@@ -197,19 +209,26 @@ def orphaned_files(database: Path, backup_dir: Path, create: str = "auto") -> tu
     """
     Return what a database leaves behind: `-wal`, `-journal` and its finished backups.
 
-    With `create` as `new`, backups that are taken for its own by their path alone do
-    not count: whoever says so knows that they are another's.
+    Where its file is there, with zero bytes, what is as empty does not count, nor a
+    `-journal`: a first transaction that was cut off leaves one. With `create` as `new`,
+    backups that are taken for its own by their path alone do not count: whoever says so
+    knows that they are another's.
 
     Raises:
         MigratorError: Whose the backups are cannot be read.
     """
-    beside = (Path(f"{database}{suffix}") for suffix in ("-wal", "-journal"))
-    left = tuple(path for path in beside if os.path.lexists(path))
-    return (*left, *(_backups_left(database, backup_dir, certain=create == "new")))
+    wal, journal = (Path(f"{database}{suffix}") for suffix in ("-wal", "-journal"))
+    emptied = os.path.lexists(database)
+    if emptied:
+        left = [wal] if os.path.lexists(wal) and os.stat(wal).st_size else []
+    else:
+        left = [path for path in (wal, journal) if os.path.lexists(path)]
+    backups = _backups_left(database, backup_dir, certain=create == "new")
+    return (*left, *(each.path for each in backups if each.bytes or not emptied))
 
 
-def _backups_left(database: Path, backup_dir: Path, *, certain: bool) -> list[Path]:
-    """Return the finished backups that are, or by their path may be, a missing database's."""
+def _backups_left(database: Path, backup_dir: Path, *, certain: bool) -> list[Backup]:
+    """Return the finished backups that are, or by their path may be, a lost database's."""
     from migrator.backups import owner
     from migrator.backups.catalog import read_backups
     from migrator.database.workspace import Layout
@@ -221,7 +240,7 @@ def _backups_left(database: Path, backup_dir: Path, *, certain: bool) -> list[Pa
         return []
     if certain:
         backups = [each for each in backups if owner.is_certain(layout, each)]
-    return [each.path for each in reversed(backups)]
+    return list(reversed(backups))
 
 
 def _bring_back(database: Path, backup_dir: Path, found: tuple[Path, ...]) -> str:

@@ -22,6 +22,7 @@ from migrator.errors import (
 )
 from migrator.formats.source import Source
 from migrator.inspect.database import DatabaseView, inspect_database
+from migrator.inspect.location import check_not_lost, translated_errors_at_once
 from migrator.log.hints import command
 from migrator.model import Applied, Conflict, Emit, Entry, Settings
 from migrator.value import Value
@@ -135,11 +136,11 @@ def refuse_or_warn(settings: Settings, layout: Layout, found: DatabaseStatus, em
 
     Raises:
         MisfitError: Files and history do not fit, or the history is another tool's.
-        NotReadyError: There is no database, and none may be created; or it has
-            a name with which it could not be backed up, now or before the next upgrade.
+        NotReadyError: There is no database, and none may be created; or it has lost one; or
+            it has a name with which it could not be backed up, now or before the next upgrade.
     """
-    if not found.sight.exists and found.sight.unfinished is None:
-        refuse_missing(settings, layout)
+    if found.sight.unfinished is None:
+        refuse_lost(settings, layout, found)
     if found.pending and not found.left_alone:
         from migrator.backups.names import refuse_long_name
 
@@ -185,6 +186,19 @@ def warn_of(problems: Iterable[Conflict], emit: Emit) -> None:
             continue
         said.add(each.message)
         emit("history.misfit", each.message, level="warning", kind=each.kind, version=each.version)
+
+
+def refuse_lost(settings: Settings, layout: Layout, found: DatabaseStatus) -> None:
+    """
+    Raise where a start would wait for a database: it is missing or empty, and no first install.
+
+    Raises:
+        NotReadyError: `--create never`, or its journal or its backups are there without it.
+    """
+    if not found.sight.exists:
+        refuse_missing(settings, layout)
+    with translated_errors_at_once(layout.database.parent):
+        check_not_lost(layout.database, layout.backup_dir, settings.create)
 
 
 def refuse_missing(settings: Settings, layout: Layout) -> None:

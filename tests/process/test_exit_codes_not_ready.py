@@ -88,6 +88,44 @@ def test_what_a_database_leaves_behind_is_69_after_the_wait(run, left, volume, m
 
 
 @Both
+@pytest.mark.parametrize("left", ["app.db-wal", "backups"])
+def test_an_emptied_database_is_69_after_the_wait(run, left, volume, migrations):
+    """A file of zero bytes is no first install where a `-wal` or a backup has another state."""
+    database = volume / "app.db"
+    stray = volume / left
+    if left == "backups":
+        make_database(database, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")
+        assert start(run_migrator, database, migrations).code == 0
+        (stray,) = stray.glob("*.db")
+    else:
+        stray.write_bytes(b"left")
+    database.write_bytes(b"")
+    kept = stray.read_bytes()
+    result = start(run, database, migrations, "--wait-timeout", "0.3")
+    end = assert_failed(result, 69, "database.missing")
+    assert stray.name in end["error"]
+    assert result.named("volume.waiting")
+    assert (database.read_bytes(), stray.read_bytes()) == (b"", kept), "SQLite deletes a -wal there"
+    assert pending(database, migrations) == ["001", "002"]
+
+
+@Both
+def test_a_database_that_was_empty_when_it_was_backed_up_is_a_first_install(
+    run, volume, migrations
+):
+    """The backup of a file of zero bytes, which a failed run leaves, does not keep the next out."""
+    database = volume / "app.db"
+    database.touch()
+    result = start(run, database, migrations)
+    assert_failed(result, 80, "migration.failed", "failed_restored")
+    assert list(volume.glob("backups/*.db"))
+    assert database.stat().st_size == 0
+    assert pending(database, migrations) == ["001", "002"]
+    (migrations / "000_first.sql").write_text("CREATE TABLE users (name TEXT);")
+    assert_succeeded(start(run, database, migrations), "migrated", 3)
+
+
+@Both
 def test_a_second_hard_link_is_69_at_once(run, database, migrations):
     """A database with a second name is refused without a wait."""
     os.link(database, database.parent / "other.db")

@@ -206,6 +206,25 @@ def test_zero_bytes(what, volume, migrations):
     assert (1 if what == "check" else 0) == result.code, result.stderr
 
 
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_lost_database(what, emptied, database, migrations):
+    """A look at a database whose backups alone are left says what a start would: 69."""
+    up(database, migrations)
+    database.unlink()
+    if emptied:
+        database.touch()
+    before = photograph(database.parent)
+
+    result = looked(what, database, migrations)
+
+    assert {} == changes(before, photograph(database.parent))
+    assert {"status": 0, "backups": 0}.get(what, 69) == result.code, result.stderr
+    if what == "status":
+        found = json.loads(result.stdout)
+        assert (emptied, False) == (found["exists"], found["up_to_date"])
+        assert ["database.missing"] == [each["kind"] for each in found["problems"]]
+
+
 def test_no_database(what, volume, migrations):
     """A look at a text that is called a database says so, and changes nothing."""
     database = volume / "app.db"

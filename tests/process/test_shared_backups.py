@@ -273,6 +273,23 @@ def test_a_backup_directory_in_our_own_is_64(tmp_path: Path, below: str) -> None
     assert not (tmp_path / "app.db.migrator").exists()
 
 
+@pytest.mark.parametrize(
+    "where",
+    ["app.db", "app.db/x", "app.db-wal", "app.db-journal/x", "x" * 256, "/".join("x" * 2000)],
+)
+def test_a_backup_directory_that_cannot_be_one_is_64(tmp_path: Path, where: str) -> None:
+    """One in the place of the database or of its `-wal`, or of an impossible name, is not made."""
+    database = make_database(tmp_path / "app.db", "CREATE TABLE t (x)")
+    files = write_migrations(tmp_path / "migrations", {"001_x.sql": STEP.format(1)})
+    given = ("--database", database, "--migrations", files, "--backup-dir", tmp_path / where)
+    for command in ("up", "check", "backups"):
+        ran = run_migrator(command, *given)
+        assert (64, "usage") == (ran.code, ran.finished["reason"])
+        assert str(tmp_path / "backups") in ran.finished["hint"]
+    assert {"t"} == tables(database)
+    assert {"app.db", "migrations"} == {path.name for path in tmp_path.iterdir()}
+
+
 @pytest.mark.parametrize("name", ["app.db-2.db", "app.db-000002-old.db", "app.db-1-notes.txt"])
 def test_what_only_looks_like_a_backup_is_none(tmp_path: Path, name: str) -> None:
     """What `backups` does not list forbids no first install, and stays as it is."""
