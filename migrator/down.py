@@ -87,12 +87,17 @@ def _script(
         if script.entry.key == row.key:
             _refuse_without_down(ctx, script, loaded=False)
             return _by_its_own_file(script)
-    message = f"Migration {row.identity} ({row.name}) is applied and has no file here any more."
+    message = f"Migration {_called(row)} is applied and has no file here any more."
     otherwise = "Bring its file back"
     if row.identity in newer:
         otherwise = "Run it in the newer image, which has that file"
     hint = _way_back(ctx, row, otherwise)
     raise MissingFileError(message, hint=hint, data={"version": row.identity, "name": row.name})
+
+
+def _called(row: Applied) -> str:
+    """Return version and name: not every tool's table keeps a name."""
+    return row.identity if row.name in ("", row.identity) else f"{row.identity} ({row.name})"
 
 
 def _by_its_own_file(script: Script) -> Script:

@@ -40,7 +40,7 @@ class Dbmate(Tool):
     def entries(self) -> tuple[Entry, ...]:
         """List the files in the order of their names."""
         found = [
-            Entry(match[1], match[1], match[2].removeprefix("_"), path)
+            Entry(match[1], match[1], match[2].removeprefix("_") or match[1], path)
             for match, path in self.files(_FILE)
         ]
         refuse_duplicates(self.path, found)

@@ -49,7 +49,8 @@ class Fastmigrate(Tool):
     def entries(self) -> tuple[Entry, ...]:
         """List the files by their numbers; all other names are no migrations to fastmigrate."""
         found = [
-            Entry(int(match[1]), match[1], match[2], path) for match, path in self.files(_FILE)
+            Entry(int(match[1]), match[1], match[2] or match[1], path)
+            for match, path in self.files(_FILE)
         ]
         found.sort(key=lambda entry: entry.key)
         refuse_duplicates(self.path, found)

@@ -47,7 +47,7 @@ class GolangMigrate(Tool):
         ups: dict[int, Entry] = {}
         downs: dict[int, Entry] = {}
         for match, path in self.files(_FILE):
-            entry = Entry(int(match[1]), match[1], match[2], path)
+            entry = Entry(int(match[1]), match[1], match[2] or match[1], path)
             if entry.key > _LARGEST:
                 raise _bad_name(entry, f"its version is larger than {_LARGEST}.")
             if not match[4].endswith("sql"):  # the tool itself does not look at the ending

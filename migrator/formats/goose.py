@@ -49,7 +49,7 @@ class Goose(Tool):
         """List the files by their numbers; a name without one is no migration to goose."""
         found = []
         for match, path in self.files(_FILE):
-            entry = Entry(int(match[1]), match[1], match[2], path)
+            entry = Entry(int(match[1]), match[1], match[2] or match[1], path)
             if match[3] == "go":
                 if match[2].endswith("_test"):
                     continue

@@ -97,7 +97,7 @@ class Sqlx(Tool):
         downs: list[Entry] = []
         for match, path in self.files(_FILE):
             kind, name = _kind(match[2])
-            entry = Entry(None, match[1], name, path)
+            entry = Entry(None, match[1], name or match[1], path)
             if not _is_number(match[1]):
                 raise _bad_name(entry, "sqlx reads a number before the first `_`, and refuses it.")
             if len(match[1].lstrip("0")) > _DIGITS or int(match[1]) > _LARGEST:
@@ -157,8 +157,9 @@ def _kind(rest: str) -> tuple[str, str]:
 
 
 def _description(entry: Entry) -> str:
-    """Return what sqlx notes of a file beside its version."""
-    return entry.name.replace("_", " ")
+    """Return what sqlx notes of a file beside its version: nothing, where its name has no more."""
+    match = _FILE.fullmatch(entry.path.name) if entry.path is not None else None
+    return "" if match is None else _kind(match[2])[1].replace("_", " ")
 
 
 def _is_number(text: str) -> bool:

@@ -154,3 +154,41 @@ def _leave_a_journal(database: Path, torn: Path, *, wal: bool) -> None:
     for end in ("", "-wal" if wal else "-journal"):
         shutil.copy(f"{database}{end}", f"{torn}{end}")
     conn.close()
+
+
+@pytest.mark.parametrize(
+    ("tool_name", "file", "text"),
+    [
+        ("dbmate", "001_.sql", "-- migrate:up\nCREATE TABLE a (x);\n"),
+        ("dbmate", "001.sql", "-- migrate:up\nCREATE TABLE a (x);\n"),
+        ("goose", "001_.sql", "-- +goose Up\nCREATE TABLE a (x);\n"),
+        ("golang-migrate", "001_.up.sql", "CREATE TABLE a (x);\n"),
+        ("sqlx", "1_.sql", "CREATE TABLE a (x);\n"),
+        ("diesel", "001_/up.sql", "CREATE TABLE a (x);\n"),
+        ("fastmigrate", "0001-.sql", "CREATE TABLE a (x);\n"),
+    ],
+)
+def test_a_file_that_is_a_number_alone_is_called_by_it(
+    tmp_path: Path, tool_name: str, file: str, text: str
+) -> None:
+    """Events and results always have a name, also where the tool needs none."""
+    files = write(tmp_path / "m", {file: text})
+    database = tmp_path / "app.db"
+    done = up(database, files, "--format", tool_name)
+    started = done.one("migration.started")
+    assert (done.code, started["name"]) == (0, started["version"])
+    assert up(database, files, "--format", tool_name).finished["outcome"] == "up_to_date"
+    if tool_name == "sqlx":
+        assert rows(database, "SELECT description FROM _sqlx_migrations") == [("",)]
+
+
+def test_down_over_a_version_without_file_and_name_calls_it_by_its_version(tmp_path: Path) -> None:
+    """dbmate's table keeps no names."""
+    database = tmp_path / "app.db"
+    mark = "-- migrate:up\nCREATE TABLE {0} (x);\n-- migrate:down\nDROP TABLE {0};\n"
+    files = write(tmp_path / "m", {f"{n}_{n}.sql": mark.format(f"t{n}") for n in (1, 2)})
+    assert up(database, files, "--format", "dbmate").code == 0
+    (files / "2_2.sql").unlink()
+    last = migrator("down", database, files).finished
+    assert last["exit_code"] == 78
+    assert last["error"] == "Migration 2 is applied and has no file here any more."
