@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from migrator.context import Change, Context, Step
+from migrator.log.translate import is_damage
 from migrator.session.session import Session
-from migrator.verify import proof
+from migrator.verify import constraints, proof
 
 
 def apply_and_verify(
@@ -26,8 +28,14 @@ def apply_and_verify(
     """
     with session.engine():
         known = proof.before(ctx, session.conn, old)
-    steps = change.apply(ctx, session, old)
-    renames = (pair for step in steps for pair in step.renames)
-    with session.engine():
-        proof.verify(ctx, change, session.conn, known, renames)
+    try:
+        steps = change.apply(ctx, session, old)
+        renames = (pair for step in steps for pair in step.renames)
+        with session.engine():
+            proof.verify(ctx, change, session.conn, known, renames)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if not is_damage(error):
+            raise
+        # The old state could be read: it is the new one that cannot.
+        raise constraints.unreadable(ctx, error) from error
     return steps

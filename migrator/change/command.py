@@ -2,8 +2,8 @@
 Another tool's command as a change: it runs on a copy, as a process of its own.
 
 What it does cannot be followed statement by statement. So every table counts as written to,
-a table that is gone counts as dropped for good, and rows that a table has lost are not said
-to go.
+a table that is gone counts as dropped for good as long as another one is left, and rows that a
+table has lost are not said to go.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ from migrator.errors import (
 from migrator.files import A_LITTLE, has_space, open_regular
 from migrator.formats.command import schema_of
 from migrator.inspect.database import NeedsRecoveryError, reading
+from migrator.log.translate import is_damage
 from migrator.model import Applied, Entry, Script
+from migrator.session.authorizer import RefusedError
+from migrator.session.by_path import require_there
 from migrator.session.changes import Dropped
 from migrator.session.record import Record
 from migrator.session.session import Session
@@ -161,6 +164,7 @@ class ExternalCommand(Change):
                 ending = run_on(copy, self.words)
                 if ending.code != 0:
                     raise self._failed(ctx, ending)
+                self._require_database(ctx, copy)
                 unchanged = old is not None and _same(copy, old)
                 still = bool(self.pending) and is_pending(copy, self.pending)
             if old is None and not _has_tables(session):
@@ -199,6 +203,28 @@ class ExternalCommand(Change):
             hint = _WHERE.format(path=ctx.layout.database) + f" Otherwise: {hint}"
         data = {**self._facts(), "error": said or how}
         return MigrationFailedError(message, hint=hint, reason="migration.failed", data=data)
+
+    def _require_database(self, ctx: Context, copy: Path) -> None:
+        """
+        See to it that the command has left a database.
+
+        Raises:
+            MigrationFailedError: It has not, whatever its exit code says.
+        """
+        try:
+            require_there(copy)
+            with contextlib.closing(sqlite3.connect(database_uri(copy), uri=True)) as conn:
+                conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            if not (isinstance(error, RefusedError) or is_damage(error)):
+                raise
+            told = str(error).rstrip(".")
+            message = f"{self.entry.label} ended with exit code 0 and left no database: {told}."
+            hint = f"It has to leave the copy at the path that it was given; {ctx.undone}."
+            data = {**self._facts(), "error": told}
+            raise MigrationFailedError(
+                message, hint=hint, reason="migration.failed", data=data
+            ) from error
 
     def _nothing(self, ctx: Context) -> MigrationFailedError:
         message = f"{self.entry.label} ended with exit code 0, and has made no table."
@@ -334,14 +360,25 @@ def _has_tables(session: Session) -> bool:
 
 
 def _everything(session: Session, old: Path | None) -> Record:
-    """Return a record by which every table was written to, and those that are gone dropped."""
+    """
+    Return a record by which every table was written to, and those that are gone dropped.
+
+    Where none is left, the file was emptied or replaced: nobody drops all tables for good.
+    """
     record = Record()
-    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
-    now = {str(row[0]) for row in session.conn.execute(query)}
-    record.written |= now | _tables(old)
+    now = {str(row[0]) for row in session.conn.execute(_TABLES)}
+    before = _tables(old)
+    record.written |= now | before
     there = {fold(name) for name in now}
-    record.ledger.add(Dropped(name) for name in _tables(old) if fold(name) not in there)
+    gone = [name for name in before if fold(name) not in there]
+    if len(gone) < len(before):
+        record.ledger.add(Dropped(name) for name in gone)
     return record
+
+
+_TABLES = (
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite#_%' ESCAPE '#'"
+)
 
 
 def _tables(old: Path | None) -> set[str]:
@@ -349,5 +386,4 @@ def _tables(old: Path | None) -> set[str]:
         return set()
     uri = database_uri(old, "ro&immutable=1")
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as conn:
-        rows = conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        return {str(row[0]) for row in rows}
+        return {str(row[0]) for row in conn.execute(_TABLES)}

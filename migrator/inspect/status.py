@@ -278,12 +278,14 @@ def say_plan(emit: Emit, found: DatabaseStatus, way: str | None) -> None:
         emit("migrations.ignored", message, level="warning", file=file)
     how = f"; the way is {way}" if way else ""
     pending = f"Pending migrations: {len(found.pending)}"
-    if not found.entries:
+    # A command is not listed either where it has said that it has nothing to do.
+    none = not found.entries and not (found.source is not None and found.source.is_command)
+    if none:
         pending = "There are no migrations, so none is pending"
     emit(
         "plan.ready",
         f"{pending}; applied: {len(found.applied)}{how}.",
-        level="info" if found.entries else "warning",
+        level="warning" if none else "info",
         pending=len(found.pending),
         applied=len(found.applied),
         way=way,

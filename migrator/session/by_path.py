@@ -12,12 +12,14 @@ import contextlib
 import gc
 import os
 import sqlite3
+import stat
 import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from migrator.session.authorizer import RefusedError
 from migrator.session.record import Record
 from migrator.session.recording import RecordingConnection, real_in_transaction, settle
 from migrator.session.reset import close_cursors
@@ -27,6 +29,20 @@ _ARGUMENTS = (
     *("cached_statements", "uri"),
 )
 """Of `sqlite3.connect`, by place."""
+
+
+def require_there(path: Path) -> None:
+    """
+    See to it that what worked on a copy has left one.
+
+    Raises:
+        RefusedError: There is no file any more: the next look would make an empty one.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISREG(os.lstat(path).st_mode):
+            return
+    message = "The copy of the database that it was given is not there any more."
+    raise RefusedError(message, "Leave the file where it is: at the end it is published.")
 
 
 class WorkFile:
@@ -58,6 +74,7 @@ class WorkFile:
             for module in places:
                 module.connect = connect  # type: ignore[attr-defined]
             self._close_all()
+        require_there(self.path)
         self._note_all()
 
     def _connect(self, connect: Any, *args: Any, **kwargs: Any) -> Any:

@@ -50,6 +50,9 @@ class MemorySession(CopySession):
             conn.set_authorizer(_refuse_files)
         return conn
 
+    def _require_there(self) -> None:
+        """Do nothing: there is no file."""
+
     def close_all(self) -> None:
         """Close the engine's connection and the last one, with which the database is gone."""
         self.close()

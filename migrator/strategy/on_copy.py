@@ -29,7 +29,7 @@ from migrator.parsing.header_pragmas import Setting
 from migrator.recovery.lost_locks import require_held, require_locks, watch
 from migrator.recovery.phases import enter, note, uninterrupted
 from migrator.session.authorizer import RefusedError, unset
-from migrator.session.by_path import WorkFile
+from migrator.session.by_path import WorkFile, require_there
 from migrator.session.guard import set_temporary_directory
 from migrator.session.record import FailedStatement, Record
 from migrator.session.recording import RecordingConnection, real_in_transaction, settle
@@ -192,6 +192,7 @@ class CopySession:
             if real_in_transaction(conn):
                 sqlite3.Connection.commit(conn)
             settle(conn)
+            self._require_there()
             _make_asked(conn)
         finally:
             conn.forget_statements()
@@ -213,6 +214,10 @@ class CopySession:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
+
+    def _require_there(self) -> None:
+        """See to it that a migration has left the file where it was."""
+        require_there(self._path)
 
     def _connect(self, factory: type[C]) -> C:
         # SQLite is asked what a statement does each time, not only the first time.

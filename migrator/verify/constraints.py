@@ -74,6 +74,12 @@ def pragma(ctx: Context) -> str:
     return "integrity_check" if level(ctx) == "full" else "quick_check"
 
 
+def unreadable(ctx: Context, error: Exception) -> VerificationError:
+    """Return the error for a new state that SQLite calls damaged before its check does."""
+    hint = f"Mend the migration; {ctx.undone}."
+    return failed(ctx, pragma(ctx), f"{error}.", "verify.structure", hint)
+
+
 def failed(ctx: Context, check: str, text: str, reason: str, hint: str) -> VerificationError:
     """Log that a check failed, and return the error."""
     ctx.emit(

@@ -183,7 +183,7 @@ def test_a_file_that_is_a_number_alone_is_called_by_it(
 
 
 def test_down_over_a_version_without_file_and_name_calls_it_by_its_version(tmp_path: Path) -> None:
-    """dbmate's table keeps no names."""
+    """The table of dbmate keeps no names."""
     database = tmp_path / "app.db"
     mark = "-- migrate:up\nCREATE TABLE {0} (x);\n-- migrate:down\nDROP TABLE {0};\n"
     files = write(tmp_path / "m", {f"{n}_{n}.sql": mark.format(f"t{n}") for n in (1, 2)})

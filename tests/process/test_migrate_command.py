@@ -147,6 +147,31 @@ def test_a_rebuilt_table_keeps_its_rows(database: Path) -> None:
     assert done.one("migration.finished")["rows_removed"] == {"old": 1}
 
 
+@pytest.mark.parametrize(
+    ("code", "exit_code", "reason"),
+    [
+        ("os.unlink(f)", 80, "migration.failed"),
+        ("os.unlink(f); os.mkdir(f)", 80, "migration.failed"),
+        ("open(f, 'w').write('no database' * 1000)", 80, "migration.failed"),
+        ("g = open(f, 'r+b'); g.seek(4096); g.write(bytes(4096)); g.close()", 81, None),
+        ("open(f, 'w').close()", 81, "rows.lost"),
+        ("os.unlink(f); sqlite3.connect(f).execute('CREATE TABLE z (x)')", 81, "rows.lost"),
+    ],
+)
+def test_a_copy_that_is_removed_damaged_or_emptied_is_not_published(
+    database: Path, code: str, exit_code: int, reason: str | None
+) -> None:
+    """It is the command's failure, not the disk's or the database's, which stays as it was."""
+    before = logical_digest(database)
+    text = f"import os, sqlite3, sys; f = sys.argv[1]; {code}"
+    done = up(database, f"{SQLITE} {shlex.quote(text)} {{database}}")
+    last = done.finished
+    assert (done.code, last["outcome"]) == (exit_code, "failed_restored"), last
+    assert last["reason"] in (reason, "verify.structure")
+    assert "migrator verify" not in last["hint"]
+    assert logical_digest(database) == before
+
+
 def test_it_runs_once_for_each_version_of_the_application(database: Path) -> None:
     """And again where the schema is not the one that it left."""
     assert up(database, ADD, "--app-version", "1.0").stdout.startswith("Applied")
@@ -180,7 +205,8 @@ def test_another_command_says_whether_it_is_needed(database: Path, tmp_path: Pat
     assert up(database, ADD, *given, name="check").code == 1
     assert up(database, ADD, *given).finished["outcome"] == "migrated"
     before = listing(tmp_path)
-    assert up(database, ADD, *given).finished["outcome"] == "up_to_date"
+    done = up(database, ADD, *given)
+    assert (done.finished["outcome"], done.one("plan.ready")["level"]) == ("up_to_date", "info")
     assert up(database, ADD, *given, name="check").code == 0
     assert listing(tmp_path) == before
 

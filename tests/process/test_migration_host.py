@@ -114,6 +114,25 @@ def test_on_a_copy_another_database_can_be_attached_while_it_is_in_use(tmp_path)
         assert_done(scene, scene.run(), "copy")
 
 
+SPOILED = {
+    "removed": ("os.unlink(path)", 80, "migration.failed"),
+    "damaged": ("f = open(path, 'r+b'); f.seek(4096); f.write(bytes(8192))", 81, None),
+    "emptied": ("open(path, 'w').close()", 81, None),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_a_copy_that_is_spoiled_is_the_migrations_failure(tmp_path, kind):
+    """Neither the disk nor the live database is named for it: nothing is wrong with them."""
+    code, exit_code, reason = SPOILED[kind]
+    path = 'path = conn.execute("PRAGMA database_list").fetchone()[2]'
+    scene = scene_of(tmp_path, f"{path}; conn.commit(); {code}", "copy")
+    result = scene.run()
+    scene.assert_failed(result, exit_code, "001")
+    assert result.finished["reason"] in (reason, "verify.structure", "rows.lost")
+    assert "migrator verify" not in result.finished["hint"]
+
+
 @pytest.mark.parametrize("kind", ["close", "deserialize"])
 def test_on_a_copy_the_connection_stays_the_one_to_the_copy(tmp_path, kind):
     """What a migration would do after losing it would be lost: the run fails."""
