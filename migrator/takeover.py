@@ -175,7 +175,7 @@ def fitting(parent: Parent, fits: Sequence[str]) -> str:
             " it as applied, then start again."
         )
     return (
-        f"Its schema is that of {', '.join(fits)}, which differ in data alone: take it over with"
+        f"Its schema is that of {', '.join(fits)}, which differ only in data: take it over with"
         f" `{line}`, or name an earlier one if a later one's data is not there, then start again."
     )
 
@@ -246,12 +246,12 @@ def refuse_misfit(parent: Parent, version: str) -> None:
     message = f"The database does not have the schema of {version}: {asked.told}."
     if compared.fits or (asked.tables and parent.survey().sight.foreign is None):
         better = fitting(parent, compared.fits) if compared.fits else how_to_compare(parent)
-        hint = f"{better} To note {version} all the same: `{force}`."
+        hint = f"{better} To note {version} anyway: `{force}`."
         data = {"version": version}
         raise UsageError(message, hint=hint, reason="baseline.misfit", data=data)
     parent.emit(
         "baseline.differs",
-        f"{message} It is taken over all the same: the next migrations may fail by that.",
+        f"{message} It is taken over anyway, so the next migrations may fail.",
         level="warning",
         version=version,
         differences=list(asked.differences),

@@ -165,7 +165,7 @@ def _refuse_others(layout: Layout, wanted: str) -> None:
                 f" {str(layout.database)!r}: of one with another id, called {called}."
             )
             hint = (
-                "`migrator backups` lists those of this one. To put that one here all the same,"
+                "`migrator backups` lists those of this one. To restore that one here anyway,"
                 f" give its path: `migrator restore {quote(str(backup.path))}`."
             )
             raise UsageError(msg, hint=hint, reason="backup.unknown")

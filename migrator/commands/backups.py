@@ -46,7 +46,7 @@ def finished_backups(parent: Parent) -> list[Backup]:
     try:
         return list_backups(parent.layout)
     except PermissionError as error:
-        raise denied(parent.layout.backup_dir, "may not be looked at") from error
+        raise denied(parent.layout.backup_dir, "may not be accessed") from error
     except OSError as error:
         raise of_system(error, "while the backups were listed") from error
 

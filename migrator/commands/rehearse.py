@@ -79,7 +79,7 @@ def _queries(file: Path) -> tuple[Statement, ...]:
     statements = sql.split_lenient(text)
     for each in statements:
         if each.keyword not in {"SELECT", "WITH", "VALUES"}:
-            msg = f"--queries: line {each.line} of {str(file)!r} is no query."
+            msg = f"--queries: line {each.line} of {str(file)!r} is not a query."
             raise UsageError(msg, hint=hint, data={"option": "--queries"})
     return statements
 
@@ -94,7 +94,7 @@ COMMAND = Run(
         Option(
             "--html",
             "html",
-            "write it as a page of its own to FILE as well; to stdout instead where that is `-`",
+            "write an HTML page to FILE as well, or only to stdout if FILE is `-`",
             metavar="FILE",
             parse=path,
             allowed="a file, or - for stdout",
@@ -107,7 +107,9 @@ COMMAND = Run(
             parse=path,
             allowed="a directory",
         ),
-        Option("--keep", "keep", "keep both copies, in `rehearsed` beside the others", switch=True),
+        Option(
+            "--keep", "keep", "keep both copies, in `rehearsed` below that directory", switch=True
+        ),
         Option(
             "--queries",
             "queries",

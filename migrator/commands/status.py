@@ -99,7 +99,7 @@ def _problems(parent: Parent, found: DatabaseStatus) -> list[Conflict]:
         message = f"The database needs a recovery: {found.sight.needs_recovery}."
         problems.append(Conflict("needs_recovery", "", message))
     if found.sight.unfinished and not found.sight.running:
-        message = "A run was interrupted; the next start settles it."
+        message = "A run was interrupted; the next start recovers it."
         if found.sight.unfinished.phase in RESTORING:
             message = (
                 "A restore was interrupted; the next start finishes it, if nobody has written to"

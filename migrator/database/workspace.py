@@ -134,13 +134,13 @@ def _is_within(directory: Path, home: Path) -> bool:
 
 def _in_our_own(wanted: Path, layout: Layout) -> UsageError:
     msg = (
-        f"The backup directory {str(wanted)!r} lies in {str(layout.home)!r}, where this program"
+        f"The backup directory {str(wanted)!r} is inside {str(layout.home)!r}, where this program"
         " keeps its work files and deletes what a run has left."
     )
     better = layout.database.parent / "backups"
     hint = (
         "Name another one in `--backup-dir` (MIGRATOR_BACKUP_DIR), such as"
-        f" {str(better)!r}, and move there what backups it has."
+        f" {str(better)!r}, and move its backups there."
     )
     return UsageError(msg, hint=hint)
 

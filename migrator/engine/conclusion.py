@@ -182,7 +182,7 @@ class Conclusion:
             return error
         path = self.parent.layout.lock
         if ending.credible and error is None and self._confirmed(ending):
-            after = "What this run was to do is done, and the next start looks at it anew."
+            after = "What this run had to do is done; the next start checks it again."
             return lost_lock(path, after, "unknown")
         if ending.began:
             return lost_lock(path, "The next start recovers the database.", "unknown")
@@ -279,7 +279,7 @@ class Conclusion:
         if settled.identical:
             return "the database is as before"
         if settled.kind == "nothing":
-            return "nothing of it stays in the database"
+            return "nothing of it is left in the database"
         # A stop leaves no time to compare.
         return "what it had done to the database is undone"
 

@@ -138,7 +138,7 @@ class HistoryRows(Expectation):
             found = os.stat(self.parent.layout.database)
             if claim.file == (found.st_dev, found.st_ino):
                 return None
-        return "another file stands there than the one that was verified"
+        return "the file there is not the one that was verified"
 
     def outcome(self, claim: Outcome | None) -> Outcome:
         """Return what the database says that the run has done."""

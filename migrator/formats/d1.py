@@ -77,7 +77,7 @@ class D1History(ToolHistory):
             if not isinstance(name, str):
                 raise self.broken(
                     str(name),
-                    f"has the name {name!r}, which is no file's",
+                    f"has the name {name!r}, which is not a file name",
                     f"Correct that row of {self.table}, then start again.",
                 )
             yield applied(name.removesuffix(".sql"), str(at))

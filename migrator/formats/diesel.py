@@ -137,7 +137,7 @@ def _is_file(entry: Entry, path: Path) -> bool:
     except OSError as error:
         raise misfit(
             entry,
-            f"{str(path)!r} cannot be looked at: {error.strerror or error}.",
+            f"{str(path)!r} cannot be accessed: {error.strerror or error}.",
             hint="Make the directory readable for the user that runs the migrations (chmod a+rx).",
             reason="migrations.unreadable",
         ) from error
@@ -184,7 +184,7 @@ class DieselHistory(ToolHistory):
             text = str(version)[:100]
             raise self.broken(
                 text,
-                f"has the version {text!r}, which is no text",
+                f"has the version {text!r}, which is not text",
                 f"Correct that row, then start again: Diesel did not write it into {self.table}.",
             )
         return Applied(version, version, "", str(at))

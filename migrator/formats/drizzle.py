@@ -128,7 +128,7 @@ class Drizzle(Named):
             raise bad_names(self.path, [(name, trouble) for name in names if name not in whens])
         if not names and (stray := self._stray(())):
             message = (
-                f"In {str(self.path)!r} is no `meta/_journal.json`, by which Drizzle knows that"
+                f"{str(self.path)!r} has no `meta/_journal.json`, which would tell Drizzle that"
                 f" {stray[0]!r} is a migration."
             )
             hint = "Copy the whole directory that `drizzle-kit generate` writes, `meta` as well."
@@ -139,7 +139,7 @@ class Drizzle(Named):
 
     def ignored(self) -> tuple[tuple[str, str], ...]:
         """Return the SQL files that Drizzle does not run, and why."""
-        why = "it lies in no directory of its own" if self.by_name else "the journal lacks it"
+        why = "it is not in a directory of its own" if self.by_name else "the journal lacks it"
         return tuple((printable(name), why) for name in self._stray(self.whens))
 
     def _stray(self, known: Iterable[str]) -> list[str]:

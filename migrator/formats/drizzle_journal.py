@@ -38,7 +38,7 @@ def listed_in(journal: Path, directory: Path) -> list[Listed]:
     if missing:
         raise _bad(
             None,
-            f"it names {missing[0]!r}, and there is no file {f'{missing[0]}.sql'!r} beside it.",
+            f"it names {missing[0]!r}, but {f'{missing[0]}.sql'!r} does not exist.",
             "Bring the file back, or take its entry out of the journal (`drizzle-kit drop`).",
             "migrations.unreadable",
         )
@@ -101,9 +101,9 @@ def _listed(entry: Any, at: int) -> tuple[str, int]:
     if not isinstance(tag, str) or not isinstance(when, int) or isinstance(when, bool):
         what = "has no `tag` that is a text, or no `when` that is a whole number"
     elif not 0 <= when <= _LATEST:
-        what = f"has the `when` {str(when)[:30]}, which is no time in milliseconds"
+        what = f"has the `when` {str(when)[:30]}, which is not a time in milliseconds"
     elif not tag or "\0" in tag or Path(tag).is_absolute() or ".." in Path(tag).parts:
-        what = f"names {tag[:100]!r}, which is no file of this directory"
+        what = f"names {tag[:100]!r}, which is not a file in this directory"
     else:
         return tag, when
     raise _bad(

@@ -62,7 +62,7 @@ class FlywayHistory(ToolHistory):
                 what,
                 f"says that {what} has failed",
                 "Look which of its statements have run, and undo them by hand; then remove the row"
-                " with `flyway repair`, and start again. A backup from before it is the other way.",
+                " with `flyway repair`, and start again. Or restore a backup from before it.",
             )
         entries = self.tool.entries()
         return [*self._applied.values(), *self._below(entries), *self._current(entries)]

@@ -52,7 +52,7 @@ def _with(found: FlywaySettings, conf: Entry, number: int, line: str) -> FlywayS
         what = "`shouldExecute` asks for things outside the database, which is not done here."
         raise _bad(conf, number, what, "Take it out, or the migration.", "migrations.other_tool")
     raise _bad(
-        conf, number, f"{line.strip()[:100]!r} is no setting that is known.", f"Known are {_KNOWN}."
+        conf, number, f"{line.strip()[:100]!r} is not a known setting.", f"Known are {_KNOWN}."
     )
 
 

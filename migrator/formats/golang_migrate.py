@@ -117,10 +117,10 @@ class GolangMigrateHistory(ToolHistory):
         if dirty:
             raise self.broken(
                 str(version),
-                f"says that version {version} is dirty: it was begun and has not ended",
+                f"says that version {version} is dirty: it was started and has not finished",
                 "Look which of its statements have run, and undo or complete them by hand; then say"
                 f" so with `migrate force {version}` of golang-migrate (or the version before it),"
-                " and start again. A backup from before it is the other way.",
+                " and start again. Or restore a backup from before it.",
             )
         if version < 0:
             return []

@@ -155,7 +155,7 @@ class _Parser:
             if not self._where or self._block:
                 raise self._bad(
                     number,
-                    "`-- +goose StatementBegin` stands in no section, or in another statement.",
+                    "`-- +goose StatementBegin` is outside of a section or inside a statement.",
                     "Put it below `-- +goose Up` or `-- +goose Down`, once for each statement.",
                 )
             self._refuse_unfinished()
@@ -197,8 +197,8 @@ class _Parser:
         if self._where != before:
             raise self._bad(
                 number,
-                f"`-- +goose {place.title()}` stands in the wrong place.",
-                "Each stands once, `-- +goose Up` first.",
+                f"`-- +goose {place.title()}` is in the wrong place.",
+                "Write each once, `-- +goose Up` first.",
             )
         self._refuse_unfinished()
         self._where = place
@@ -209,7 +209,7 @@ class _Parser:
             return
         if not self._where:
             raise self._bad(
-                number, "a statement stands before `-- +goose Up`.", "Move it below that line."
+                number, "a statement comes before `-- +goose Up`.", "Move it below that line."
             )
         if not self._held:
             self._begin = number

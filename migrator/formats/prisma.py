@@ -134,7 +134,7 @@ class PrismaHistory(ToolHistory):
                     f"says that {name} was begun at {_time(started)} and has not ended",
                     "Look which of its statements have run. Complete them by hand and say so with"
                     f" {resolve}, or undo them and say `--rolled-back` instead; then start again."
-                    " A backup from before it is the other way.",
+                    " Or restore a backup from before it.",
                 )
             found[str(name)] = applied(str(name), _time(finished), str(checksum) or None)
         return found.values()

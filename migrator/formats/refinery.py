@@ -212,8 +212,7 @@ class RefineryHistory(ToolHistory):
         if not isinstance(version, int) or not known:
             raise self.broken(
                 text,
-                f"has a row for version {text!r} whose version is no number, or whose checksum is"
-                " none",
+                f"has a row for version {text!r} whose version or checksum is not a number",
                 f"Correct that row, then start again: refinery did not write it into {self.table}.",
             )
         return Applied(version, text, str(name), str(at), str(checksum))

@@ -169,7 +169,7 @@ class SqliteUtilsHistory(ToolHistory):
         found = []
         for which, name, at in conn.execute(f"SELECT {columns} FROM {table} ORDER BY rowid"):  # noqa: S608 - quoted
             if not isinstance(which, str) or not isinstance(name, str):
-                what = f"has the migration {name!r} of the set {which!r}, which is no name"
+                what = f"has the migration {name!r} of the set {which!r}, which is not a name"
                 raise self._broken(what)
             if which in sets:
                 time = None if at is None else str(at)

@@ -204,16 +204,16 @@ class SqlxHistory(ToolHistory):
         if not isinstance(version, int) or not isinstance(checksum, bytes):
             raise self.broken(
                 text,
-                f"has a row for version {text!r} whose version is no number, or whose checksum is"
-                " no BLOB",
+                f"has a row for version {text!r} whose version is not a number, or whose checksum"
+                " is not a BLOB",
                 f"Correct that row, then start again: sqlx did not write it into {self.table}.",
             )
         if not success:
             raise self.broken(
                 text,
-                f"says that version {text} was begun and has not succeeded (success is false)",
+                f"says that version {text} was started and has not succeeded (success is false)",
                 "Look which of its statements have run, and undo them by hand; then take its row"
-                f" out of {self.table} and start again. A backup from before it is the other way.",
+                f" out of {self.table} and start again. Or restore a backup from before it.",
             )
         return Applied(version, text, str(description), str(at), checksum.hex())
 

@@ -45,7 +45,7 @@ def read_settings(directory: Path) -> SqlxSettings:
     """
     migrate = _read(directory).get("migrate", {})
     if not isinstance(migrate, dict):
-        raise toml_misfit(_FILE, "has a `migrate` that is no table")
+        raise toml_misfit(_FILE, "has a `migrate` that is not a table")
     others = [each for each in _texts(migrate, "create-schemas") if each not in ("main", "temp")]
     if others:
         raise toml_misfit(_FILE, f"asks for the schema {others[0]!r}, which a database here lacks")
@@ -65,7 +65,7 @@ def _read(directory: Path) -> dict[str, Any]:
 def _texts(migrate: dict[str, Any], key: str) -> list[str]:
     found = migrate.get(key, [])
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise toml_misfit(_FILE, f"has a `{key}` that is no list of texts")
+        raise toml_misfit(_FILE, f"has a `{key}` that is not a list of strings")
     return found
 
 

@@ -82,7 +82,7 @@ def create(directory: Path, name: str, sql: bool) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         _write_new(path, text)
     except FileExistsError as error:
-        msg = f"The migration {str(path)!r} is there already."
+        msg = f"The migration {str(path)!r} exists already."
         raise UsageError(msg, hint="Run the command again, or choose another name.") from error
     except PermissionError as error:
         msg = f"The migration {str(path)!r} cannot be created: {error.strerror}."

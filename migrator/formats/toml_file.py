@@ -40,7 +40,7 @@ def read_toml(path: Path, label: str) -> dict[str, Any] | None:
     if source is None:
         raise toml_misfit(label, "is no regular file")
     if len(source) > _LARGEST:
-        raise toml_misfit(label, f"has more than {_LARGEST} bytes, and is no file of settings")
+        raise toml_misfit(label, f"has more than {_LARGEST} bytes, too many for a settings file")
     try:
         return tomllib.loads(source.decode())
     except UnicodeDecodeError as error:

@@ -271,7 +271,7 @@ def read_header(entry: Entry, text: str) -> Header:
         if len(transactional) > 1 or value.lower() not in ("true", "false"):
             raise misfit(
                 entry,
-                f"`-- transactional: {value}` says neither true nor false, or says it again.",
+                f"`-- transactional: {value}` is neither true nor false, or is repeated.",
                 hint="Write one line, `-- transactional: false` or `-- transactional: true`.",
                 reason="migrations.directive",
                 line=line,

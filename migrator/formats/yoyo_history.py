@@ -76,7 +76,7 @@ class YoyoHistory(ToolHistory):
             if not isinstance(name, str):
                 raise self.broken(
                     str(name),
-                    f"has the migration {name!r}, which is no name",
+                    f"has the migration {name!r}, which is not a name",
                     f"Correct that row of {self.table}, then start again.",
                 )
             found.append(Applied(name, name, name, None if at is None else str(at)))

@@ -136,8 +136,8 @@ def _refuse_long_name(database: Path) -> None:
     longest = f"{database.name}.migrator"
     if len(os.fsencode(longest)) > _NAME_MAX:
         msg = (
-            f"The name of {str(database)!r} is too long: what lies beside it, such as"
-            f" '….migrator', would be called by more than {_NAME_MAX} bytes."
+            f"The name of {str(database)!r} is too long: the names of the files beside it,"
+            f" such as '….migrator', would be longer than {_NAME_MAX} bytes."
         )
         hint = "Rename the database."
         raise NotReadyError(msg, hint=hint, reason="volume.unusable", retryable=False)
@@ -323,9 +323,9 @@ def translated_errors_at_once(directory: Path) -> Iterator[None]:
 
 def _failure(directory: Path, error: OSError) -> MigratorError:
     path = str(error.filename or directory)
-    text = f"{path!r} cannot be looked at: {error.strerror}."
+    text = f"{path!r} cannot be accessed: {error.strerror}."
     if error.errno in _DENIED:
-        return NotYetError(access.denied(Path(path), "may not be looked at"))
+        return NotYetError(access.denied(Path(path), "may not be accessed"))
     if error.errno in _GONE:
         hint = "The volume's server does not answer, or the mount is stale: mount it again."
         return NotYetError(NotReadyError(text, hint=hint, reason="volume.stale"))

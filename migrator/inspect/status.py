@@ -279,7 +279,7 @@ def say_plan(emit: Emit, found: DatabaseStatus, way: str | None) -> None:
     how = f"; the way is {way}" if way else ""
     pending = f"Pending migrations: {len(found.pending)}"
     # A command is not listed either where it has said that it has nothing to do.
-    none = not found.entries and not (found.source is not None and found.source.is_command)
+    none = not found.entries and (found.source is None or found.source.has_history)
     if none:
         pending = "There are no migrations, so none is pending"
     emit(

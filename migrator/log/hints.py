@@ -75,8 +75,8 @@ def perhaps_there(settings: Settings, entry: Entry) -> str:
     """Say how a database is taken over that may have already what a migration makes."""
     line = command(settings, "baseline", entry.identity)
     return (
-        "Nothing is noted as applied here. If the database has already what"
-        f" {entry.label} makes, take it over: `{line}` notes all up to it as applied"
+        "Nothing is noted as applied here. If the database already has what"
+        f" {entry.label} creates, take it over: `{line}` notes everything up to it as applied"
         " (name a later one if it has more), then start again."
     )
 

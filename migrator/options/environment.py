@@ -62,7 +62,7 @@ def _looks_like_ours(name: str) -> bool:
 
 
 def _misspelled(name: str, value: str, meant: str) -> UsageError:
-    msg = f"The variable {name} is set to {value!r}, and there is no such setting: {meant} is one."
+    msg = f"The variable {name} is set to {value!r}, which is not a setting; did you mean {meant}?"
     hint = f"Rename it to {meant}, or remove it if it belongs to something else."
     return UsageError(msg, hint=hint, data={"variable": name})
 

@@ -192,7 +192,7 @@ def no_file(item: os.DirEntry[str]) -> str | None:
     except UnicodeEncodeError:
         return "is not valid UTF-8; rename it"
     except OSError as error:
-        return f"cannot be looked at ({error.strerror}); repair or remove it"
+        return f"cannot be accessed ({error.strerror}); repair or remove it"
     if item.is_symlink() and not os.path.exists(item.path):
         return "is a symbolic link to nothing; repair or remove it"
     what = "a directory" if item.is_dir() else "no regular file"
@@ -207,7 +207,7 @@ def bad_names(path: Path, problems: list[tuple[str, str]]) -> MisfitError:
         told = "; ".join(lines[:_TOLD]) + ("; and more" if len(lines) > _TOLD else "")
         msg = f"In {str(path)!r} {len(lines)} names look like migrations and are not: {told}."
     hint = (
-        "Do what is said of each name. Migrations are files NUMBER_NAME.py or NUMBER_NAME.sql,"
+        "Correct each name as it says. Migrations are files NUMBER_NAME.py or NUMBER_NAME.sql,"
         " such as 003_add_email.sql; names that begin with `_` or `.` are ignored."
     )
     if (tools := _tools(*problems[0])) is not None:

@@ -96,7 +96,7 @@ def refuse_marks(scripts: Iterable[Script]) -> None:
             raise misfit(
                 script.entry,
                 f"{script.mark.text!r} looks like the mark of a section in another tool's format,"
-                " and what stands below it would be run as part of the upgrade.",
+                " and what follows it would be run as part of the upgrade.",
                 hint="Mark the sections with `-- migrate:up` and `-- migrate:down`,"
                 " or reword the comment if it marks none.",
                 reason="migrations.directive",

@@ -288,7 +288,7 @@ def _unmet(
     if key is not None and key in known:
         circle = _circle(script, known)
         if circle:
-            message = f"`requires` goes in a circle: {' → '.join(circle)}."
+            message = f"`requires` forms a cycle: {' → '.join(circle)}."
         elif key < script.entry.key:
             return None
         else:

@@ -102,7 +102,7 @@ class _Directives:
     def _directive(self, comment: sql.Comment, word: str, rest: str) -> None:
         # Refused, not ignored: an overlooked directive would run both sections.
         if not comment.alone:
-            message = f"{comment.text!r} stands behind other text, where it would be overlooked."
+            message = f"{comment.text!r} comes after other text, where it would be overlooked."
             raise _bad(self.entry, comment.line, message, "Put the directive on a line of its own.")
         if word == "allow-row-loss":
             self.losses |= {*_tables(self.entry, comment, rest)}
@@ -165,7 +165,7 @@ def _sections(entry: Entry, text: str, marks: list[_Mark]) -> dict[str, Section]
         raise _bad(
             entry,
             head[0].line,
-            f"a statement stands before `-- migrate:{marks[0].word}`, in no section.",
+            f"a statement comes before `-- migrate:{marks[0].word}`, outside of every section.",
             "Move it below `-- migrate:up`.",
         )
     if all(mark.word != "up" for mark in marks):

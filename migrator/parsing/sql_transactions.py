@@ -64,10 +64,10 @@ class _Transactions:
         keyword = statement.keyword
         if keyword == "BEGIN":
             if self.begun is not None:
-                return f"stands inside the transaction that line {self.begun.line} opens"
+                return f"is inside the transaction that line {self.begun.line} opens"
             if self.savepoints:
                 line = self.savepoints[0][1].line
-                return f"stands inside the savepoint that line {line} opens"
+                return f"is inside the savepoint that line {line} opens"
             self.begun = statement
         elif keyword in _ENDS:
             self._end(statement)

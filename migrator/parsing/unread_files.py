@@ -180,7 +180,7 @@ class _Look:
             return f"is an undo script as Flyway names them; {_below(found[0])}"
         if kind == "R":
             return (
-                "is run by Flyway at each change of it; make each change a migration of its own,"
+                "is run by Flyway whenever it changes; make each change a migration of its own,"
                 f" such as {f'NUMBER_{rest}.sql'!r}"
             )
         if kind == "B":
@@ -209,7 +209,7 @@ class _Look:
         meant = f"{number}_{rest}"
         free = meant not in self.names and version_key(number) not in self.keys
         if not free or is_half(meant) or name == meant:
-            return f"version {number} is there already: rename it to {f'NUMBER_{rest}'!r}"
+            return f"version {number} exists already: rename it to {f'NUMBER_{rest}'!r}"
         return f"rename it to {meant!r}"
 
     def _belongs(self, name: str) -> bool:
@@ -228,7 +228,7 @@ class _Look:
         try:
             inside = self._inside(Path(item.path), name, _DEPTH)
         except OSError as error:
-            return f"is a directory that cannot be looked into ({error.strerror}); repair it"
+            return f"is a directory that cannot be listed ({error.strerror}); repair it"
         if inside is None:
             return None
         what = f"is a directory with what looks like a migration ({inside!r}), which is not read"
@@ -237,7 +237,7 @@ class _Look:
             return f"{what}; name it: `--migrations {quote(str(self.path / inner.parent))}`"
         return (
             f"{what}; make each a file of this directory, NUMBER_NAME.sql, what upgrades below"
-            " `-- migrate:up` and what takes it back below `-- migrate:down`, or rename it to"
+            " `-- migrate:up` and what undoes it below `-- migrate:down`, or rename it to"
             f" {'_' + name!r} if it holds none"
         )
 
@@ -303,7 +303,7 @@ def _half(name: str) -> str:
 
 def _below(name: str) -> str:
     return (
-        "what takes a migration back stands in the file of that migration, NUMBER_NAME.sql with"
+        "what undoes a migration belongs into the same file, NUMBER_NAME.sql with"
         " the sections `-- migrate:up` and `-- migrate:down` (in Python, as its `down(conn)`);"
         f" rename this one to {'_' + name.strip()!r} or remove it"
     )

@@ -32,7 +32,7 @@ def _own_connection() -> object:
 
 
 def _replaced(name: str) -> MisfitError:
-    message = f"{name!r} stands in the place of Python's own `sqlite3` in this process."
+    message = f"{name!r} has replaced Python's own `sqlite3` in this process."
     hint = (
         "Have the application `import pysqlite3 as sqlite3` instead of setting"
         ' `sys.modules["sqlite3"]`, or migrate in a process of its own, before the application'

@@ -208,7 +208,7 @@ def _finish_without(ctx: Context, left: RunState, chosen: Backup) -> str:
         return "discarded"
     sides = [path for path in sidecars(ctx.layout.database) if os.path.lexists(path)]
     if left.extra.get("found") != "nothing" and any(path.stat().st_size for path in sides):
-        raise superseded(ctx, left, chosen, "is gone since, but not what lies beside it")
+        raise superseded(ctx, left, chosen, "has gone since, but not the files beside it")
     return _move_in(ctx, left, chosen)
 
 

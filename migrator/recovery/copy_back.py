@@ -267,5 +267,5 @@ def refuse_damaged(ctx: Context, chosen: Backup) -> None:
     trouble = verify_backup(chosen)
     if trouble is None:
         return
-    hint = f"Take another one; `{command(ctx.settings, 'backups')}` lists them."
+    hint = f"Choose another one; `{command(ctx.settings, 'backups')}` lists them."
     raise DamagedError(trouble, hint=hint, reason="backup.damaged")

@@ -208,14 +208,14 @@ def target_of(ctx: Context, left: RunState) -> Backup:
             continue
         if wanted in (None, chosen.sha256):
             return chosen
-    text = missing.message if missing else f"The backup {left.backup!r} is another one by now."
+    text = missing.message if missing else f"The backup {left.backup!r} has been replaced since."
     raise unfinishable(ctx, text, missing.hint if missing else "")
 
 
 def unfinishable(ctx: Context, text: str, hint: str) -> RestoreError:
     """Return the error of an interrupted restore whose backup is gone or damaged."""
     message = f"The interrupted restore cannot be finished: {text}"
-    keep = f"`{abandoning(ctx)}` gives it up, and keeps the database as it is."
+    keep = f"`{abandoning(ctx)}` gives up on it, and keeps the database as it is."
     return RestoreError(message, hint=f"{keep} {hint}".rstrip())
 
 

@@ -151,7 +151,7 @@ def _doomed(ctx: Context, lost: LocksLostError) -> RestoreError:
         f"{lost.message} They could not be taken back, so this process must not write to"
         f" {str(ctx.layout.database)!r} any more; nothing of the run is committed."
     )
-    hint = "Restart the application: the next run settles the database by itself."
+    hint = "Restart the application: the next run recovers the database by itself."
     return RestoreError(message, hint=hint, reason=lost.reason, data=lost.data)
 
 

@@ -96,7 +96,7 @@ def rehearse(parent: Parent, wanted: Wanted) -> tuple[Rehearsal, MigratorError |
         The report, and the error that a real start would end with, if it would.
 
     Raises:
-        InterruptedRunError: A signal came; nothing stays of the rehearsal.
+        InterruptedRunError: A signal came; nothing is left of the rehearsal.
     """
     found = _Found(datetime.now(UTC).isoformat(timespec="seconds"))
     error = None
@@ -105,7 +105,7 @@ def rehearse(parent: Parent, wanted: Wanted) -> tuple[Rehearsal, MigratorError |
             _rehearse(parent, wanted, found)
     except InterruptedRunError as interrupted:
         _about_a_rehearsal(interrupted)
-        interrupted.hint = "Start again: nothing stays of the rehearsal."
+        interrupted.hint = "Start again: nothing is left of the rehearsal."
         raise
     except MigratorError as failure:
         error = _about_a_rehearsal(failure)

@@ -231,7 +231,7 @@ def test_a_link_to_nothing_is_refused(some: Path, files: Path) -> None:
     [
         ("UPDATE __diesel_schema_migrations SET version = '9' || version", "history.newer", "920230201"),
         ("UPDATE __diesel_schema_migrations SET version = '20230115'", "history.missing", "20230115"),
-        ("UPDATE __diesel_schema_migrations SET version = x'3031'", "history.broken", "no text"),
+        ("UPDATE __diesel_schema_migrations SET version = x'3031'", "history.broken", "not text"),
         ("ALTER TABLE __diesel_schema_migrations ADD COLUMN x", "history.not_ours", "run_on"),
     ],
 )  # fmt: skip

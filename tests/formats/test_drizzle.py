@@ -314,7 +314,7 @@ def test_a_name_that_the_files_lack_is_newer_or_missing(tmp_path: Path, folders:
         ('{"entries": [{"tag": 1, "when": 1}]}', "migrations.syntax", ("`tag`",)),
         ('{"entries": [{"tag": "0000_wild_hulk", "when": true}]}', "migrations.syntax", ("`when`",)),
         ('{"entries": [{"tag": "0000_wild_hulk", "when": 9223372036854775808}]}', "migrations.syntax", ("9223372036854775808",)),
-        ('{"entries": [{"tag": "../../etc/passwd", "when": 1}]}', "migrations.syntax", ("passwd", "no file of this directory")),
+        ('{"entries": [{"tag": "../../etc/passwd", "when": 1}]}', "migrations.syntax", ("passwd", "not a file in this directory")),
         ('{"entries": [{"tag": "/etc/passwd", "when": 1}]}', "migrations.syntax", ("passwd",)),
         ('{"entries": [{"tag": "0000_gone", "when": 1}]}', "migrations.unreadable", ("0000_gone.sql", "drizzle-kit drop")),
         (journal("0000_wild_hulk", "0000_wild_hulk"), "migrations.duplicate", ("0000_wild_hulk.sql",)),

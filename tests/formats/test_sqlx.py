@@ -171,7 +171,7 @@ def test_other_settings_are_no_mark(tmp_path: Path) -> None:
         ("[migrate]\ntable-name = 3\n", "migrations.syntax", "`table-name`"),
         ('[migrate]\ncreate-schemas = ["foo"]\n', "migrations.syntax", "'foo'"),
         ('[migrate]\nignored-chars = ["ab"]\n', "migrations.syntax", "one character"),
-        ('[migrate]\nignored-chars = "a"\n', "migrations.syntax", "list of texts"),
+        ('[migrate]\nignored-chars = "a"\n', "migrations.syntax", "list of strings"),
         ("a = " + "[" * 5000, "migrations.syntax", "sqlx.toml"),
         ("a = " + "1" * 5000, "migrations.syntax", "sqlx.toml"),
         ("#" * 20_000, "migrations.syntax", "16384 bytes"),
@@ -230,7 +230,7 @@ def test_files_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("script", "reason", "told"),
     [
-        ("UPDATE _sqlx_migrations SET success = 0 WHERE version = 20230201000000", "history.broken", "20230201000000 was begun"),
+        ("UPDATE _sqlx_migrations SET success = 0 WHERE version = 20230201000000", "history.broken", "20230201000000 was started"),
         ("UPDATE _sqlx_migrations SET version = 99 + version", "history.missing", "20230101000099"),
         ("INSERT INTO _sqlx_migrations SELECT 20990101000000, '', '', 1, x'', 0", "history.newer", "2099"),
         ("UPDATE _sqlx_migrations SET version = 'x' WHERE version = 20230101000000", "history.broken", "'x'"),

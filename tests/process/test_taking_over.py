@@ -181,7 +181,7 @@ def test_versions_of_one_schema_are_all_named(tmp_path):
     place = Place(tmp_path, USERS, files)
     found = place.proposed()
     assert (found["version"], found["fits"]) == ("002", ["001", "002"])
-    assert "data alone" in found["hint"]
+    assert "only in data" in found["hint"]
     assert place.call("baseline", "001").code == 0
     assert history(place.database) == ["001"]
 

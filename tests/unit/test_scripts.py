@@ -212,8 +212,8 @@ def test_directives_within_strings_and_comments_are_none(read, content):
         ("-- migrate:up\nSELECT 1;\n-- migrate:up\n", 3, "the first is on line 1"),
         ("-- x\nSELECT 1;\n-- migrate:up\n", 2, "before `-- migrate:up`"),
         ("\n-- migrate:down\nSELECT 1;\n", 2, "without a `-- migrate:up`"),
-        ("-- migrate:up\nSELECT 1; -- migrate:down\nSELECT 2;\n", 2, "behind other text"),
-        ("DROP TABLE a; -- migrate:allow-row-loss a\n", 1, "behind other text"),
+        ("-- migrate:up\nSELECT 1; -- migrate:down\nSELECT 2;\n", 2, "after other text"),
+        ("DROP TABLE a; -- migrate:allow-row-loss a\n", 1, "after other text"),
         ("-- migrate:allow-row-loss\n", 1, "does not name tables"),
         ("-- migrate:allow-row-loss a b\n", 1, "does not name tables"),
         ("-- migrate:allow-row-loss main.a\n", 1, "does not name tables"),
@@ -498,9 +498,9 @@ def test_requirements_that_are_met(entry):
     [
         (["7"], [], "neither here nor applied"),
         (["users"], [], "neither here nor applied"),
-        (["002"], [], "circle: 002 → 002"),
+        (["002"], [], "cycle: 002 → 002"),
         (["003"], [], "comes later"),
-        (["003"], ["2"], "circle: 002 → 003 → 002"),
+        (["003"], ["2"], "cycle: 002 → 003 → 002"),
     ],
 )
 def test_requirements_that_cannot_be_met(entry, second, third, words):

@@ -148,7 +148,7 @@ def test_what_is_no_file_cannot_be_a_migration(tmp_path):
     assert "is a directory" in told[0]
     assert "no regular file" in told[1]
     assert "link to nothing" in told[2]
-    assert "cannot be looked at" in told[3]
+    assert "cannot be accessed" in told[3]
     assert "is a directory" in told[4]
     assert "no regular file" in told[5]
 

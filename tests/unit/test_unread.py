@@ -156,7 +156,7 @@ def test_a_name_that_is_proposed_is_a_migrations(tmp_path, name):
 def test_no_name_is_proposed_that_is_taken(tmp_path, name, there):
     """A rename to it would overwrite a migration, or make a second of its version."""
     error = refused(fill(tmp_path, name, there))
-    assert "is there already" in error.message
+    assert "exists already" in error.message
     assert [] == proposed(error)
 
 
