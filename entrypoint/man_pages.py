@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from entrypoint.exit_codes import EXIT_CODES
 from entrypoint.options import OPTIONS
-from entrypoint.reference import EXIT_CODES
 from migrator.commands.table import COMMANDS
 from migrator.options.model import Command, Option
 from migrator.options.table import ENGINE_OPTIONS

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 
 from migrator.backups import create
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup, Facts
 from migrator.backups.names import refuse_long_name
 from migrator.backups.retention import prune_backups, remove_backup
 from migrator.backups.reuse import reuse
@@ -76,7 +76,7 @@ def _require_space_for_shared_memory(ctx: Context, saved: Backup) -> None:
 
 
 def make_backup(
-    ctx: Context, live: ExclusiveDatabase, facts: create.Facts, protect: Collection[str] = ()
+    ctx: Context, live: ExclusiveDatabase, facts: Facts, protect: Collection[str] = ()
 ) -> Backup:
     """
     Copy the database into a new backup; beside others through a connection of its own.
@@ -153,9 +153,9 @@ def facts_of(
     reason: str,
     mode: str,
     app_version: str | None = None,
-) -> create.Facts:
+) -> Facts:
     """Return what is noted beside a backup of the database as it is."""
-    return create.Facts(
+    return Facts(
         reason=reason,
         run_id=ctx.run_id,
         version=applied[-1].identity if applied else None,

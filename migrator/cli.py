@@ -9,8 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from migrator.commands.kinds import Look, Make, Run, as_given
-from migrator.commands.table import BY_NAME, PROGRAM, help_text, parse
+from migrator.commands.kinds import PROGRAM, Look, Make, Run, as_given
+from migrator.commands.table import BY_NAME, help_text, parse
 from migrator.database.workspace import Layout
 from migrator.errors import DiskError, InterruptedRunError, MigratorError, UsageError
 from migrator.log.hints import spelled_out

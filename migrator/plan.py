@@ -242,7 +242,7 @@ def _label(row: Applied) -> str:
 
 def _same_version(version: str | None, entries: Sequence[Entry]) -> str | None:
     """Return our version that equals another tool's, None where none does."""
-    from migrator.parsing.directory import version_key
+    from migrator.parsing.file_names import version_key
 
     number = re.match(r"[Vv]?([0-9]+(?:\.[0-9]+)*)(?=_|\Z)", version or "")
     wanted = version_key(number[1]) if number is not None else None

@@ -20,7 +20,7 @@ from migrator.errors import (
     MigratorError,
     UsageError,
 )
-from migrator.formats.source import open_source
+from migrator.formats.opening import open_source
 from migrator.inspect.first_run import take_over
 from migrator.inspect.schema import read_schema_of
 from migrator.inspect.status import DatabaseStatus

@@ -15,11 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from migrator._version import __version__
-from migrator.backups.catalog import (
-    Backup,
-    known_backups,
-    verify_backup,
-)
+from migrator.backups.backup import Backup, Facts
+from migrator.backups.catalog import known_backups, verify_backup
 from migrator.backups.owner import relative_path
 from migrator.backups.pending import PendingBackup, cannot_write, writing
 from migrator.backups.retention import drop_oldest
@@ -49,7 +46,7 @@ if TYPE_CHECKING:
     from migrator.database.raw_file import LiveFile
     from migrator.database.workspace import Layout
     from migrator.files import Ownership
-    from migrator.model import Applied, Emit
+    from migrator.model import Emit
 
 
 _EVERY: Final = 1.0
@@ -58,19 +55,6 @@ _READ_ERRORS = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
 
 MANUAL = "manual"
 """The reason of a backup that a person, or a timer, has asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a run notes about its backup."""
-
-    reason: str
-    run_id: str
-    version: str | None = None
-    applied: tuple[Applied, ...] = ()
-    journal_mode: str | None = None
-    app_version: str | None = None
-    """The version of the application that is about to be started."""
 
 
 def make(

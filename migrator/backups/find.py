@@ -26,7 +26,7 @@ from migrator.files import realpath
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from migrator.backups.catalog import Backup
+    from migrator.backups.backup import Backup
     from migrator.database.workspace import Layout
 
 _LONGEST_NAME: Final = 255

@@ -21,7 +21,7 @@ from migrator.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from migrator.backups.catalog import Backup
+    from migrator.backups.backup import Backup
     from migrator.database.workspace import Layout
     from migrator.files import Ownership
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from migrator.backups.catalog import Backup
+    from migrator.backups.backup import Backup
     from migrator.database.workspace import Layout
     from migrator.files import Ownership
 

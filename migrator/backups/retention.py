@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from migrator.backups import database_id
+from migrator.backups.backup import Backup
 from migrator.backups.catalog import (
     MADE_BY_RUNS,
     START,
-    Backup,
     read_facts,
     read_id,
     removable_backups,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from migrator.backups.backup import Backup
 from migrator.backups.catalog import (
     MADE_BY_RUNS,
     START,
-    Backup,
     highest_counter,
     known_backups,
     readable_backups,
@@ -19,7 +19,7 @@ from migrator.database.workspace import like_database
 from migrator.files import write_atomic
 
 if TYPE_CHECKING:
-    from migrator.backups.create import Facts
+    from migrator.backups.backup import Facts
     from migrator.database.workspace import Layout
     from migrator.model import Emit
 

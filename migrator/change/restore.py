@@ -9,7 +9,8 @@ from typing import Any
 
 from migrator.backup_step import facts_of, make_backup, prune_and_clean
 from migrator.backups import create
-from migrator.backups.catalog import START, Backup, list_backups
+from migrator.backups.backup import Backup
+from migrator.backups.catalog import START, list_backups
 from migrator.backups.find import find_backup, newest_backup, newest_before_app
 from migrator.backups.owner import by_trust, refuse_several
 from migrator.backups.reuse import reuse

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from migrator.backups.catalog import Backup
+    from migrator.backups.backup import Backup
     from migrator.engine.parent import Parent
 
 

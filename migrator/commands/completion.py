@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from migrator.commands.kinds import Make
-from migrator.options.model import Argument
+from collections.abc import Callable, Sequence
+
+from migrator.commands.kinds import PROGRAM, Make
+from migrator.options.model import Argument, Command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,27 +14,31 @@ if TYPE_CHECKING:
 _SHELLS = ("bash", "zsh", "fish")
 
 
-def _completion(_source: str, given: Arguments) -> str:
-    from migrator.commands.table import COMMANDS, PROGRAM
+def command_for(commands: Callable[[], Sequence[Command]]) -> Make:
+    """Return the command; `commands` returns all that it completes, this one among them."""
+
+    def make(_source: str, given: Arguments) -> str:
+        return _completion(given["shell"], commands())
+
+    return Make(
+        "completion SHELL",
+        "print what makes bash, zsh or fish complete the command line",
+        "migrator completion bash",
+        argument=Argument("shell", "SHELL", "bash, zsh or fish"),
+        make=make,
+    )
+
+
+def _completion(shell: str, commands: Sequence[Command]) -> str:
     from migrator.errors import UsageError
     from migrator.options import completion
     from migrator.options.suggest import closest
     from migrator.options.table import ENGINE_OPTIONS
 
-    shell = given["shell"]
     if shell not in _SHELLS:
         msg = f"SHELL of `{PROGRAM} completion` is {shell!r}; expected bash, zsh or fish."
         meant = closest(shell, _SHELLS)
         hint = f"Did you mean {meant}?" if meant else "Give the name of your shell."
         raise UsageError(msg, hint=hint)
     write = {"bash": completion.bash, "zsh": completion.zsh, "fish": completion.fish}[shell]
-    return write(PROGRAM, ENGINE_OPTIONS, COMMANDS)
-
-
-COMMAND = Make(
-    "completion SHELL",
-    "print what makes bash, zsh or fish complete the command line",
-    "migrator completion bash",
-    argument=Argument("shell", "SHELL", "bash, zsh or fish"),
-    make=_completion,
-)
+    return write(PROGRAM, ENGINE_OPTIONS, commands)

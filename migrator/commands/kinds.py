@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from migrator.errors import MigratorError
     from migrator.model import Outcome
 
+PROGRAM = "migrator"
+
 Answer = tuple[str, int]
 """A text for stdout and an exit code."""
 

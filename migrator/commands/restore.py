@@ -15,7 +15,7 @@ from migrator.terminal import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from migrator.backups.catalog import Backup
+    from migrator.backups.backup import Backup
     from migrator.engine.parent import Parent
 
 

@@ -19,30 +19,25 @@ from migrator.commands import (
     up,
     verify,
 )
-from migrator.commands.kinds import Look, Make, Run
+from migrator.commands.kinds import PROGRAM, Look, Make, Run
 from migrator.options import command_line
 from migrator.options.model import Command, Parsed
 from migrator.options.table import ENGINE_OPTIONS
 
-PROGRAM = "migrator"
-
-COMMANDS: tuple[Look | Run | Make, ...] = tuple(
-    each.COMMAND
-    for each in (
-        up,
-        status,
-        plan,
-        rehearse,
-        check,
-        down,
-        new,
-        baseline,
-        backup,
-        backups,
-        restore,
-        verify,
-        completion,
-    )
+COMMANDS: tuple[Look | Run | Make, ...] = (
+    up.COMMAND,
+    status.COMMAND,
+    plan.COMMAND,
+    rehearse.COMMAND,
+    check.COMMAND,
+    down.COMMAND,
+    new.COMMAND,
+    baseline.COMMAND,
+    backup.COMMAND,
+    backups.COMMAND,
+    restore.COMMAND,
+    verify.COMMAND,
+    completion.command_for(lambda: COMMANDS),
 )
 BY_NAME = {command.name: command for command in COMMANDS}
 

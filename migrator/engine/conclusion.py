@@ -28,6 +28,7 @@ from migrator.errors import (
     RestoreError,
 )
 from migrator.files import A_LITTLE, has_space
+from migrator.log.outcome import worker_bug
 
 if TYPE_CHECKING:
     from migrator.database.lock import RunLock
@@ -74,7 +75,7 @@ class Conclusion:
             return self._settle(ending)
         if ending.crash is not None:
             self._tidy(ending)
-            raise bug(ending.crash)
+            raise worker_bug(ending.crash)
         if ending.error is not None:
             return self._failed(ending, ending.error)
         if self._confirmed(ending) and not self._unsettled():
@@ -380,16 +381,6 @@ def _written_to(parent: Parent, lacking: str, claim: Outcome | None) -> RestoreE
     hint = "Find out what else uses the database; `migrator backups` lists what can be restored."
     data = {"backup": claim.backup} if claim is not None and claim.backup is not None else {}
     return RestoreError(message, hint=hint, reason="verify.after_release", data=data)
-
-
-def bug(trace: str) -> MigratorError:
-    """Return the error for a worker that this program itself has crashed."""
-    last = (trace.strip().splitlines() or ["?"])[-1][:500]
-    return MigratorError(
-        f"This program failed: {last}",
-        hint="Please report it with the traceback in this line.",
-        data={"traceback": trace},
-    )
 
 
 def _signal_name(number: int) -> str:

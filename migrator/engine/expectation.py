@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from migrator import app_version
-from migrator.backups.catalog import Backup, known_backups
+from migrator.backups.backup import Backup
+from migrator.backups.catalog import known_backups
 from migrator.database import started
 from migrator.database.raw_file import LiveFile
 from migrator.engine.parent import READABLE

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from migrator.database.workspace import Layout
 from migrator.errors import MisfitError, NotReadyError, UsageError
-from migrator.formats.source import Source, open_source
+from migrator.formats.opening import open_source
+from migrator.formats.source import Source
 from migrator.inspect.status import DatabaseStatus, inspect_status
 from migrator.model import Emit, Entry, Outcome, Script, Settings, way_of
 from migrator.process.signals import Signals
@@ -240,7 +241,7 @@ class Parent:
         Raises:
             MisfitError: It ended without a valid report.
         """
-        from migrator.engine.conclusion import bug
+        from migrator.log.outcome import worker_bug
 
         ending = self.in_child(task, self.emit)
         if not ending.credible:
@@ -248,7 +249,7 @@ class Parent:
         if ending.error is not None:
             raise ending.error
         if ending.crash is not None:
-            raise bug(ending.crash)
+            raise worker_bug(ending.crash)
         return ending.result or {}
 
 

@@ -18,14 +18,8 @@ from pathlib import Path
 from migrator.errors import MisfitError
 from migrator.formats.tool import Tool, ToolHistory
 from migrator.model import Applied, Entry, Script
-from migrator.parsing.directory import (
-    LOST_AND_FOUND,
-    misfit,
-    printable,
-    refuse_duplicates,
-    scan,
-    split_name,
-)
+from migrator.parsing.directory import misfit, printable, refuse_duplicates, scan
+from migrator.parsing.file_names import LOST_AND_FOUND, split_name
 from migrator.sqlite import insert, quoted
 from migrator.value import replace
 

@@ -23,7 +23,8 @@ from migrator.formats.tool import columns_of
 from migrator.formats.wrapped import wrapped
 from migrator.model import Entry, Script, Section
 from migrator.parsing import sql_file
-from migrator.parsing.directory import LEFTOVER, bad_names, printable, refuse_duplicates, scan
+from migrator.parsing.directory import bad_names, printable, refuse_duplicates, scan
+from migrator.parsing.file_names import LEFTOVER
 from migrator.parsing.python_file import read_bytes
 from migrator.parsing.scripts import text_of
 from migrator.value import replace

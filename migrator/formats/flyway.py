@@ -23,15 +23,8 @@ from migrator.formats.flyway_settings import settings_of
 from migrator.formats.tool import Tool
 from migrator.model import Applied, Entry, Script, Section
 from migrator.parsing import sql_file
-from migrator.parsing.directory import (
-    LEFTOVER,
-    LOST_AND_FOUND,
-    misfit,
-    no_file,
-    printable,
-    refuse_duplicates,
-    scan,
-)
+from migrator.parsing.directory import misfit, no_file, printable, refuse_duplicates, scan
+from migrator.parsing.file_names import LEFTOVER, LOST_AND_FOUND
 from migrator.parsing.scripts import text_of
 from migrator.value import replace
 

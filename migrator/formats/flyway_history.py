@@ -9,7 +9,7 @@ from typing import Any
 
 from migrator.formats.tool import Tool, ToolHistory
 from migrator.model import Applied, Entry, Script
-from migrator.parsing.directory import version_key
+from migrator.parsing.file_names import version_key
 from migrator.sqlite import quoted
 from migrator.value import replace
 

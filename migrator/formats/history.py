@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from migrator.errors import MisfitError
 from migrator.model import Applied, Entry, Script
-from migrator.parsing.directory import version_key
+from migrator.parsing.file_names import version_key
 from migrator.sqlite import any_text, insert, primary_code, quoted
 from migrator.value import Value
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from migrator.formats.tool import Tool
 from migrator.model import Applied
-from migrator.parsing.directory import LOST_AND_FOUND, no_file, scan
+from migrator.parsing.directory import no_file, scan
+from migrator.parsing.file_names import LOST_AND_FOUND
 
 TYPE_CHECKING = False
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from migrator.errors import MigratorError, UsageError
 from migrator.formats.tool import Tool
 from migrator.formats.tools import TOOLS, tool
-from migrator.parsing.directory import split_name
+from migrator.parsing.file_names import split_name
 
 
 def recognised(conn: sqlite3.Connection | None, directory: Path, database: Path) -> Tool | None:

@@ -18,14 +18,8 @@ from pathlib import Path
 from migrator.errors import MisfitError
 from migrator.formats.tool import Tool, ToolHistory
 from migrator.model import Applied, Entry, Script
-from migrator.parsing.directory import (
-    LOST_AND_FOUND,
-    bad_names,
-    misfit,
-    no_file,
-    refuse_duplicates,
-    scan,
-)
+from migrator.parsing.directory import bad_names, misfit, no_file, refuse_duplicates, scan
+from migrator.parsing.file_names import LOST_AND_FOUND
 from migrator.sqlite import insert, quoted
 
 TYPE_CHECKING = False

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from migrator.errors import MisfitError
 from migrator.formats.history import InOrderApplied
+from migrator.formats.sqlite_utils_sets import entry_of
 from migrator.formats.tool import Tool, ToolHistory, columns_of
 from migrator.model import Applied, Entry, Script
 from migrator.sqlite import insert, quoted
@@ -117,11 +118,6 @@ class SqliteUtils(InOrderApplied, Tool):
     def history(self, table: str) -> SqliteUtilsHistory:
         """Return its table."""
         return SqliteUtilsHistory(self, table)
-
-
-def entry_of(path: Path, version: str, name: str) -> Entry:
-    """Return a migration by `SET:NAME` and its name."""
-    return Entry((version.removesuffix(f":{name}"), name), version, name, path, many=True)
 
 
 def _makes_a_set(path: Path) -> bool:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from migrator.errors import MisfitError
-from migrator.formats.sqlite_utils import entry_of
 from migrator.model import Entry, Script
 from migrator.parsing import python_file
 from migrator.parsing.directory import misfit, printable
@@ -189,3 +188,8 @@ def _class() -> Any:
     if hasattr(package, "Migrations"):
         return package.Migrations
     return import_module("sqlite_migrate").Migrations
+
+
+def entry_of(path: Path, version: str, name: str) -> Entry:
+    """Return a migration by `SET:NAME` and its name."""
+    return Entry((version.removesuffix(f":{name}"), name), version, name, path, many=True)

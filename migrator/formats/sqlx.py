@@ -18,7 +18,8 @@ from migrator.errors import MisfitError
 from migrator.formats.sqlx_toml import SqlxSettings, has_settings, read_settings
 from migrator.formats.tool import OWN_TABLE, Tool, ToolHistory, head
 from migrator.model import Applied, Entry, Script, Section
-from migrator.parsing.directory import misfit, refuse_duplicates, split_name
+from migrator.parsing.directory import misfit, refuse_duplicates
+from migrator.parsing.file_names import split_name
 from migrator.sqlite import insert, quoted
 from migrator.value import replace
 

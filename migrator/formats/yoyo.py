@@ -15,6 +15,7 @@ from pathlib import Path
 from migrator.errors import MisfitError
 from migrator.formats.history import InOrderApplied
 from migrator.formats.tool import Tool, columns_of, head
+from migrator.formats.yoyo_history import LEGACY
 from migrator.model import Applied, Entry, Script
 from migrator.parsing import sql_file
 from migrator.parsing.directory import misfit, refuse_duplicates
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from migrator.formats.yoyo_history import YoyoHistory
 
-LEGACY = {"id", "ctime"}
-"""The columns of the table before version 6."""
 
 _FILE = re.compile(r"(?!_tmp_yoyonew)(.+)\.(py|sql)", re.DOTALL)
 _ROLLBACK = ".rollback"

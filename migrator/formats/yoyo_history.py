@@ -14,11 +14,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from migrator.formats.tool import ToolHistory, columns_of
-from migrator.formats.yoyo import LEGACY
 from migrator.model import Applied, Script
 from migrator.sqlite import insert, quoted
 
 _LOG, _VERSION, _LOCK = "_yoyo_log", "_yoyo_version", "yoyo_lock"
+LEGACY = {"id", "ctime"}
+"""The columns of the table before version 6."""
+
 _FORM = 2
 """The version of these tables that is known here, the one since yoyo 6."""
 

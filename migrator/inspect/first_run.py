@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from migrator.database.workspace import Layout
+from migrator.inspect.beside import databases_beside, told_beside
 from migrator.log.hints import command, perhaps_there
 from migrator.model import Settings
 from migrator.plan import foreign_hint
@@ -17,47 +15,6 @@ from migrator.terminal import printable
 
 if TYPE_CHECKING:
     from migrator.inspect.status import DatabaseStatus
-
-_MAGIC = b"SQLite format 3\0"
-"""The first bytes of every database that is not empty (https://sqlite.org/fileformat2.html)."""
-
-_ENDINGS = (".db", ".db3", ".sqlite", ".sqlite3")
-_MOST = 1000
-_NAMED = 5
-
-
-def databases_beside(layout: Layout, *, open_them: bool = True) -> tuple[str, ...]:
-    """
-    Return the names of other databases in the directory of a missing one.
-
-    Args:
-        layout: Where it would lie.
-        open_them: Whether the first bytes decide. In an application's own process
-            they must not: opening and closing a file drops the locks that the
-            process has on it (fcntl(2)), so that the ending has to do there.
-    """
-    own = layout.database.name
-    found: list[str] = []
-    with contextlib.suppress(OSError), os.scandir(layout.database.parent) as items:
-        for item in sorted(islice(items, _MOST), key=lambda each: each.name):
-            if item.name.startswith((".", f"{own}-", f"{own}.")) or item.name == own:
-                continue
-            with contextlib.suppress(OSError):
-                if not item.is_file(follow_symlinks=False):
-                    continue
-                if _begins_as_one(item.path) if open_them else item.name.endswith(_ENDINGS):
-                    found.append(item.name)
-    return tuple(found[:_NAMED])
-
-
-def told_beside(names: Sequence[str]) -> str:
-    """Say what lies beside a missing database, and how it is named if it is the one."""
-    listed = ", ".join(repr(name) for name in names)
-    lies = "lies" if len(names) == 1 else "lie"
-    return (
-        f"beside it {lies} {listed}: if that is the database, name it in `--database`"
-        " (MIGRATOR_DATABASE)"
-    )
 
 
 def beside_missing(layout: Layout, found: DatabaseStatus | None) -> tuple[str, ...]:
@@ -86,11 +43,3 @@ def advice(beside: Sequence[str], hint: str | None) -> list[str]:
     """Return the lines for people."""
     lines = [f"The database would be created; {told_beside(beside)}."] if beside else []
     return [printable(line) for line in (*lines, *([hint] if hint else []))]
-
-
-def _begins_as_one(path: str) -> bool:
-    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return os.read(number, len(_MAGIC)) == _MAGIC
-    finally:
-        os.close(number)

@@ -24,7 +24,7 @@ from migrator.wait import Deadline, NotYetError, wait_until_ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from migrator.backups.catalog import Backup
+    from migrator.backups.backup import Backup
     from migrator.database.workspace import Layout
     from migrator.model import Emit, Settings
 
@@ -192,7 +192,7 @@ def check_not_lost(database: Path, backup_dir: Path, create: str) -> None:
 def _what_is_there(database: Path) -> str:
     """Say what a person may have meant, by what lies in the directory."""
     from migrator.database.workspace import Layout
-    from migrator.inspect.first_run import databases_beside, told_beside
+    from migrator.inspect.beside import databases_beside, told_beside
 
     # By their names alone: this may be an application's own process.
     beside = databases_beside(Layout(database, database.parent), open_them=False)

@@ -29,7 +29,7 @@ from migrator.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from migrator.backups.catalog import Backup
+    from migrator.backups.backup import Backup
 
 
 class DatabaseStatus(Value):

@@ -111,3 +111,13 @@ def say_failed(emit: Emit, error: MigratorError, seconds: float, **more: Any) ->
         hint=error.hint,
         **{**extra, **more},
     )
+
+
+def worker_bug(trace: str) -> MigratorError:
+    """Return the error for a worker that this program itself has crashed."""
+    last = (trace.strip().splitlines() or ["?"])[-1][:500]
+    return MigratorError(
+        f"This program failed: {last}",
+        hint="Please report it with the traceback in this line.",
+        data={"traceback": trace},
+    )

@@ -14,7 +14,8 @@ from typing import Any
 from migrator.errors import MisfitError
 from migrator.model import Entry, Script
 from migrator.parsing import python_file, sql_file
-from migrator.parsing.directory import misfit, version_key
+from migrator.parsing.directory import misfit
+from migrator.parsing.file_names import version_key
 from migrator.value import replace
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")

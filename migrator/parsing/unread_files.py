@@ -17,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 
 from migrator.model import Entry
-from migrator.parsing.directory import LEFTOVER, LOST_AND_FOUND, is_half, split_name, version_key
+from migrator.parsing.file_names import LEFTOVER, LOST_AND_FOUND, is_half, split_name, version_key
 
 _LOWER = frozenset(
     {"down", "downs", "undo", "rollback", "rollbacks", "revert", "reverts", "reverse"}

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 from migrator.context import Context
 from migrator.database import run_state, started
 from migrator.database.raw_file import LiveFile

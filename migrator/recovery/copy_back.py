@@ -13,7 +13,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from migrator.backups.catalog import Backup, verify_backup
+from migrator.backups.backup import Backup
+from migrator.backups.catalog import verify_backup
 from migrator.context import Context
 from migrator.database import run_state
 from migrator.database.file_copy import UnequalError, UnreadableError, copied_file

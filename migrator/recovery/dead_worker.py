@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import os
 
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 from migrator.backups.find import find_backup
 from migrator.backups.retention import remove_backup
 from migrator.context import Context

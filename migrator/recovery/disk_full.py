@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from migrator.backups import space
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 from migrator.backups.retention import remove_backup
 from migrator.context import Context
 from migrator.errors import DiskError, MigratorError, OutcomeUnknownError, RestoreError

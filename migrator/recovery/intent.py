@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from migrator.backups.catalog import Backup, list_backups
+from migrator.backups.backup import Backup
+from migrator.backups.catalog import list_backups
 from migrator.backups.find import find_backup, reference
 from migrator.context import Context
 from migrator.database import run_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from migrator.backups import database_id
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 from migrator.context import Context
 from migrator.database.workspace import like_database
 

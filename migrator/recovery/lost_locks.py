@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 from migrator.backups.find import find_backup
 from migrator.context import Context
 from migrator.database import run_state

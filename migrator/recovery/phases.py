@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 from migrator.context import Change, Context
 from migrator.database import run_state
 from migrator.database.workspace import like_database

@@ -29,7 +29,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 from migrator.backups.retention import remove_backup
 from migrator.context import Context
 from migrator.database import run_state

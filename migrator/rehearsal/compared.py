@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from migrator.database import connecting
-from migrator.engine.conclusion import bug
 from migrator.engine.parent import Parent, prepare_worker
 from migrator.errors import MigratorError
+from migrator.log.outcome import worker_bug
 from migrator.model import Emit
 from migrator.process.supervisor import supervise
 from migrator.rehearsal.compare import compare, rows_of_files
@@ -48,7 +48,7 @@ def compared(
     if ending.error is not None:
         raise ending.error
     if ending.crash is not None:
-        raise bug(ending.crash)
+        raise worker_bug(ending.crash)
     if not ending.credible or ending.result is None:
         message = f"The process that compared the copies {ending.describe()}."
         raise MigratorError(message, hint="Give it more memory, or rehearse without `--queries`.")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 from migrator.context import Change, Context
 from migrator.exclusive import STOP_IT, ExclusiveDatabase
 from migrator.session.session import Session

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 from migrator.context import Change, Context
 from migrator.errors import REPORT, MigratorError
 from migrator.exclusive import ExclusiveDatabase, in_use

@@ -20,7 +20,7 @@ from migrator.database.lock import lost_lock
 from migrator.database.workspace import like_database
 from migrator.errors import DiskError, NotReadyError, OutcomeUnknownError
 from migrator.files import create_file, fsync_directory, sidecars
-from migrator.inspect.first_run import databases_beside, told_beside
+from migrator.inspect.beside import databases_beside, told_beside
 from migrator.model import Outcome
 from migrator.recovery.phases import enter, note, uninterrupted
 from migrator.recovery.rollback import forget

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 from migrator.context import Change, Context
 from migrator.database import connecting
 from migrator.database.pages import page_size, write_pages

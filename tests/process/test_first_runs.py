@@ -102,13 +102,13 @@ def test_a_first_install_alone_names_nothing(volume, files):
 
 def test_in_the_callers_process_no_file_beside_is_opened(volume, files, monkeypatch):
     """Closing one would drop the locks of the application on it: its ending has to do."""
-    from migrator.inspect import first_run
+    from migrator.inspect import beside
 
     make_database(volume / "library.sqlite3", BOOKS)
     make_database(volume / "library.data", BOOKS)
-    monkeypatch.setattr(first_run, "_begins_as_one", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(beside, "_begins_as_one", lambda path: pytest.fail(f"{path} was opened"))
     names = []
-    told = first_run.databases_beside
+    told = beside.databases_beside
     monkeypatch.setattr(
         "migrator.strategy.new_file.databases_beside",
         lambda *args, **given: names.append(told(*args, **given)) or names[-1],

@@ -14,7 +14,7 @@ from textwrap import dedent
 from types import ModuleType
 from typing import Any
 
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 
 SEEDS = Path(__file__).parent / "seeds"
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from migrator.backups.create import Facts, make
+from migrator.backups.backup import Facts
+from migrator.backups.create import make
 from migrator.database import file_copy
 from migrator.database.file_copy import CopiedFile, UnequalError, UnreadableError, copied_file
 from migrator.database.pages import check_structure

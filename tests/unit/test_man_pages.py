@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from entrypoint import man_pages
+from entrypoint.exit_codes import EXIT_CODES
 from entrypoint.options import OPTIONS
-from entrypoint.reference import EXIT_CODES
 from migrator.commands.table import COMMANDS
 from migrator.options.model import Option
 from migrator.options.table import ENGINE_OPTIONS

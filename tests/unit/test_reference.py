@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from entrypoint import man_pages, reference
+from entrypoint.exit_codes import EXIT_CODES
 from entrypoint.options import OPTIONS
 from migrator import errors
 from migrator.commands.table import COMMANDS
@@ -50,17 +51,14 @@ def test_the_defaults_read_as_in_the_contract(cells: str) -> None:
 def test_every_exit_code_of_the_code_has_a_row() -> None:
     """No class of error has a code that the table lacks."""
     codes = {
-        number
-        for code, _, _ in reference.EXIT_CODES
-        for number in code.split(" / ")
-        if number.isdigit()
+        number for code, _, _ in EXIT_CODES for number in code.split(" / ") if number.isdigit()
     }
     classes = [errors.MigratorError]
     for each in classes:
         classes += each.__subclasses__()
     raised = {str(each.exit_code) for each in classes if each.__module__ == "migrator.errors"}
     assert raised | {"0", "1"} == codes
-    assert len(reference.exit_code_table().splitlines()) == len(reference.EXIT_CODES) + 2
+    assert len(reference.exit_code_table().splitlines()) == len(EXIT_CODES) + 2
 
 
 def test_the_commands_part_has_every_help_text() -> None:

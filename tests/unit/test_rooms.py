@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +70,34 @@ def test_imports_run_downwards(path: Path) -> None:
     assert not [name for name in names if name[0] == "entrypoint"]
     others = {name[1] for name in names if name[0] == "migrator"} - {room}
     assert not {other for other in others if FLOOR[other] >= FLOOR[room]}
+
+
+def executed_imports(path: Path) -> Iterator[str]:
+    """Yield what a module imports when it runs, also late; not what only the type checker reads."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    aside = {each for node in typing for part in node.body for each in ast.walk(part)}
+    for node in ast.walk(tree):
+        if node not in aside and isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{each.name}" for each in node.names)
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """Of any two modules at most one needs the other, late imports in functions included."""
+    paths = {
+        ".".join(path.relative_to(PACKAGES).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in ("migrator", "entrypoint")
+        for path in (PACKAGES / package).rglob("*.py")
+    }
+    graph = {
+        module: {
+            name if name in paths else name.rpartition(".")[0] for name in executed_imports(path)
+        }
+        & set(paths) - {module}
+        for module, path in paths.items()
+    }
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(paths)

@@ -10,6 +10,7 @@ import pytest
 
 from migrator.errors import MisfitError
 from migrator.parsing import directory as source
+from migrator.parsing.file_names import version_key
 
 
 def fill(directory, *names: str):
@@ -37,7 +38,7 @@ def refused(directory):
 )  # fmt: skip
 def test_version_key_is_the_numbers(text, expected):
     """A version is numbers between dots, compared by value, and nothing else."""
-    assert expected == source.version_key(text)
+    assert expected == version_key(text)
 
 
 def test_files_are_ordered_by_version(tmp_path):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from migrator.backups.catalog import Backup
-from migrator.backups.create import Facts, make
+from migrator.backups.backup import Backup, Facts
+from migrator.backups.create import make
 from migrator.database.workspace import Layout
 from migrator.model import Applied
 from tests.support.files import opened

@@ -16,7 +16,8 @@ import pytest
 
 from migrator import files
 from migrator.backups import pending, retention
-from migrator.backups.catalog import Backup, list_backups, verify_backup
+from migrator.backups.backup import Backup
+from migrator.backups.catalog import list_backups, verify_backup
 from migrator.backups.directory import partial_path
 from migrator.backups.retention import prune_backups, remove_unfinished
 from migrator.database.workspace import Layout, like_database

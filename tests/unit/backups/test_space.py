@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from migrator.backups import pending, retention, space
-from migrator.backups.catalog import Backup
+from migrator.backups.backup import Backup
 from migrator.backups.directory import names
 from migrator.backups.space import check_space, make_space, space_needed
 from migrator.database.workspace import Layout
