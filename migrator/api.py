@@ -231,11 +231,11 @@ class MigrationRunner:
                 result = work(emit)
         except MigratorError as error:
             say_failed(emit, error, time.monotonic() - began)
+            if isinstance(error, InterruptedRunError) and error.interrupt is not None:
+                raise error.interrupt from None
             raise
-        except KeyboardInterrupt:
-            message, hint = "A KeyboardInterrupt ended the run.", "Start it again: it begins anew."
-            stopped = InterruptedRunError(signal.SIGINT, message, hint=hint)
-            say_failed(emit, stopped, time.monotonic() - began)
+        except KeyboardInterrupt as interrupt:
+            say_failed(emit, _stopped(interrupt, began=False), time.monotonic() - began)
             raise
         say_finished(emit, result, time.monotonic() - began)
         return result
@@ -270,7 +270,10 @@ class MigrationRunner:
             )
             noted = noted_at_end(layout, lock, "api", ctx.run_id)
             with noted as ended, connected(ctx, self._connect):
-                return ended(action(ctx))
+                try:
+                    return ended(action(ctx))
+                except KeyboardInterrupt as interrupt:
+                    raise _stopped(interrupt, began=ctx.progress.began) from interrupt
         finally:
             lock.release()
 
@@ -281,6 +284,14 @@ class MigrationRunner:
 
     def _registered(self) -> Source:
         return CodeSource(registry.scripts_of(self.migrations))
+
+
+def _stopped(interrupt: KeyboardInterrupt, *, began: bool) -> InterruptedRunError:
+    """Return what the log says of a Ctrl-C, which itself goes through to the caller."""
+    message, hint = "A KeyboardInterrupt ended the run.", "Start it again: it begins anew."
+    stopped = InterruptedRunError(signal.SIGINT, message, hint=hint)
+    stopped.began, stopped.interrupt = began, interrupt
+    return stopped
 
 
 def _forward(layout: Layout) -> Forward:
@@ -296,9 +307,7 @@ def _settings(database: str, migrations: str, in_use: InUse, options: dict[str, 
 
     What a `migrator` that a hint names has to be told as well is noted as its flags.
     """
-    if "rehearse" in options:
-        msg = "`rehearse` is an option of the commands: `migrator rehearse` runs beside the caller."
-        raise TypeError(msg)
+    _refuse_options(options)
     given = {"database": database, "in_use": in_use, **options}
     read = {name: read_given(name, value) for name, value in given.items()}
     flags = {
@@ -310,6 +319,30 @@ def _settings(database: str, migrations: str, in_use: InUse, options: dict[str, 
     }
     words = tuple(word for flag, value in flags.items() if value for word in (flag, str(value)))
     return replace(Settings(read["database"], migrations, given=words), **read)
+
+
+_OF_COMMANDS = {
+    "rehearse": "`migrator rehearse` runs beside the caller",
+    "format": "another tool's files are run with `migrator up`",
+    "migrate_command": "another tool's command is run with `migrator up`",
+    "pending_command": "another tool's command is run with `migrator up`",
+}
+
+
+def _refuse_options(options: dict[str, Any]) -> None:
+    """
+    Refuse what is no option, or none of a runner: it would have no effect, or another one.
+
+    Raises:
+        TypeError: With the name.
+    """
+    for name, value in options.items():
+        if name in ("database", "migrations", "given") or name not in Settings.__match_args__:
+            msg = f"MigrationRunner() got an unexpected keyword argument {name!r}"
+            raise TypeError(msg)
+        if name in _OF_COMMANDS and (name, value) not in (("format", "auto"), ("format", "native")):
+            msg = f"`{name}` is an option of the commands: {_OF_COMMANDS[name]}."
+            raise TypeError(msg)
 
 
 def _say(text: str, *, verbose: bool) -> None:

@@ -210,10 +210,14 @@ class InterruptedRunError(MigratorError):
 
     Args:
         signum: The signal's number; the exit code is 128 + signum.
+
+    Attributes:
+        interrupt: The KeyboardInterrupt in the process of the caller, None for a real signal.
     """
 
     reason = "signal"
     retryable = True
+    interrupt: KeyboardInterrupt | None = None
 
     def __init__(self, signum: int, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint, data={"signal": signum})

@@ -228,8 +228,31 @@ def test_making_a_runner_creates_nothing(volume, tmp_path):
 
 def test_an_unknown_option_is_a_type_error(volume):
     """A slip in an option's name is found when the runner is made."""
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'lock_timeuot'"):
         MigrationRunner(volume / "app.db", "migrations", lock_timeuot=1)
+
+
+@pytest.mark.parametrize("name", ["database", "migrations", "given"])
+def test_a_setting_that_has_a_place_of_its_own_is_no_option(volume, name):
+    """Another database than `db_path` would be migrated."""
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+        MigrationRunner(volume / "app.db", "migrations", **{name: volume / "other.db"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("format", "dbmate"),
+        ("migrate_command", "true"),
+        ("pending_command", "true"),
+        ("rehearse", True),
+    ],
+)
+def test_what_only_the_commands_do_is_no_option(volume, name, value):
+    """It would have no effect here: dbmate's files would get a history of ours."""
+    with pytest.raises(TypeError, match=f"`{name}` is an option of the commands"):
+        MigrationRunner(volume / "app.db", "migrations", **{name: value})
+    MigrationRunner(volume / "app.db", "migrations", format="native")
 
 
 BAD_VALUES = {
@@ -780,8 +803,12 @@ def test_a_keyboard_interrupt_rolls_back_and_goes_through(database):
     before = logical_digest(database)
     runner = in_code(database, "a")
     runner.add_migration(Migration("stop", "1", "", up))
-    with pytest.raises(KeyboardInterrupt):
+    with capture_logs() as events, pytest.raises(KeyboardInterrupt):
         runner.run_migrations()
+    end = events[-1]
+    assert ("failed_restored", 130, "signal") == (end["outcome"], end["exit_code"], end["reason"])
+    last = json.loads(run_migrator("status", "--json", "--database", database).stdout)["last_run"]
+    assert "failed_restored" == last["outcome"]
     assert before == logical_digest(database)
     assert 1 == in_code(database, "a").run_pending_migrations(verbose=False)
 
