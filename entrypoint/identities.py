@@ -65,7 +65,7 @@ class Identities(Value):
 
 
 def owner_of(database: Path) -> User:
-    """Return the owner of a database, or of its directory while there is no database."""
+    """Return the owner of a database, or of its directory if the database does not exist."""
     for path in (database, database.parent):
         with contextlib.suppress(OSError):
             found = os.stat(path)

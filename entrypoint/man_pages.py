@@ -143,7 +143,7 @@ def _tagged(tag: str, about: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Spell a text in roff: what stands in backquotes is bold, and nothing else is obeyed."""
+    """Escape a text for roff: text in backquotes becomes bold, the rest is literal."""
     escaped = text.replace("\\", r"\e").replace("-", r"\-")
     escaped = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in escaped)
     escaped = re.sub(r"`([^`]+)`", r"\\fB\1\\fR", escaped.replace('"', r"\(dq"))

@@ -72,7 +72,7 @@ def require_mounted_writable(database: Path) -> None:
 
 def read_small(path: Path, most: int, database: Path | None = None) -> bytes | None:
     """
-    Read a small file of our own; None where there is none.
+    Read a small file of our own; None if it does not exist.
 
     Args:
         path: The file.

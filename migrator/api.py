@@ -97,7 +97,7 @@ class MigrationRunner:
     Raises:
         TypeError: An unknown option.
         UsageError: A value that its flag would not take either, `:memory:` among them.
-        MisfitError: Another module stands in the place of `sqlite3`.
+        MisfitError: Another module has replaced `sqlite3`.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class MigrationRunner:
         return result.applied
 
     def _upgrade(self, emit: Forward, source: Source) -> Outcome:
-        """Look first; the lock is only taken where something is to be done."""
+        """Look first, and take the lock only if there is something to do."""
         from migrator.run import nothing_pending, upgrade
 
         layout = Layout.of(self._settings)
@@ -346,7 +346,7 @@ def _refuse_options(options: dict[str, Any]) -> None:
 
 
 def _say(text: str, *, verbose: bool) -> None:
-    """Print what has been committed: that nobody can read it makes no failure of it."""
+    """Print what has been committed; failing to print it is not a failure of the run."""
     with contextlib.suppress(OSError, ValueError):
         if verbose:
             print(printable(text))  # noqa: T201 - what `verbose` has always done

@@ -1,4 +1,4 @@
-"""The backup that a run stands on, and what is kept of backups afterwards."""
+"""Back up before a run, and prune old backups after it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from migrator.recovery.rollback import cleared_on_failure, forget, may_give_way
 
 def back_up(ctx: Context, change: Change, live: ExclusiveDatabase) -> Backup:
     """
-    Have a verified backup of the database as it is: the newest one, if that is it.
+    Return a verified backup of the current state: the newest one if it matches, or a new one.
 
     Raises:
         BackupError: It could not be made, or there is no space for the run.
@@ -105,7 +105,7 @@ def make_backup(
 
 def back_up_beside(ctx: Context, reason: str, app_version: str | None = None) -> Backup:
     """
-    Have a verified backup of the database as it is, also beside a running application.
+    Return a verified backup of the current state, even while an application is running.
 
     One read transaction holds what is copied and what is noted about it together. In WAL
     mode an application goes on writing meanwhile; without WAL its commits wait for the copy.
@@ -141,7 +141,7 @@ def back_up_beside(ctx: Context, reason: str, app_version: str | None = None) ->
 
 
 def _applied(ctx: Context, source: sqlite3.Connection) -> tuple[Applied, ...]:
-    """Return what is applied; nothing where the history's table is somebody else's."""
+    """Return what is applied; nothing if the history table belongs to the application."""
     with contextlib.suppress(MisfitError):
         return ctx.history.read(source)
     return ()

@@ -154,7 +154,7 @@ def _inform(parsed: Parsed) -> int:
 
 def write_out(text: str) -> None:
     """
-    Write a result to stdout; where nobody reads it any more, the exit code is what is left.
+    Write a result to stdout; if its reader is gone, only the exit code remains.
 
     Args:
         text: Names in it, and other words that are not this program's, have

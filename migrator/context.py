@@ -26,7 +26,7 @@ from migrator.wait import Deadline
 @dataclass(slots=True)
 class Progress:
     """
-    How far a run has come: all that moves in it.
+    How far a run has come: the only part of its context that changes.
 
     Args:
         phase: The phase that it is in.
@@ -78,7 +78,7 @@ class Context:
 
     @property
     def lock_is_lost(self) -> bool:
-        """Whether somebody has removed the run's lock: our directory may be another run's now."""
+        """Whether the run's lock was removed: our directory may belong to another run now."""
         return self.lock is not None and self.lock.lost
 
     @property
@@ -188,7 +188,7 @@ class Change(ABC):
         """
 
     def ended(self, ctx: Context) -> None:  # noqa: B027 - most have nothing left to do
-        """Do what is left once the new state is committed and the database released."""
+        """Do what remains once the new state is committed and the database is released."""
 
     @abstractmethod
     def expected(self) -> Counter[object]:

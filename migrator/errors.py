@@ -125,7 +125,7 @@ class DiskError(MigratorError):
 
 
 class OutcomeUnknownError(DiskError):
-    """The commit's own fsync failed; the next start settles what the disk holds."""
+    """The commit's own fsync failed; the next start finds out what the disk holds."""
 
     reason = "disk.outcome_unknown"
     retryable = True
@@ -160,7 +160,7 @@ class MissingFileError(MisfitError, ValueError):
 
 
 class MissingDownError(MisfitError, ValueError):
-    """A migration that is to be undone has no `down`."""
+    """A migration to undo has no `down`."""
 
     reason = "migrations.no_down"
 

@@ -57,7 +57,7 @@ class ExclusiveDatabase:
             self.raw.close()
 
     def same_as(self, backup: Path) -> bool | None:
-        """Tell whether the database's pages are a backup's; None where nobody can know."""
+        """Tell whether the database's pages equal a backup's; None if they cannot be compared."""
         return None if self.raw is None else self.raw.same_as(backup)
 
     def whole_file(self) -> LiveFile | None:
@@ -238,7 +238,7 @@ def _waiting(ctx: Context, attempt: Callable[[], T], hint: str) -> T:
 
 def in_use(path: Path, hint: str, doing: str = "", *, inline: bool = False) -> NotYetError:
     """
-    Say that somebody uses the database, and who, as far as that can be seen.
+    Return the error for a database in use, with who uses it if that is visible.
 
     Args:
         path: The database.

@@ -1,4 +1,4 @@
-"""The errors for what the kernel refuses, and for what lies in the place of one of our files."""
+"""Errors for what the kernel refuses, and for something else where our files belong."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def refusal(error: OSError, path: Path, doing: str) -> MigratorError:
 
 
 def _in_the_way(path: Path, doing: str) -> NotReadyError:
-    """Name what stands at a path, or at the nearest place above it that there is."""
+    """Name what is at a path, or at its nearest existing parent."""
     at = next(each for each in (path, *path.parents) if os.path.lexists(each))
     if at == path:
         return unsafe_entry(path, kind_of(path))

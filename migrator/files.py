@@ -80,7 +80,7 @@ def sidecars(database: Path) -> tuple[Path, Path, Path]:
 
 @contextmanager
 def _about(path: Path, to: Path | None = None) -> Iterator[None]:
-    """Have an error of the system name the whole path (or two), not a part of it or none."""
+    """Make an `OSError` name the whole path (or both), not a part of it."""
     try:
         yield
     except OSError as error:
@@ -180,7 +180,7 @@ def _own_directory(name: str, parent: int, ownership: Ownership) -> None:
 
 def open_regular(path: Path, directory: int | None = None) -> int:
     """
-    Open a file for reading: what stands in its place is neither followed nor waited for.
+    Open a regular file for reading; never follow a link or wait for a pipe.
 
     `directory` is a descriptor that the path is relative to.
 
@@ -309,7 +309,7 @@ def unlink(path: Path) -> None:
 
 
 def remove(path: Path) -> bool:
-    """Unlink a file if that is possible, and say whether it was there and is gone."""
+    """Unlink a file if possible, and tell whether it was unlinked."""
     try:
         unlink(path)
     except OSError:
@@ -328,8 +328,8 @@ def has_space(directory: Path, size: int) -> bool:
     """
     Tell whether so many bytes can be written to a directory, by trying, since a quota is invisible.
 
-    Nothing stays of it, whatever happens: the file has no name. What cannot be
-    tried counts as room.
+    Nothing is left of it: the file has no name. Where that cannot be tried, it counts as
+    enough.
     """
     try:
         descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)

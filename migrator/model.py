@@ -25,7 +25,7 @@ class Emit(Protocol):
 
 class Settings(Value):
     """
-    What the engine is told, after flags, variables and defaults are joined.
+    The engine's settings, from flags, variables and defaults.
 
     `given` holds the options that came as flags, as they were given
     (`("--database", "/data/app.db")`), so that a printed command works where
@@ -179,7 +179,7 @@ class Applied(Value):
 
 class Outcome(Value):
     """
-    What has become of a run: as its worker claims it, as it was recovered, as it is reported.
+    How a run ended: as its worker claims, as it was recovered, and as it is reported.
 
     Args:
         kind: Of a run that did what it was told, what `run.finished` calls it: `migrated`,

@@ -1,5 +1,5 @@
 """
-What is to be done: the files on one side, the history on the other.
+Compare the files with the history: what is pending, and what conflicts.
 
 Nothing is read here but names and versions, except where the texts of applied
 migrations are compared, which is only done when something is pending.
@@ -128,7 +128,7 @@ def refuse_foreign(
 def foreign_hint(
     found: ForeignHistory, entries: Sequence[Entry], baseline: Callable[[str], str]
 ) -> str:
-    """Say how another tool's history is taken over, or accepted, for `refuse_foreign`."""
+    """Say how to take over, or accept, another tool's history, for `refuse_foreign`."""
     accept = "accept it with `--accept foreign` (MIGRATOR_ACCEPT=foreign)"
     if found.ours:
         return (
@@ -241,7 +241,7 @@ def _label(row: Applied) -> str:
 
 
 def _same_version(version: str | None, entries: Sequence[Entry]) -> str | None:
-    """Return our version that equals another tool's, None where none does."""
+    """Return our version that equals another tool's, or None."""
     from migrator.parsing.file_names import version_key
 
     number = re.match(r"[Vv]?([0-9]+(?:\.[0-9]+)*)(?=_|\Z)", version or "")

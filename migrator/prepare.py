@@ -1,4 +1,4 @@
-"""What comes before anything is written: a look under the lock, and pending migrations read."""
+"""Before anything is written: look under the lock, and read the pending migrations."""
 
 from __future__ import annotations
 

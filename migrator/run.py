@@ -115,7 +115,7 @@ def _locked(parent: Parent) -> Iterator[RunLock]:
 
 
 def _is_unsettled(parent: Parent) -> bool:
-    """Tell whether a worker is to settle first what was interrupted."""
+    """Tell whether a worker has to recover an interrupted run first."""
     from migrator.database import run_state
 
     if run_state.read(parent.layout.state, parent.layout.database) is None:
@@ -126,7 +126,7 @@ def _is_unsettled(parent: Parent) -> bool:
 
 
 def look(parent: Parent) -> DatabaseStatus:
-    """Look, and wait within the budget while somebody's lock keeps readers out."""
+    """Look, waiting within the budget while another process's lock keeps readers out."""
     return wait_until_ready(
         lambda: parent.when_free(parent.survey),
         parent.deadline,
@@ -157,7 +157,7 @@ def nothing_pending(
     settings: Settings, layout: Layout, found: DatabaseStatus, emit: Emit
 ) -> Outcome | None:
     """
-    Refuse what may not be started, and return the outcome where nothing is to be done.
+    Refuse a run that may not start, and return the outcome if there is nothing to do.
 
     What a run has left, or is about to leave, is settled under the lock first, and judged after.
     """

@@ -27,14 +27,14 @@ def fold(name: str) -> str:
 
 
 def primary_code(error: BaseException) -> int | None:
-    """Return SQLite's primary result code of an exception, None for one that has none."""
+    """Return SQLite's primary result code of an exception, or None."""
     code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
     return code & 0xFF if isinstance(code, int) else None
 
 
 @contextlib.contextmanager
 def any_text(conn: sqlite3.Connection) -> Iterator[None]:
-    """Within, a text that is no UTF-8 is read all the same: it is no version that anybody knows."""
+    """Within, text that is not UTF-8 can be read too: it matches no known version."""
     factory = conn.text_factory
     conn.text_factory = lambda data: data.decode(errors="backslashreplace")
     try:

@@ -1,4 +1,4 @@
-"""A statement of a script: a module of its own, since a start with nothing pending makes none."""
+"""A statement of a script, in a module that a start with nothing pending need not import."""
 
 from __future__ import annotations
 

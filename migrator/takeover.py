@@ -1,5 +1,5 @@
 """
-Find the version whose schema a database has that is to be taken over.
+Find the version whose schema a database has, to take it over.
 
 The parent process asks; a worker builds the schema of each version in memory, and compares. Only
 `migrator baseline` without a VERSION runs Python code for that: whoever looks with `status`, or
@@ -167,7 +167,7 @@ def advice_for(parent: Parent, found: DatabaseStatus | None) -> str | None:
 
 
 def fitting(parent: Parent, fits: Sequence[str]) -> str:
-    """Say how a database is taken over whose schema is that of these versions."""
+    """Say how to take over a database whose schema is that of these versions."""
     line = command(parent.settings, "baseline", fits[-1])
     if len(fits) == 1:
         return (

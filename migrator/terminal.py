@@ -1,4 +1,4 @@
-"""Texts for a terminal: whatever stands in a name, it is shown and not obeyed."""
+"""Escape texts for a terminal: control characters in a name are shown, not obeyed."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Deadline:
         return self.remaining() <= 0
 
     def extend(self, seconds: float) -> None:
-        """Give back time that was spent on something with a budget of its own."""
+        """Give back time that was spent on something with its own budget."""
         self._end += seconds
 
 
@@ -210,7 +210,7 @@ def attempts(
 
 
 class _FirstAttempt:
-    """The attempt before tenacity: it keeps a failure after which there is to be another one."""
+    """The attempt before tenacity is imported: keep a failure that allows another attempt."""
 
     def __init__(self, may_pass: Callable[[BaseException], bool]) -> None:
         self._may_pass = may_pass

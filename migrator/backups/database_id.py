@@ -30,7 +30,7 @@ _LARGEST = 1 << 10
 
 def read(layout: Layout) -> str | None:
     """
-    Read the id; None if the database has none yet, or it was lost with its volume.
+    Read the id; None if the database has no id yet, or its volume was lost.
 
     Raises:
         MisfitError: The file holds something else.

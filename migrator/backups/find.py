@@ -98,7 +98,7 @@ def _was_made_for(backup: Backup, version: str) -> bool:
 
 def leading_back_to(layout: Layout, version: str) -> tuple[str, ...] | None:
     """
-    Return what `restore` is to be given so that a version of the application can start again.
+    Return the argument of `restore` with which a version of the application can start again.
 
     Its state is that version's or an older one's; or nobody knows whose it is, but it was
     made before the start of a newer one.

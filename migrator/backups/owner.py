@@ -1,5 +1,5 @@
 """
-Tell whose a backup is: by the database's id, and by its path only if there is no id.
+Tell which database a backup belongs to: by its id, and by its path only if there is no id.
 
 A path identifies nothing: in every container the database may be `/data/app.db`, and
 several may share a backup directory. It counts

@@ -121,7 +121,7 @@ def drop_oldest(layout: Layout, protect: Collection[str], emit: Emit) -> bool:
 
 
 def spare_backups(layout: Layout, protect: Collection[str]) -> list[Backup]:
-    """List what may go to make space, the oldest first: all but the last good one."""
+    """List the backups that may be deleted for space, oldest first: all but the last good one."""
     backups = removable_backups(layout)
     last = _last_good(backups) if backups else None
     return [each for each in reversed(backups) if each != last and each.name not in protect]
@@ -141,7 +141,7 @@ def prune_one(layout: Layout, backup: Backup, reason: str, emit: Emit) -> bool:
 
 def remove_backup(layout: Layout, backup: Backup) -> bool:
     """
-    Remove a finished backup, durably, and return whether it is gone.
+    Delete a finished backup durably, and return whether that succeeded.
 
     The database first: facts without a database are recognised as leftovers.
     """
@@ -232,7 +232,7 @@ def _remove_replacement(layout: Layout, temporary: Path) -> None:
 @contextmanager
 def _claimed(facts: Path) -> Iterator[bool]:
     """
-    Lock a reservation if its maker is gone, and tell whether it was free.
+    Lock a reservation if its process has ended, and tell whether that succeeded.
 
     On a file system without locks it counts as free: a crash loop must not fill the disk.
     """
@@ -248,7 +248,7 @@ def _claimed(facts: Path) -> Iterator[bool]:
 
 
 def lock_if_free(descriptor: int) -> bool:
-    """Lock a file, and say whether nobody else has it; where there are no locks, nobody has."""
+    """Lock a file, and tell whether it was free; it counts as free where locks do not work."""
     try:
         return try_flock(descriptor)
     except OSError:

@@ -63,8 +63,8 @@ def reuse(layout: Layout, backup: Backup, facts: Facts, emit: Emit) -> Backup:
 
 
 def _claimed(backup: Backup, facts: Facts, *, newest: bool) -> Backup:
-    """Return a backup as the one that a run, or a start, stands on too."""
-    # What a run stands on stays what `latest` means.
+    """Return a backup marked as used by another run or start."""
+    # A run's backup keeps its reason, by which `latest` finds it.
     kept = backup.reason in MADE_BY_RUNS and (newest or facts.reason == START)
     reason = backup.reason if kept else facts.reason
     versions = [each for each in backup.app_versions if each != facts.app_version]

@@ -1,4 +1,4 @@
-"""Apply a change where nobody sees it yet, and verify what it has made."""
+"""Apply a change before anybody can see it, and verify the result."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Another tool's command as a change: it runs on a copy, as a process of its own.
+Another tool's command as a change: it runs on a copy, in its own process.
 
 What it does cannot be followed statement by statement. So every table counts as written to,
 a table that is gone counts as dropped for good as long as another one is left, and rows that a
@@ -361,7 +361,7 @@ def _has_tables(session: Session) -> bool:
 
 def _everything(session: Session, old: Path | None) -> Record:
     """
-    Return a record by which every table was written to, and those that are gone dropped.
+    Return a record in which every table was written to, and every missing one was dropped.
 
     Where none is left, the file was emptied or replaced: nobody drops all tables for good.
     """

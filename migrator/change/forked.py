@@ -10,7 +10,7 @@ from migrator.change.effect import CheckFailedError
 
 def end_if_forked(pid: int, error: BaseException | None) -> None:
     """
-    End this process where it is another one than the run's.
+    End this process if it is a fork of the run's process.
 
     It must not go on with the run: neither undo it nor tidy up after it.
     """

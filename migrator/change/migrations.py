@@ -238,7 +238,7 @@ def _check(
     name: str,
     conn: sqlite3.Connection,
 ) -> None:
-    """Run one of a migration's own checks; whatever it raises is a failed verification."""
+    """Run one of a migration's own checks; any exception is a failed verification."""
     if check is None:
         return
     try:

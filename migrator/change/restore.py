@@ -103,7 +103,7 @@ def restore(
 
 def _chosen(ctx: Context, wanted: str | None, before: str | None, before_app: str | None) -> Backup:
     """
-    Find the backup that was meant, and settle what an interrupted run has left.
+    Find the backup to restore, and recover an interrupted run.
 
     An interrupted restore gives way to this one, once it is certain that this one can be.
     """
@@ -259,11 +259,11 @@ def _require_forgotten(ctx: Context) -> None:
         raise RestoreError(message, hint=f"Remove it before anything else starts: rm '{path}'")
 
 
-# --- where no SQLite database stands ---------------------------------------
+# --- where there is no SQLite database ---------------------------------------
 
 
 def _place(ctx: Context, chosen: Backup, found: dict[str, Any]) -> Outcome:
-    """Put a backup where there is no database."""
+    """Restore a backup where the database is missing."""
     intent = noted(ctx, chosen, found)
     with cleared_on_failure(ctx):
         enter(ctx, "backup", intent)
@@ -277,7 +277,7 @@ def _place(ctx: Context, chosen: Backup, found: dict[str, Any]) -> Outcome:
 
 
 def _replace(ctx: Context, chosen: Backup) -> Outcome:
-    """Put a backup in the place of a file that is no database any more."""
+    """Replace a file that is no longer a database by a backup."""
     keep_failed(ctx)
     found = {"found": "file", "fingerprint": fingerprint_of(ctx.layout.database)}
     return _place(ctx, chosen, found)

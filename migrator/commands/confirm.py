@@ -14,7 +14,7 @@ YES = Option("--yes", "yes", "do not ask first, as is done on a terminal only", 
 
 
 def asks(given: Arguments) -> bool:
-    """Tell whether somebody is there to be asked, who reads the question and can answer it."""
+    """Tell whether a person at a terminal can read the question and answer it."""
     return not given["yes"] and os.isatty(0) and os.isatty(2)
 
 

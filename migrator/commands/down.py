@@ -27,7 +27,7 @@ def _down(parent: Parent, given: Arguments) -> Done:
 
 
 def _confirmed(parent: Parent, given: Arguments) -> tuple[str, ...] | None:
-    """Return what a person agreed to undo; None where nobody was asked."""
+    """Return what a person agreed to undo; None if nobody was asked."""
     from migrator.engine.expectation import undone
 
     if not asks(given):

@@ -102,7 +102,7 @@ def _metrics(
 
 
 def _times(noted: Sequence[str]) -> list[tuple[str, object]]:
-    """Return noted times as samples in Unix time; what is no time is left out."""
+    """Return the recorded times as samples in Unix time; invalid ones are left out."""
     from datetime import UTC, datetime
 
     samples: list[tuple[str, object]] = []
@@ -121,7 +121,7 @@ def _escaped(text: str) -> str:
 
 def write(path: Path, text: str, layout: Layout) -> None:
     """
-    Replace a file by these metrics with one rename, so that nobody reads a part of them.
+    Replace a file with these metrics by one rename, so that no reader sees a part of them.
 
     Raises:
         UsageError: Something else lies there that a rename would destroy.
@@ -163,7 +163,7 @@ def _refuse_ours(path: Path, target: Path, layout: Layout) -> None:
 
 
 def _refuse_no_file(path: Path, target: Path) -> None:
-    """Refuse what is no plain file: a rename would take the place of a device or a pipe."""
+    """Refuse anything but a plain file: the rename would replace a device or a pipe."""
     try:
         mode = os.stat(target).st_mode
     except FileNotFoundError:

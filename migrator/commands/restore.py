@@ -49,7 +49,7 @@ def _restore(parent: Parent, given: Arguments) -> Done:
 def _chosen(
     parent: Parent, wanted: str | None, before: str | None, before_app: str | None
 ) -> Backup | None:
-    """Return the backup that is meant; None where the run itself says what is wrong."""
+    """Return the backup to restore; None if the run itself will report the problem."""
     from migrator.change.restore import choose
 
     with contextlib.suppress(UsageError, DamagedError):

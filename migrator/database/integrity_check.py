@@ -150,7 +150,7 @@ def findings(rows: Iterable[Any]) -> list[str]:
 
 
 def _code(line: str) -> int | None:
-    """Return the SQLite error code in a line of a check, None if it has none."""
+    """Return the SQLite error code in a line of a check, or None."""
     match = _CODE.search(line)
     if match is not None:
         return int(match[1])

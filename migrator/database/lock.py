@@ -99,7 +99,7 @@ class RunLock:
     @property
     def lost(self) -> bool:
         """
-        Whether the path no longer leads to the locked file: somebody has removed it.
+        Whether the path no longer leads to the locked file, because it was removed.
 
         The next run locks another file there, and both would work at once.
         """

@@ -1,4 +1,4 @@
-"""Whether somebody holds the run's lock: a look, which every start takes."""
+"""Probe whether the run's lock is held, as every start does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCK_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 def probe(path: Path) -> bool:
     """
-    Tell whether somebody holds the lock, without creating or waiting for anything.
+    Tell whether the lock is held, without creating or waiting for anything.
 
     A missing file, or one that may not be opened, counts as not held.
     """

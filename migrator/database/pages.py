@@ -262,7 +262,7 @@ def same_pages(one: int, other: int) -> bool:
 
 
 def _differences(one: int, other: int, size: int) -> Iterator[int]:
-    """Yield where each piece of two files begins that is not the same in both."""
+    """Yield the offset of each piece in which two files differ."""
     # Into the same memory again and again, which the processor has at hand.
     left, right = bytearray(_PIECE), bytearray(_PIECE)
     for offset in range(0, size, _PIECE):
@@ -340,7 +340,7 @@ class UncheckableError(Exception):
 
 def check_structure(path: Path, level: str = "quick") -> list[str]:
     """
-    Check a database file that nobody writes to, without creating a file beside it.
+    Check a database file that is not being written to, without creating a file beside it.
 
     A read-only connection evaluates no CHECK constraint (measured with SQLite 3.40), so it
     needs few of the application's functions. Rows that break another constraint are not

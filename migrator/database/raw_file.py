@@ -85,7 +85,7 @@ class LiveFile:
 
     def lease_free(self) -> bool | None:
         """
-        Tell whether nobody else on this kernel has the file open, even idle.
+        Tell whether no other process on this kernel has the file open, not even idle.
 
         The kernel grants a write lease only then (fcntl(2), "Leases"). Any
         other descriptor of the file counts, those of this process included.
@@ -112,7 +112,7 @@ class LiveFile:
 
 @contextmanager
 def _without_sigio() -> Iterator[None]:
-    """Ignore the signal that says that somebody opens the file; by default it kills."""
+    """Ignore the signal for another process opening the file; its default action kills."""
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
         yield

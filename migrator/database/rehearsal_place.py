@@ -73,7 +73,7 @@ def remove_abandoned(directory: Path) -> bool:
 
 
 def _locked(path: Path, ownership: Ownership) -> int:
-    """Create a lock's file and lock it, anew where a cleaning has removed it in between."""
+    """Create a lock file and lock it; start over if a cleanup removed it in between."""
     from migrator.process.descriptors import open_for_itself, try_flock
 
     while True:
@@ -85,7 +85,7 @@ def _locked(path: Path, ownership: Ownership) -> int:
 
 
 def _open_lock(path: Path) -> int | None:
-    """Open a rehearsal's lock, None where it has none: it was killed while it was removed."""
+    """Open a rehearsal's lock; None if it has no lock file, because its removal was cut off."""
     try:
         return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def _open_lock(path: Path) -> int | None:
 
 
 def _remove_tree(directory: Path) -> None:
-    """Remove a directory and all in it, following no link; what cannot be removed stays."""
+    """Remove a directory tree without following links, as far as possible."""
     import shutil
 
     if not os.path.islink(directory):

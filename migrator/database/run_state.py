@@ -82,7 +82,7 @@ def now() -> str:
 
 def read(path: Path, database: Path | None = None) -> RunState | None:
     """
-    Read the note of an unfinished run; None if there is none.
+    Read the note of an unfinished run, or None.
 
     Args:
         path: The note.

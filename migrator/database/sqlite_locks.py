@@ -239,7 +239,7 @@ class SqliteLocks:
 
     def regain(self) -> bool:
         """
-        Take back the locks that SQLite believes it holds, if its rollback then harms nobody.
+        Take the locks again that SQLite believes it holds, if its rollback can then do no harm.
 
         For the process of the API's caller, which cannot be killed. With the locks, nobody
         else writes; and whoever has written played back and removed the journal before.

@@ -9,7 +9,7 @@ _URI_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 
 def database_uri(path: str | os.PathLike[str], mode: str = "rw") -> str:
     """
-    Return the URI of a database file, whatever characters its path has.
+    Return the URI of a database file; its path may have any characters.
 
     Args:
         path: The file; made absolute where it is not.

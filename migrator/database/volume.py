@@ -56,7 +56,7 @@ def is_one_mount(one: Path, other: Path) -> bool:
 
 
 def _mount(directory: Path) -> tuple[str, str]:
-    """Return the root and the mount point of the mount that a directory lies on."""
+    """Return the root and the mount point of a directory's mount."""
     found = ("", "")
     try:
         with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as lines:

@@ -241,7 +241,7 @@ def make_backup_dir(layout: Layout, ownership: Ownership | None = None) -> None:
 
 
 def _ignore(directory: Path, ownership: Ownership) -> None:
-    """Keep the directory out of a checkout that it may lie in; no run fails by that."""
+    """Have Git ignore the directory; a failure to do so fails no run."""
     path = directory / ".gitignore"
     if os.path.lexists(path):
         return

@@ -21,7 +21,7 @@ class Writeback:
     reached: int = 0
 
     def reach(self, done: int) -> None:
-        """Write, once enough has come together."""
+        """Write, once enough is buffered."""
         if done - self.reached < self.interval:
             return
         began = time.monotonic()

@@ -97,7 +97,7 @@ class Conclusion:
         return self.lacking is None
 
     def _unsettled(self) -> bool:
-        """Tell whether a run is noted: under the lock this one, or one that it was to settle."""
+        """Tell whether a note of a run is left: of this one, or of one that it had to recover."""
         return self._noted() is not None
 
     def _noted(self) -> run_state.RunState | None:
@@ -168,7 +168,7 @@ class Conclusion:
         return interrupted
 
     def _tidy(self, ending: Ending) -> None:
-        """Settle what a run that has failed could not settle itself; the failure is told anyway."""
+        """Recover what a failed run could not recover itself; the failure is reported anyway."""
         if self._left_over():
             self._settle_in_worker(ending, full=False)
 
@@ -230,7 +230,7 @@ class Conclusion:
 
     def _troubled(self, trouble: MigratorError, *, began: bool, committed: bool) -> MigratorError:
         """
-        Return what kept the run from being settled, with what that leaves of the database.
+        Return the error that prevented the recovery, and what that means for the database.
 
         Before the commit nothing is lost by it: the journal is on the disk, and whoever opens
         the database next rolls back.
@@ -244,7 +244,7 @@ class Conclusion:
         return trouble
 
     def _settle_in_worker(self, ending: Ending, *, full: bool) -> MigratorError | None:
-        """Have what is left settled; returns what came in between where there was time for it."""
+        """Have a worker recover what is left; return what prevented that, if anything."""
         from migrator.recovery.dead_worker import settle_and_prove
 
         prove, begun = ending.signum is None, ending.phase in _COMMITTED

@@ -2,7 +2,7 @@
 What a run is to make of the database, and whether the database confirms it.
 
 The parent process plans it under the lock, before the worker begins; what the worker
-then reports is a claim, and this is what it is held against.
+then reports is a claim, and this is what it is checked against.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Expectation:
         return Outcome("migrated" if self.changed else "up_to_date", self.changed)
 
     def sight(self) -> DatabaseView:
-        """Look at the database, waiting within the budget while somebody keeps readers out."""
+        """Look at the database, waiting within the budget while it is locked for readers."""
         from migrator.exclusive import STOP_IT
 
         parent = self.parent
@@ -132,7 +132,7 @@ class HistoryRows(Expectation):
         return row.key in self.there and row.key not in self.before
 
     def _other_file(self, claim: Outcome) -> str | None:
-        """Say so where a file stands there that is not the one which the worker has verified."""
+        """Say so if the file there is not the one that the worker verified."""
         if claim.file is None:
             return None
         with contextlib.suppress(OSError):
@@ -278,7 +278,7 @@ class Commanded(Expectation):
         return None
 
     def _is_as_saved(self) -> bool:
-        """Tell whether the pages are those of the newest backup; so they are where none tells."""
+        """Tell whether the pages are those of the newest backup; True without a backup."""
         newest = known_backups(self.parent.layout)[:1]
         with contextlib.suppress(OSError), LiveFile.open(self.parent.layout.database) as file:
             return not newest or file.same_as(newest[0].path)
@@ -293,7 +293,7 @@ class Commanded(Expectation):
 
 
 def upgraded(parent: Parent) -> Expectation:
-    """Plan an upgrade: all migrations are to be in the history."""
+    """Expect of an upgrade that all migrations are in the history."""
     source = parent.source
     if not source.has_history:
         return Commanded(parent, existed=os.path.lexists(parent.layout.database))
@@ -319,7 +319,7 @@ def _before(parent: Parent) -> frozenset[Any] | None:
 
 
 def undone(parent: Parent, to: str | None, steps: int | None) -> Expectation:
-    """Plan a `down`, which needs a settled database: the last ones go, and the others stay."""
+    """Expect of a `down`, after recovery, that the last rows are gone and the others are left."""
     from migrator.prepare import rows_to_undo
 
     rows = Expectation(parent).sight().history or ()
@@ -338,7 +338,7 @@ def undone(parent: Parent, to: str | None, steps: int | None) -> Expectation:
 
 
 def noted(parent: Parent, version: str) -> Expectation:
-    """Plan a `baseline`, which needs a settled database: all up to a version join the others."""
+    """Expect of a `baseline`, after recovery, that all up to a version are in the history."""
     key = parent.source.format.key(version)
     entries = parent.source.entries()
     at = next((at for at, entry in enumerate(entries) if entry.key == key), None)
@@ -351,7 +351,7 @@ def noted(parent: Parent, version: str) -> Expectation:
 def restored(
     parent: Parent, wanted: str | None, before: str | None, before_app: str | None = None
 ) -> Expectation:
-    """Plan a `restore`: the backup that is meant now is to be in the database's place."""
+    """Expect of a `restore` that the database is the backup which is chosen now."""
     from migrator.change.restore import choose
 
     found = None
@@ -362,12 +362,12 @@ def restored(
 
 
 def backed_up(parent: Parent) -> Expectation:
-    """Plan a `backup`: whichever one the worker names is to be there."""
+    """Expect of a `backup` that the one which the worker names exists."""
     return BackupMade(parent)
 
 
 def ready_to_start(parent: Parent) -> Expectation:
-    """Plan what comes before the start of an application that migrates itself."""
+    """Expect what has to be true before an application that migrates itself may start."""
     return ReadyToStart(parent)
 
 

@@ -132,7 +132,7 @@ def _write(layout: Layout, lock: RunLock, run: LastRun) -> None:
 
 
 def read(layout: Layout) -> LastRun | None:
-    """Return how the last run ended; None where there was none, or nothing of it can be read."""
+    """Return how the last run ended; None if there was no run, or its note cannot be read."""
     import json
 
     try:

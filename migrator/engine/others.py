@@ -1,4 +1,4 @@
-"""`--migrate wait`: this start writes nothing, and waits until another one has migrated."""
+"""`--migrate wait`: write nothing, and wait until another start has migrated."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The process that stays clean: it looks, takes the lock, and lets a worker do the rest.
+The process that stays clean: it looks, takes the lock, and has a worker do the rest.
 
 It never imports a migration and keeps no SQLite connection; it believes nothing of
 what the worker reports that the database does not confirm.
@@ -49,7 +49,7 @@ class Parent:
     Args:
         log: Where events go, with the run's id.
         prepare: Called first in every worker: the privileges are dropped there.
-        command: What the run is, for whoever asks later: a command's name for one of those.
+        command: What the run is, for later questions: a command's name for one of those.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ class Diesel(Tool):
         return named and not numbered and self.fits()
 
     def key(self, text: str) -> str | None:
-        """Return the version that is meant: Diesel takes the dashes out."""
+        """Return the version without dashes, as Diesel does."""
         return text.replace("-", "") or None
 
     def entries(self) -> tuple[Entry, ...]:
@@ -89,7 +89,7 @@ class Diesel(Tool):
         return DieselHistory(self, table)
 
     def _directories(self) -> list[Path]:
-        """Return what Diesel takes for migrations: all that is no file and is not hidden."""
+        """Return what Diesel takes for migrations: everything that is neither a file nor hidden."""
         found = []
         home = self.path.absolute()  # a migration may change the working directory
         for item in sorted(scan(self.path), key=lambda each: each.name):

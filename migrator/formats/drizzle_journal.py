@@ -47,7 +47,7 @@ def listed_in(journal: Path, directory: Path) -> list[Listed]:
 
 def millis_of(name: str) -> int | None:
     """
-    Return the time at the beginning of a directory's name, None where there is none.
+    Return the time at the beginning of a directory's name, or None.
 
     A month or day too large counts on, as in JavaScript.
     """

@@ -47,7 +47,7 @@ class Fastmigrate(Tool):
         return bool(self.files(_FILE))
 
     def entries(self) -> tuple[Entry, ...]:
-        """List the files by their numbers; all other names are no migrations to fastmigrate."""
+        """List the files by their numbers; fastmigrate ignores all other names."""
         found = [
             Entry(int(match[1]), match[1], match[2] or match[1], path)
             for match, path in self.files(_FILE)
@@ -151,12 +151,12 @@ CREATE TABLE {self.spelled} (
     def record(
         self, conn: sqlite3.Connection, script: Script, seconds: float | None, run_id: str
     ) -> None:
-        """Write the number of the migration in the place of the one before."""
+        """Replace the number by that of the migration."""
         del seconds, run_id
         self._write(conn, script.entry.key)
 
     def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
-        """Go back to the number before; nothing of fastmigrate's asks for that."""
+        """Go back to the previous number, which fastmigrate itself never does."""
         lower = [key for key in self._files() if key < applied.key]
         self._write(conn, max(lower, default=0))
 

@@ -109,7 +109,7 @@ class Flyway(Tool):
         return (*found["V"], *found["R"])
 
     def _add(self, found: dict[str, list[Entry]], path: Path, shown: str) -> str | None:
-        """Sort one file in, None for one that is no migration to Flyway."""
+        """Add one file to its list; return None if it is not a migration to Flyway."""
         entry = Entry(shown, shown, shown, path, shown)
         if _PROGRAM.fullmatch(path.name):
             raise _not_here(entry, f"it is a migration in {path.suffix!r}, not in SQL.")
@@ -141,7 +141,7 @@ class Flyway(Tool):
     def _refuse_alone(
         self, versions: set[Any], undo: Iterable[Entry], baselines: Iterable[Entry]
     ) -> None:
-        """Refuse what undoes no version, and a baseline migration that stands for other files."""
+        """Refuse an undo file without its version, and a baseline that replaces other files."""
         for entry in undo:
             if entry.key not in versions:
                 raise misfit(
@@ -201,7 +201,7 @@ class Flyway(Tool):
         return None if parts is None else (0, parts)
 
     def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
-        """Return the repeatable ones first: `down` goes from version to version."""
+        """Return the repeatable ones first, so that `down` undoes versions."""
         return tuple(sorted(rows, key=lambda row: (-row.key[0], row.key[1])))
 
     def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:

@@ -39,7 +39,7 @@ def description_of(file: str) -> str:
 
 
 class FlywayHistory(ToolHistory):
-    """Later rows are about earlier ones: what was undone, or deleted by `repair`, is gone."""
+    """Later rows amend earlier ones: undone, or deleted by `repair`."""
 
     tool: Flyway
 
@@ -172,7 +172,7 @@ class FlywayHistory(ToolHistory):
         self._insert(conn, version, words, kind, path, checksum, round((seconds or 0) * 1000))
 
     def _insert(self, conn: sqlite3.Connection, *values: object) -> None:
-        """Add a row behind all others; the database says when, and nobody is its user."""
+        """Append a row, with the database's own time and without a user."""
         table = quoted(self.table)
         query = f"SELECT coalesce(max(installed_rank), 0) + 1 FROM {table}"  # noqa: S608 - quoted
         rank = max(int(conn.execute(query).fetchone()[0]), 1)

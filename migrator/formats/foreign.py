@@ -249,7 +249,7 @@ def _has_rows(conn: sqlite3.Connection, table: str) -> bool:
 
 def _version(conn: sqlite3.Connection, table: str, expression: str | None) -> str | None:
     """
-    Ask the other table how far it is; a shape that we do not know is no answer.
+    Read the last version of another tool's table; None for a shape that we do not know.
 
     Nor is a value that is no version by its size: a generated column makes one
     of a gigabyte from nothing.

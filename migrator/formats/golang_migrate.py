@@ -142,7 +142,7 @@ class GolangMigrateHistory(ToolHistory):
         self._set(conn, script.entry.key)
 
     def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
-        """Say that the database is at the version before this one, or at none."""
+        """Set the database to the version before this one, or to none."""
         below = [entry.key for entry in self.tool.entries() if entry.key < applied.key]
         self._set(conn, max(below, default=None))
 

@@ -42,11 +42,11 @@ class Goose(Tool):
         return bool(files) and _UP.search(head(files[0])) is not None
 
     def marked(self) -> bool:
-        """Tell the same: nobody else writes `-- +goose`."""
+        """Tell the same: only goose has `-- +goose`."""
         return self.fits()
 
     def entries(self) -> tuple[Entry, ...]:
-        """List the files by their numbers; a name without one is no migration to goose."""
+        """List the files by their numbers; goose ignores names without one."""
         found = []
         for match, path in self.files(_FILE):
             entry = Entry(int(match[1]), match[1], match[2] or match[1], path)
@@ -131,7 +131,7 @@ class _Parser:
         return self._joined(word, transactional=True) if fails(found) else found
 
     def _joined(self, word: str, *, transactional: bool | None) -> Section:
-        """Return what stands between goose's own ends of statements as one section."""
+        """Return the statements, split where goose splits them, as one section."""
         parts = [
             sql_file.section(
                 self.entry,

@@ -53,7 +53,7 @@ class OwnFormat(_Format):
 
 
 class ByVersion(OwnFormat):
-    """Files: their versions identify and order them, and their texts stay as they were applied."""
+    """Files: versions identify and order them, and an applied text must not change."""
 
     has_checksums = True
     columns = {  # noqa: RUF012 - a constant
@@ -73,12 +73,12 @@ class ByVersion(OwnFormat):
         return version_key(text)
 
     def key_of(self, version: str | None, name: str) -> tuple[int, ...] | tuple[str, str]:
-        """Return the version's parts as numbers; a text that is no version equals none."""
+        """Return the version's parts as numbers; a text that is not a version equals no other."""
         del name
         return version_key(version or "") or ("", str(version))
 
     def in_order(self, rows: Iterable[Applied]) -> tuple[Applied, ...]:
-        """Return the lowest version first, and last what is no version."""
+        """Return the lowest version first, and invalid ones last."""
         return tuple(sorted(rows, key=lambda row: (row.key[0] == "", row.key, row.version)))
 
     def newer(self, entries: Sequence[Entry], history: Collection[Applied]) -> set[Any]:
@@ -123,7 +123,7 @@ class InOrderApplied(_Format):
     def out_of_order(
         self, pending: Sequence[Entry], history: Collection[Applied]
     ) -> dict[Any, Applied]:
-        """Return nothing: what comes before an applied one runs all the same."""
+        """Return nothing: migrations before an applied one run anyway."""
         del pending, history
         return {}
 
@@ -272,7 +272,7 @@ class OwnHistory(Value):
 
 def own_format(conn: sqlite3.Connection, table: str) -> OwnFormat | None:
     """
-    Return the format that a table is the history of, None where it is no history of ours.
+    Return the format whose history a table is; None if it is not one of ours.
 
     A view is never one: it has no primary key.
     """

@@ -40,7 +40,7 @@ class Literals:
             self._found.update(_assigned(entry, _parsed(entry, text), wanted))
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Return the texts that a name stands for, none where it is not assigned."""
+        """Return the strings assigned to a name; empty if it is not assigned."""
         return tuple(self._found.get(name, ((),))[0])
 
     def flag(self, name: str) -> bool:

@@ -77,6 +77,6 @@ def folders(path: Path, file: str) -> list[tuple[str, Path, str | None]]:
 
 
 def spelled_checksums(source: bytes) -> tuple[str, ...]:
-    """Return the SHA-256 of a file as it is, and of what it is with other line ends."""
+    """Return the SHA-256 of a file as it is and with other line endings."""
     spelled = (source, source.replace(b"\r\n", b"\n"), source.replace(b"\n", b"\r\n"))
     return tuple(hashlib.sha256(each).hexdigest() for each in spelled)

@@ -51,7 +51,7 @@ class Prisma(Named):
         return any(trouble is None for _, _, trouble in folders(self.path, "migration.sql"))
 
     def marked(self) -> bool:
-        """Tell whether Prisma's lock lies beside such a directory."""
+        """Tell whether Prisma's lock file is beside such a directory."""
         return self.lock.is_file() and self.fits()
 
     def entries(self) -> tuple[Entry, ...]:
@@ -73,7 +73,7 @@ class Prisma(Named):
         return tuple(found)
 
     def _refuse_other_database(self) -> None:
-        """Refuse migrations whose lock names another database, or none."""
+        """Refuse migrations whose lock file names another database, or no database."""
         if not self.lock.exists():
             return  # as Prisma does
         lines = read_bytes(self.lock).decode(errors="replace").splitlines()

@@ -58,7 +58,7 @@ def _has_table(conn: sqlite3.Connection, name: str) -> bool:
 
 
 def _safely(question: Callable[[], bool]) -> bool:
-    """Ask about the files; what cannot be read is told when they are."""
+    """Ask about the files; unreadable ones are reported when they are read."""
     with contextlib.suppress(MigratorError, OSError):
         return question()
     return False

@@ -46,7 +46,7 @@ class Source(Protocol):
 
     def recognise(self, conn: sqlite3.Connection | None, table: str) -> None:
         """
-        Decide whose migrations these are, where that is not known.
+        Decide whose migrations these are, if that is not known yet.
 
         Args:
             conn: The database, None where it does not exist or cannot be read.

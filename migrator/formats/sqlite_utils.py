@@ -145,7 +145,7 @@ def _makes_a_set(path: Path) -> bool:
 
 
 def _is_class(name: str, known: set[str]) -> bool:
-    """Tell whether what is called is `Migrations`, by its own name or by another one."""
+    """Tell whether the called name is `Migrations`, or an alias of it."""
     first, _, rest = name.partition(".")
     return first in known and (rest or "Migrations").rpartition(".")[2] == "Migrations"
 
@@ -188,7 +188,7 @@ class SqliteUtilsHistory(ToolHistory):
         insert(conn, self.table, row)
 
     def erase(self, conn: sqlite3.Connection, applied: Applied) -> None:
-        """Take a migration's row away; nothing of sqlite-utils asks for that."""
+        """Delete a migration's row, which sqlite-utils itself never does."""
         table = quoted(self.table)
         query = f"DELETE FROM {table} WHERE migration_set = ? AND name = ?"  # noqa: S608 - quoted
         conn.execute(query, applied.key)

@@ -64,7 +64,7 @@ class Sqlx(Tool):
         return conn.execute(query).fetchone()[0] in (None, _CHECKSUM)
 
     def fits(self) -> bool:
-        """Tell whether there are numbered `.sql` files, and none in Python, which sqlx ignores."""
+        """Tell whether there are numbered `.sql` files and no Python ones, which sqlx ignores."""
         return bool(self._numbered())
 
     def marked(self) -> bool:

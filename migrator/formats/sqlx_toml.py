@@ -56,7 +56,7 @@ def read_settings(directory: Path) -> SqlxSettings:
 
 
 def _read(directory: Path) -> dict[str, Any]:
-    """Return what the file in a directory, or beside it, says; nothing where there is none."""
+    """Return the settings from the file in a directory or beside it; empty without one."""
     home = directory.absolute()
     path = next((each / _FILE for each in (home, home.parent) if (each / _FILE).exists()), None)
     return {} if path is None else read_toml(path, _FILE) or {}

@@ -53,7 +53,7 @@ Write how to undo it, or delete this section;
 
 def create(directory: Path, name: str, sql: bool) -> Path:
     """
-    Create the file of the next migration, and the directory where there is none.
+    Create the file of the next migration, and its directory if that is missing.
 
     Args:
         directory: The migrations' directory.

@@ -19,14 +19,14 @@ _LARGEST = 16 * 1024
 
 def read_toml(path: Path, label: str) -> dict[str, Any] | None:
     """
-    Read a TOML file, None where there is none.
+    Read a TOML file; None if it does not exist.
 
     Args:
         path: The file.
         label: How messages name it.
 
     Raises:
-        MisfitError: It cannot be read, is no TOML, or is none that anybody writes.
+        MisfitError: It cannot be read, is not TOML, or exceeds the limits of the parser.
     """
     import tomllib
 

@@ -51,7 +51,7 @@ class Tool(Source, Format):
     undoes = "nothing: the tool has no way back"
     """What `down` runs."""
     proven: str
-    """What this format was held against."""
+    """What this format was tested against."""
 
     has_checksums = False
     notes_runs = False
@@ -139,7 +139,7 @@ class Tool(Source, Format):
     # --- the format -------------------------------------------------------
 
     def key(self, text: str) -> Any:
-        """Return the number that VERSION means, None for a text that is no number."""
+        """Return the number that VERSION means; None if it is not a number."""
         return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else None
 
     def key_of(self, version: str | None, name: str) -> Any:
@@ -241,7 +241,7 @@ class ToolHistory(History):
 
     @property
     def spelled(self) -> str:
-        """The table's name as it stands in `CREATE TABLE`: its text is then the tool's own."""
+        """The table's name as the tool writes it in `CREATE TABLE`."""
         plain = self.table.isidentifier() and self.table == self.tool.table_name(OWN_TABLE)
         return self.table if plain else quoted(self.table)
 
@@ -251,7 +251,7 @@ class ToolHistory(History):
         conn.execute(query, (applied.key,))
 
     def broken(self, version: str, what: str, hint: str) -> MisfitError:
-        """Return the error for a version whose row stands in the way of a run."""
+        """Return the error for a version whose row prevents a run."""
         message = f"The history of {self.tool.title} (table {self.table!r}) {what}."
         return MisfitError(message, hint=hint, reason="history.broken", data={"version": version})
 

@@ -1,4 +1,4 @@
-"""The files of tools that run each in a transaction of its own."""
+"""Files of tools that run each file in its own transaction."""
 
 from __future__ import annotations
 

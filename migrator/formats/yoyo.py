@@ -70,14 +70,14 @@ class Yoyo(InOrderApplied, Tool):
         return super().owns(conn, table) or set(columns_of(conn, table)) == LEGACY
 
     def wrote(self, conn: sqlite3.Connection) -> bool:
-        """Tell whether a hash has the length of SHA-256; before version 6 there were none."""
+        """Tell whether a hash has the length of SHA-256; before version 6 there were no hashes."""
         if set(columns_of(conn, self.table)) == LEGACY:
             return True
         query = f"SELECT max(length(migration_hash)) FROM {self.table}"  # noqa: S608 - a constant
         return conn.execute(query).fetchone()[0] in (None, 64)
 
     def fits(self) -> bool:
-        """Tell whether there are files, none of which is another's: yoyo takes all there are."""
+        """Tell whether there are files, and no other tool's among them: yoyo takes every file."""
         paths = [path for _, path in self.files(_FILE)]
         return bool(paths) and not any(_OTHER.search(head(path)) for path in paths)
 
@@ -221,7 +221,7 @@ def _is_rollback_file(path: Path) -> bool:
 
 
 def _rollback_of(entry: Entry) -> Entry | None:
-    """Return the script that undoes an `.sql` migration, None where there is none."""
+    """Return the script that undoes an `.sql` migration, or None."""
     if entry.path is None:
         return None
     path = entry.path.with_name(f"{entry.name}{_ROLLBACK}.sql")
@@ -328,7 +328,7 @@ def in_order(entries: Sequence[Entry], depends: dict[str, tuple[str, ...]]) -> l
 
 def _refuse_unmet(entries: Sequence[Entry]) -> None:
     """
-    Refuse what depends on a migration that is not there, or on itself.
+    Refuse a migration that depends on a missing one, or on itself.
 
     Raises:
         MisfitError: It names the first one.

@@ -205,7 +205,7 @@ def _now() -> datetime:
 
 
 def _user() -> str:
-    """Return the user's name as yoyo notes it; a container's may have none."""
+    """Return the user's name as yoyo records it; a container's user may have no name."""
     import getpass
 
     with contextlib.suppress(KeyError, OSError):

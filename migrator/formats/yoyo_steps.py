@@ -53,7 +53,7 @@ class Step:
         return bool(self.work[direction])
 
     def run(self, conn: sqlite3.Connection, direction: str, *, savepoint: bool) -> None:
-        """Do it; what it has done so far is undone where its error is passed over."""
+        """Do it; undo what it has done so far if its error is to be ignored."""
         name = f"yoyo_step_{next(_numbers)}"
         if savepoint:
             conn.execute(f"SAVEPOINT {name}")
@@ -178,7 +178,7 @@ def load(script: Script) -> Script:
 def _run(
     steps: Sequence[Step], direction: str, conn: sqlite3.Connection, *, transactional: bool
 ) -> None:
-    """Run all steps as yoyo does: with plain rows, in one transaction or in none."""
+    """Run all steps as yoyo does: with plain rows, in one transaction or without one."""
     conn.row_factory = None
     conn.isolation_level = None
     if transactional:

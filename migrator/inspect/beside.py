@@ -42,7 +42,7 @@ def databases_beside(layout: Layout, *, open_them: bool = True) -> tuple[str, ..
 
 
 def told_beside(names: Sequence[str]) -> str:
-    """Say what lies beside a missing database, and how it is named if it is the one."""
+    """List the databases beside a missing one, and how to name one of them instead."""
     listed = ", ".join(repr(name) for name in names)
     lies = "lies" if len(names) == 1 else "lie"
     return (

@@ -235,7 +235,7 @@ def _open(
 
 
 def _has_live_wal(database: Path) -> bool:
-    """Tell whether a `-wal` has something to read, or somebody has it open."""
+    """Tell whether a `-wal` has frames to read, or another process has it open."""
     wal, shm = (Path(f"{database}{end}") for end in ("-wal", "-shm"))
     size = _size(wal)
     return size is not None and (size > 0 or shm.exists())
@@ -251,7 +251,7 @@ def stamp(database: Path) -> tuple[int, int, int, bool] | None:
 
 
 def _sidecar(database: Path) -> str | None:
-    """Return the name of the journal that stands beside the database, if one does."""
+    """Return the name of the journal beside the database, or None."""
     for end in ("-journal", "-wal"):
         path = Path(f"{database}{end}")
         if _size(path):
@@ -264,7 +264,7 @@ def _size(path: Path) -> int | None:
     Return a regular file's size, None where there is nothing.
 
     Raises:
-        DamagedError: Something else than a file stands there.
+        DamagedError: It is not a file.
         DiskError: The disk failed.
         NoPermissionError: A directory on the way may not be entered.
         NotReadyError: It cannot be looked at (a circle of links, a name too long).

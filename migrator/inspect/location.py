@@ -1,5 +1,5 @@
 """
-The place where a database lies, and the database as a file: what is true of both on any machine.
+Check a database's directory, and the database as a file, on any machine.
 
 What cannot pass ends at once with its own error; what can still pass is a
 `NotYetError`, for `wait_until_ready` to repeat. Looking creates and writes
@@ -54,7 +54,7 @@ def wait_for(
 
     Raises:
         NotReadyError: It is not, at the end of the budget or for ever.
-        DamagedError: Something else stands in the database's place.
+        DamagedError: Something else is at the database's path.
         NoPermissionError: The database may not be read or written.
     """
 
@@ -70,7 +70,7 @@ def wait_for(
 
 
 def check_directory(directory: Path) -> None:
-    """Wait for a directory that is missing, or that has no directory on its way."""
+    """Wait for a directory that is missing, or whose parent is."""
     try:
         found = os.stat(directory)
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def refuse_no_directory(directory: Path) -> None:
 
 def check_file(database: Path) -> bool:
     """
-    Refuse what is no plain file with one name.
+    Refuse anything but a plain file with one name.
 
     Returns:
         Whether the database exists.
@@ -145,10 +145,10 @@ def _refuse_long_name(database: Path) -> None:
 
 def refuse_odd_sidecars(database: Path) -> None:
     """
-    Refuse a sidecar that is no plain file: SQLite would wait for ever for a pipe's other end.
+    Refuse a sidecar that is not a plain file: SQLite would wait forever on a pipe.
 
     Raises:
-        NotReadyError: A link, a pipe or a directory stands in its place.
+        NotReadyError: It is a link, a pipe or a directory.
     """
     for path in sidecars(database):
         with contextlib.suppress(FileNotFoundError):
@@ -190,7 +190,7 @@ def check_not_lost(database: Path, backup_dir: Path, create: str) -> None:
 
 
 def _what_is_there(database: Path) -> str:
-    """Say what a person may have meant, by what lies in the directory."""
+    """Suggest what a person may have meant, from what is in the directory."""
     from migrator.database.workspace import Layout
     from migrator.inspect.beside import databases_beside, told_beside
 

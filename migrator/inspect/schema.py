@@ -121,7 +121,7 @@ def _parts(kind: str, text: str) -> Parts:
 
 
 def _definitions(words: Sequence[str], begin: int) -> Iterator[tuple[Sequence[str], int]]:
-    """Yield what stands between the commas of a table's parenthesis, and where it ends."""
+    """Yield each definition between the commas of a table's parentheses, and the end of it."""
     depth, start = 0, begin
     for at in range(begin, len(words)):
         word = words[at]

@@ -46,7 +46,7 @@ class DatabaseStatus(Value):
 
     @property
     def up_to_date(self) -> bool:
-        """Whether nothing is pending, and nothing of an earlier run is left to be settled."""
+        """Whether nothing is pending, and no earlier run has to be recovered."""
         return not (self.pending or self.unsettled) or (
             self.left_alone and self.sight.unfinished is None and not self.sight.running
         )
@@ -179,7 +179,7 @@ def refuse_misfits(
 
 
 def warn_of(problems: Iterable[Conflict], emit: Emit) -> None:
-    """Log what does not fit and is accepted all the same: those of a sentence in one line."""
+    """Log accepted conflicts, those with the same sentence in one line."""
     said: set[str] = set()
     for each in problems:
         if each.message in said:

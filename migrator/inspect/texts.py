@@ -49,7 +49,7 @@ def refuse_changed(
 
 def refuse_unfit(layout: Layout, found: DatabaseStatus, scripts: Sequence[Script]) -> list[Script]:
     """
-    Return what is pending, unless a text cannot be applied to this database as it is written.
+    Return the pending scripts, unless one cannot be applied to this database as written.
 
     Args:
         layout: Where the database lies.

@@ -1,5 +1,5 @@
 """
-Lines for people: the time, what happened, and below it what has lines of its own.
+Console lines for people: the time, what happened, and details on lines below.
 
 A run begins with a line that names the program and the database, and ends with what became
 of it. A failure is told once, where it happens, with its statement; the end has the exit
@@ -84,7 +84,7 @@ def _timed(message: str, event: Mapping[str, Any]) -> str:
 
 
 def _block(key: str, text: str) -> str:
-    """Put a text below the line, as it is: commands in a hint are copied from there."""
+    """Put a text below the line unchanged: people copy the commands of a hint from there."""
     shown = printable(text.rstrip(), "\n\t" if key in _IN_LINES else "\t")
     if key == "hint":
         return f"\n  Hint: {shown}"

@@ -50,7 +50,7 @@ def spelled_out(settings: Settings) -> Iterator[None]:
 
 
 def complete(hint: str, settings: Settings) -> str:
-    """Add this database's flags to the commands in a text that have none of them."""
+    """Add this database's flags to the commands in a text that lack them."""
     import shlex
 
     flags = shlex.join(_repeated(settings.given))
@@ -72,7 +72,7 @@ def damaged(settings: Settings, problems: Sequence[str]) -> DamagedError:
 
 
 def perhaps_there(settings: Settings, entry: Entry) -> str:
-    """Say how a database is taken over that may have already what a migration makes."""
+    """Say how to take over a database that may already have what a migration creates."""
     line = command(settings, "baseline", entry.identity)
     return (
         "Nothing is noted as applied here. If the database already has what"

@@ -92,7 +92,7 @@ class Log:
 
     def give_up_when(self, stopping: Callable[[], bool]) -> None:
         """
-        Drop lines that nobody reads once this process is to end.
+        Drop lines without a reader once this process has to end.
 
         A reader that has stopped reading is otherwise waited for, and then no
         signal would be obeyed.
@@ -330,7 +330,7 @@ class Forward:
 
 class _OnStderr:
     """
-    The log of an application that has configured none: warnings and errors, for people.
+    The log of an application without a logging configuration: warnings and errors, for people.
 
     Standard output is the application's, and structlog's own default would print there.
     """

@@ -32,7 +32,7 @@ END_IT = "End what a migration starts before it returns, and start again."
 
 
 def is_busy(error: BaseException) -> bool:
-    """Tell whether somebody else's lock stood in the way."""
+    """Tell whether another connection's lock was in the way."""
     return primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -48,7 +48,7 @@ def is_disk_failure(error: BaseException) -> bool:
 
 
 def is_interrupted(error: BaseException) -> bool:
-    """Tell whether somebody ended a statement, as only a migration's own thread can."""
+    """Tell whether a statement was interrupted, which only a migration's own thread can do."""
     return primary_code(error) == sqlite3.SQLITE_INTERRUPT
 
 

@@ -51,7 +51,7 @@ class Sink:
     debug = info = warning = error = write
 
     def draw(self, bar: str) -> None:
-        """Draw the bar anew, in the same line."""
+        """Redraw the bar on the same line."""
         self._drawn = True
         self._write_all(f"{_CLEAR}{bar}".encode())
 

@@ -66,7 +66,7 @@ class _Scanner:
         self.texts[flag] = text
 
     def _next(self, option: Option) -> str:
-        """Read the word after an option; `--` and our own flags are no values."""
+        """Read the word after an option; `--` and our own flags are not values."""
         word = self.words[self.at] if self.at < len(self.words) else "--"
         if word == "--" or self._is_flag(word):
             raise _missing(option, "has no value")
@@ -209,7 +209,7 @@ def _find(words: list[str], commands: Sequence[Command], program: str) -> Comman
 
 
 def called_elsewhere(word: str, commands: Iterable[Command]) -> str | None:
-    """Return the command that other tools call `word`, None where none is called so."""
+    """Return the command that other tools call `word`, or None."""
     return next((command.name for command in commands if word in command.elsewhere), None)
 
 
@@ -225,7 +225,7 @@ def _arguments(scanner: _Scanner, words: list[str], command: Command) -> dict[st
 
 
 def _own_options(scanner: _Scanner, command: Command) -> dict[str, Any]:
-    """Read the options that belong to commands; those of another one are refused."""
+    """Read the options of a command; those of other commands are refused."""
     found: dict[str, Any] = {}
     for flag, text in scanner.texts.items():
         if scanner.options[flag].variable is not None:

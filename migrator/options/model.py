@@ -47,12 +47,12 @@ class Option(Value):
 
     @property
     def source(self) -> str:
-        """The variable for people, with what stands in for it: `MIGRATOR_RUN_AS, else PUID`."""
+        """The variable for people, with its fallback: `MIGRATOR_RUN_AS, else PUID`."""
         return f"{self.variable}, else {self.also}" if self.also else str(self.variable)
 
     @property
     def value_name(self) -> str:
-        """What stands for the value in `--help`: `PATH`, `auto|never`."""
+        """The placeholder of the value in `--help`: `PATH`, `auto|never`."""
         return self.metavar or "|".join(self.choices)
 
     def read(self, text: str, named: str) -> Any:

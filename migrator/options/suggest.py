@@ -32,7 +32,7 @@ def _common(a: str, b: str) -> int:
 
 
 def closest(typed: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate that `typed` most likely stands for, None when none is near."""
+    """Return the candidate closest to `typed`, or None if none is close."""
     near = [
         (distance, name)
         for name in candidates

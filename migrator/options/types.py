@@ -36,7 +36,7 @@ _DIGITS = 18
 
 class BadValueError(ValueError):
     """
-    A text that is no value of its option.
+    A text that is not a valid value of its option.
 
     Args:
         problem: What is wrong, as the end of a sentence: "which is not a number"; empty where it

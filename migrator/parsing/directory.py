@@ -87,7 +87,7 @@ def misfit(
 
 def scan(path: Path) -> list[os.DirEntry[str]]:
     """
-    Return what lies in a migrations directory.
+    Return the entries of a migrations directory.
 
     Raises:
         MisfitError: It does not exist, or cannot be listed.
@@ -241,5 +241,5 @@ def _duplicate(same: list[Entry]) -> str:
 
 
 def printable(name: str) -> str:
-    """Return a name that can be logged as JSON, whatever bytes it has."""
+    """Return a name in a form that can be logged as JSON, even if it is not UTF-8."""
     return name.encode(errors="backslashreplace").decode()

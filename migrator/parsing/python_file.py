@@ -50,7 +50,7 @@ def load_module(
     path: Path, source: bytes, given: Mapping[str, object] = EMPTY, **data: Any
 ) -> ModuleType:
     """
-    Run a file's source as a module of its own.
+    Run a file's source as a module.
 
     The module is compiled from `source`, never from a `__pycache__` or from a file that was
     changed meanwhile. It stays in `sys.modules` under a unique name, which dataclasses and

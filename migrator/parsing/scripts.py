@@ -303,7 +303,7 @@ def _unmet(
 
 
 def _circle(script: Script, known: dict[Any, Script]) -> list[str]:
-    """Return the versions of a circle of requirements through a script, empty if none."""
+    """Return the versions of a cycle of requirements through a script, or nothing."""
     trails = [[script]]
     seen: set[Any] = set()
     while trails:

@@ -247,7 +247,7 @@ def _scan(text: str, first_line: int) -> tuple[tuple[Statement, ...], Statement]
 
 def _end_of_trigger(text: str, begin: int, end: int) -> int:
     """
-    Return the offset behind the semicolon that ends a statement, -1 if none does.
+    Return the offset after the semicolon that ends a statement, or -1.
 
     Args:
         text: The script.
@@ -269,7 +269,7 @@ def _end_of_trigger(text: str, begin: int, end: int) -> int:
 
 
 def _rest(tail: Statement) -> Statement | None:
-    """Return the statement that is not finished, None where there are only comments."""
+    """Return the unfinished statement; None if there are only comments."""
     begin = _begin(tail.text, 0)
     if begin == len(tail.text):
         return None

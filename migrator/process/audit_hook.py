@@ -71,7 +71,7 @@ def protect(database: Path) -> None:
 
 
 def forbid(database: Path) -> None:
-    """Let nothing in this process open a database, of which a copy stands in its place."""
+    """Keep this process from opening a database, because a copy is used in its place."""
     _watch.rehearsed = str(database)
 
 

@@ -86,7 +86,7 @@ def close(descriptor: int) -> None:
 
 def try_flock(descriptor: int) -> bool:
     """
-    Lock a file without waiting, and say whether nobody else has it.
+    Lock a file without waiting, and tell whether it was free.
 
     Raises:
         OSError: The file system has no locks.

@@ -1,4 +1,4 @@
-"""End a process whose last word is said."""
+"""End a process that has nothing more to say."""
 
 from __future__ import annotations
 

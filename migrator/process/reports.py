@@ -72,7 +72,7 @@ def _is_event(what: dict[str, Any]) -> bool:
 
 
 def read_outcome(claim: dict[str, Any]) -> Outcome | None:
-    """Return the outcome that a worker's result says; None if it says none."""
+    """Return the outcome in a worker's result, or None."""
     fields = {name: claim[name] for name in Outcome._fields if name in claim}
     changed, file = fields.get("changed", []), fields.get("file")
     texts = [fields.get(name) for name in ("backup", "method", "unsettled", "hint")]

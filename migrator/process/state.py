@@ -95,7 +95,7 @@ class ProcessStates:
                 outside.put_back()
 
     def _keep(self, key: object, found: Surroundings, outside: Surroundings) -> None:
-        """Keep the room of a migration that has changed something, as few do."""
+        """Keep the process state of a migration that has changed something, as few do."""
         if not found.same_as(outside):
             self._rooms[key] = found
 

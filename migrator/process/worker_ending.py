@@ -1,4 +1,4 @@
-"""How a worker ended, and what it claims to have done: whoever believes it has to check it."""
+"""How a worker ended, and what it claims to have done, which its caller has to check."""
 
 from __future__ import annotations
 

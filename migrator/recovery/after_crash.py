@@ -144,7 +144,7 @@ def _holds_other_pages(ctx: Context, left: RunState) -> bool:
 
 
 def unfinished_restore(ctx: Context) -> RunState | None:
-    """Return the note of an interrupted restore, None if there is none."""
+    """Return the note of an interrupted restore, or None."""
     left = run_state.read(ctx.layout.state)
     return left if left is not None and left.phase in run_state.RESTORING else None
 
@@ -203,7 +203,7 @@ def _finish_in(ctx: Context, live: ExclusiveDatabase, left: RunState, chosen: Ba
 
 
 def _finish_without(ctx: Context, left: RunState, chosen: Backup) -> str:
-    """Finish one without a database: only a `-wal` or a `-journal` could be lost by that."""
+    """Finish a restore whose database is missing: only a `-wal` or a `-journal` could be lost."""
     if left.extra.get("cancelled"):
         return "discarded"
     sides = [path for path in sidecars(ctx.layout.database) if os.path.lexists(path)]
@@ -230,7 +230,7 @@ def _set_mode(ctx: Context, mode: str | None) -> None:
 
 def give_way(ctx: Context, why: str) -> None:
     """
-    Forget an interrupted restore: whoever asks for this keeps the database as it is.
+    Give up on an interrupted restore, and keep the database as it is.
 
     First SQLite's journal undoes its part, and the journal mode is put back.
 

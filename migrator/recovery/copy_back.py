@@ -203,7 +203,7 @@ def replace_file(ctx: Context, chosen: Backup, intent: RunState) -> None:
 
 
 def replace_damaged(ctx: Context, chosen: Backup) -> None:
-    """Put a backup in the place of what is no database any more, or where a failed run had one."""
+    """Put a backup where the file is no longer a database, or where a failed run had one."""
     found = {"found": "nothing"}
     if os.path.lexists(ctx.layout.database):
         found = {"found": "file", "fingerprint": fingerprint_of(ctx.layout.database)}

@@ -169,7 +169,7 @@ def fingerprint_of(path: Path) -> str:
 
 def written_over(ctx: Context, left: RunState, chosen: Backup) -> bool:
     """
-    Tell whether somebody has put another file beside the journal of an interrupted restore.
+    Tell whether another file was put beside the journal of an interrupted restore.
 
     Ask before SQLite opens the database: it would play that journal into the new file.
     """

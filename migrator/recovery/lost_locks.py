@@ -1,5 +1,5 @@
 """
-A run that has lost SQLite's locks: write nothing more, and find out what is there.
+A run that has lost SQLite's locks: write nothing more, and find out what the database holds.
 
 A migration that closes a descriptor of the database (`io.FileIO`, ctypes, another
 SQLite library) drops the POSIX locks of its whole process, and SQLite does not
@@ -138,7 +138,7 @@ def undoable(ctx: Context, live: ExclusiveDatabase, failure: MigratorError) -> M
 
 
 def _regained(ctx: Context, live: ExclusiveDatabase) -> bool:
-    """Take the locks back as soon as nobody else holds them, within the budget."""
+    """Take the locks again as soon as they are free, within the budget."""
     while not live.guard.regain():
         if ctx.deadline.expired:
             return False
@@ -194,7 +194,7 @@ _HINTS = {
 
 
 def _told(ctx: Context, found: Outcome, saved: Backup) -> Outcome:
-    """Say of a database that is not as before what it is, and how to go back."""
+    """Describe a database that is not as before, and how to go back."""
     before = f"the state before the run is in {str(saved.path)!r}"
     state = {
         "theirs": "The database is not as before: it holds what another process has written since,"

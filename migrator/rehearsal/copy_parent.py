@@ -54,7 +54,7 @@ class CopyParent(Parent):
 
 
 def as_of(error: MigratorError, copy: Path, real: Path) -> None:
-    """Have an error speak of the database, whose copy is gone when it is read."""
+    """Make an error name the database instead of its copy, which is gone by then."""
     error.message, error.hint = (
         text.replace(str(copy), str(real)) for text in (error.message, error.hint)
     )

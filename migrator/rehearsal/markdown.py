@@ -29,13 +29,13 @@ def as_markdown(report: Rehearsal) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text as one that means nothing to Markdown or HTML, and mentions nobody."""
+    """Escape a text for Markdown and HTML, mentions included."""
     shown = printable(text).replace("&", "&amp;").replace("<", "&lt;")
     return _SPECIAL.sub(r"\\\1", shown).replace("@", "&#64;")
 
 
 def _fenced(lines: Iterable[str], kind: str = "text") -> str:
-    """Return lines as a block of code, whatever stands in them."""
+    """Return lines as a code block, with a fence that they cannot close."""
     text = "\n".join(printable(line, keep="\t") for line in lines)
     longest = max((len(each) for each in _LONGEST_FENCE.findall(text)), default=0)
     fence = "`" * max(3, longest + 1)

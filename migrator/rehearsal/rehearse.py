@@ -73,7 +73,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class _Found:
-    """What a rehearsal has found so far: its report is made of it, however it ends."""
+    """What a rehearsal has found so far, for its report, however it ends."""
 
     began_at: str
     status: DatabaseStatus | None = None
@@ -200,7 +200,7 @@ def _way(parent: Parent, status: DatabaseStatus) -> str:
 
 def _require_space(parent: Parent, wanted: Wanted, found: _Found) -> None:
     """
-    Ask for the space of the real start, and for that of the rehearsal.
+    Require the space for the real start, and for the rehearsal.
 
     The rehearsal has a copy, its backup, and copies of the tables that are compared; on a copy
     of the copy, that and a journal as well.
@@ -221,7 +221,7 @@ def _require_space(parent: Parent, wanted: Wanted, found: _Found) -> None:
 
 @contextlib.contextmanager
 def _directory(parent: Parent, wanted: Wanted) -> Iterator[Path]:
-    """Make the directory of the rehearsal; it goes afterwards with all that was made for it."""
+    """Make the directory of the rehearsal, and remove it afterwards."""
     layout = parent.layout
     if wanted.directory is not None:
         if not wanted.directory.is_dir():

@@ -2,7 +2,7 @@
 What a migration did to the rows of the tables that it touched, counted exactly.
 
 Each table is copied into a scratch database once a migration that touched it is done, and
-there compared with what it was before: in the backup that the run stands on, or, where an
+there compared with what it was before: in the run's backup, or, where an
 earlier migration of the run had touched it, in the copy that was made then. SQLite does
 both, so that values are compared as SQLite has them.
 
@@ -54,7 +54,7 @@ class Rows:
 
     Args:
         scratch: A new file for the copies.
-        old: The backup that the run stands on, None for a first install.
+        old: The run's backup, None for a first install.
         history: The table of the run's own rows, which is left out.
     """
 
@@ -278,7 +278,7 @@ class Rows:
             self._conn.execute("DROP TABLE temp.added")
 
     def _by_content(self, before: _Held, after: _Held, pairs: Mapping[str, str]) -> tuple[int, int]:
-        """Return how many rows are new, and how many are gone, by all that both have."""
+        """Return how many rows were added and removed, by the columns that both have."""
         news = [f"+{after.column(new)} AS v{at}" for at, new in enumerate(pairs)]
         olds = [f"+{before.column(old)}" for old in pairs.values()]
         names = ", ".join(f"v{at}" for at in range(len(news)))
@@ -318,7 +318,7 @@ def _encoding(database: Path) -> str:
 def _successor(
     key: str, found: Whereabouts, tables: Mapping[str, Table]
 ) -> tuple[str | None, bool]:
-    """Return where a table's rows are expected now, and whether another table stands there."""
+    """Return where a table's rows are expected now, and whether that is another table."""
     last = found.last_name(key)
     there = not found.is_dropped(key) and last in tables
     now = next((each for each in (last if there else key, last) if each in tables), None)

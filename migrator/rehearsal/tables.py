@@ -19,7 +19,7 @@ ColumnRenames = Sequence[tuple[str, str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that holds values of its own: no generated one, and no hidden one."""
+    """A column that stores values: neither generated nor hidden."""
 
     name: str
     type: str
@@ -30,7 +30,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as it is: its columns, and where its rows are."""
+    """A table: its columns, and where its rows are."""
 
     name: str
     columns: tuple[Column, ...]

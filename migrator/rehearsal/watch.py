@@ -54,7 +54,7 @@ class _Nulls(dict[str, None]):
 
 @dataclass(slots=True)
 class _Told:
-    """A statement as it was executed so far."""
+    """What was measured of a statement so far."""
 
     text: str
     line: int | None

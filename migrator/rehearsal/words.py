@@ -1,4 +1,4 @@
-"""What a report says in words, in whatever form it is printed."""
+"""The sentences of a report, the same in every form of it."""
 
 from __future__ import annotations
 

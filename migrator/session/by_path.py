@@ -63,7 +63,7 @@ class WorkFile:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Within, whoever opens the file through `sqlite3` gets a connection that records."""
+        """Within, `sqlite3.connect` on the file returns a connection that records."""
         connect = sqlite3.connect
         places = (sqlite3, sqlite3.dbapi2)
         for module in places:
@@ -144,7 +144,7 @@ class WorkFile:
 
 
 class _Connection(RecordingConnection):
-    """A connection of a migration's own; what it has done is taken over when it is closed."""
+    """A migration's own connection; its record is taken over when it is closed."""
 
     file: WorkFile | None = None
 
@@ -161,6 +161,6 @@ class _Connection(RecordingConnection):
         super().close()
 
     def __del__(self) -> None:
-        """Close a connection that nobody has any more."""
+        """Close a connection without any reference left."""
         with contextlib.suppress(sqlite3.Error):
             self.close()

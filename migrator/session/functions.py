@@ -45,7 +45,7 @@ class Registrations:
         return set(self.functions), set(self.collations), self.extensions
 
     def become(self, noted: tuple[set[tuple[str, int]], set[str], bool]) -> None:
-        """Forget what was noted since: it is the application's, and stays."""
+        """Forget what was registered since: it is the application's, and is kept."""
         self.functions, self.collations, self.extensions = noted
 
     def note_function(self, name: str, narg: int) -> bool:
@@ -109,7 +109,7 @@ class Registrations:
         }
 
     def _connection(self) -> sqlite3.Connection:
-        """Return an empty connection on which nobody registers anything."""
+        """Return an empty connection without registered functions."""
         if self._plain is None:
             self._plain = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         return self._plain

@@ -117,7 +117,7 @@ class Guard:
         return locks is None or locks.held()
 
     def regain(self) -> bool:
-        """Take the locks back, if a rollback then harms nobody."""
+        """Take the locks again, if a rollback can then do no harm."""
         locks = self.conn._locks
         return locks is not None and locks.regain()
 

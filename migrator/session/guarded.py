@@ -267,7 +267,7 @@ class GuardedConnection(EmulatingConnection):
             blob.close()
 
     def _take_back(self, baseline: ConnectionSettings, *, last: bool = False) -> None:
-        """Undo a migration's changes to the connection itself; after the `last` one none comes."""
+        """Undo a migration's changes to the connection itself; `last` if no migration follows."""
         self.set_progress_handler(None, 0)
         self.set_trace_callback(None)
         self._install_authorizer()

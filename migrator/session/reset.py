@@ -68,7 +68,7 @@ class ConnectionSettings:
 
     def put_back(self, *, like: bool) -> None:
         """
-        Put every setting back that is another one now.
+        Put back every setting that was changed.
 
         Args:
             like: Whether `PRAGMA case_sensitive_like` was set. It cannot be read,
@@ -94,7 +94,7 @@ class ConnectionSettings:
         return {name: row[0] for name, row in rows.items() if row is not None}
 
     def _read_configs(self) -> dict[int, bool]:
-        """Return `getconfig`'s switches, none before Python 3.12."""
+        """Return `getconfig`'s switches; empty before Python 3.12."""
         found = {}
         for option in _CONFIGS:
             with suppress(sqlite3.Error):

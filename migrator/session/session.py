@@ -24,7 +24,7 @@ class Session(Protocol):
     def migration(
         self, script: Script, *, down: bool = False
     ) -> AbstractContextManager[sqlite3.Connection]:
-        """Within, one migration has the connection; at its end what it did stands."""
+        """Within, one migration has the connection; its changes are kept at the end."""
 
     def alone(self) -> AbstractContextManager[Path]:
         """Within, another process has the copy, whose path this is; only on a copy."""

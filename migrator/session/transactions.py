@@ -126,13 +126,13 @@ class EmulatingConnection(RecordingConnection):
         return False
 
     def _enter(self) -> None:
-        """Open the savepoint that stands for a transaction."""
+        """Open the savepoint that acts as a transaction."""
         if not self._open:
             self._execute(f"SAVEPOINT {TX}")
             self._open = True
 
     def _leave(self, *, undo: bool = False) -> None:
-        """Close the savepoint that stands for a transaction."""
+        """Close the savepoint that acts as a transaction."""
         if not self._open:
             return
         if undo:

@@ -37,7 +37,7 @@ def strategy_of(
     ctx: Context, change: Change
 ) -> tuple[Callable[[Context, ExclusiveDatabase, Change], Strategy], str]:
     """
-    Return the strategy, and what to do where somebody uses the database (empty: the usual).
+    Return the strategy, and what to do if the database is in use (empty: the usual hint).
 
     Raises:
         NotReadyError: It needs the database alone, and `--in-use allow` was said.

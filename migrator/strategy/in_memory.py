@@ -1,5 +1,5 @@
 """
-The schema of each version, built in memory and compared with a database that is to be taken over.
+Build the schema of each version in memory, to compare it with a database to take over.
 
 A worker does it: what runs here are the migrations, on an empty database that nobody keeps.
 """
@@ -54,7 +54,7 @@ class MemorySession(CopySession):
         """Do nothing: there is no file."""
 
     def close_all(self) -> None:
-        """Close the engine's connection and the last one, with which the database is gone."""
+        """Close the engine's connection and the last one, which ends the database."""
         self.close()
         self._anchor.close()
 

@@ -81,12 +81,12 @@ class RunTransaction:
             raise
 
     def _attempts(self) -> Iterator[contextlib.AbstractContextManager[object]]:
-        """Yield attempts at what somebody else's lock may hold up, within the run's budget."""
+        """Yield attempts within the run's budget, for what another process's lock may delay."""
         left = self.ctx.deadline.remaining
         return attempts(left, may_pass=is_busy, pause=lambda _attempts: _PAUSE)
 
     def _in_the_way(self, doing: str) -> MigratorError:
-        """Return the error for somebody else's lock that was there until the budget's end."""
+        """Return the error for a lock of another process that outlasted the budget."""
         hint = "Stop it, or allow more time with `--wait-timeout` (MIGRATOR_WAIT_TIMEOUT)."
         return in_use(self.ctx.layout.database, hint, f" {doing}", inline=self.ctx.inline).cause
 

@@ -1,7 +1,7 @@
 """
 A first install: built as a file of our own, verified, then linked into place.
 
-Nothing half-made ever stands at the database's path.
+Nothing half-made is ever at the database's path.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def create(ctx: Context, change: Change) -> Outcome:
 
 @contextlib.contextmanager
 def _held_file(ctx: Context) -> Iterator[int]:
-    """Make the file that is to become the database, and hold a descriptor of it."""
+    """Create the file that will become the database, and keep a descriptor of it."""
     descriptor = create_file(ctx.layout.new, like_database(ctx.layout))
     try:
         yield descriptor
@@ -75,7 +75,7 @@ def _held_file(ctx: Context) -> Iterator[int]:
 
 
 def _say_others(ctx: Context) -> None:
-    """Warn where a database of this path has backups here, and this is taken for another one."""
+    """Warn if there are backups of this path, and the database counts as another one."""
     backups = [each for each in readable_backups(ctx.layout) if has_path(ctx.layout, each)]
     if backups:
         ctx.emit(
@@ -89,7 +89,7 @@ def _say_others(ctx: Context) -> None:
 
 
 def _say_beside(ctx: Context) -> None:
-    """Warn where other databases lie beside: the one that is meant may have another name."""
+    """Warn about other databases in the directory: one of them may be meant."""
     names = databases_beside(ctx.layout, open_them=not ctx.inline)
     if names:
         ctx.emit(
@@ -130,7 +130,7 @@ def _nothing_on_failure(ctx: Context) -> Iterator[None]:
     try:
         yield
     except OutcomeUnknownError:
-        # What was noted of the run lets the next start settle it.
+        # With the run's note the next start recovers it.
         raise
     except BaseException as error:
         failure = as_failure(ctx, error)

@@ -60,7 +60,7 @@ class OnCopy:
     """The journal mode that the migrations have set."""
 
     def hold(self) -> None:
-        """Do nothing: nobody else has the database open."""
+        """Do nothing: no other process has the database open."""
 
     @contextlib.contextmanager
     def session(self, saved: Backup) -> Iterator[CopySession]:
@@ -145,7 +145,7 @@ class CopySession:
 
     @property
     def conn(self) -> sqlite3.Connection:
-        """The engine's own connection to the copy, opened where there is none."""
+        """The engine's own connection to the copy, opened when first needed."""
         if self._conn is None:
             self._conn = self._connect(sqlite3.Connection)
             self._conn.isolation_level = None
@@ -294,7 +294,7 @@ def set_header(path: Path, wanted: Mapping[str, str]) -> None:
 
 def _take_alone(conn: sqlite3.Connection) -> None:
     """
-    Have a connection take its file for itself, at its first access, and none that is attached.
+    Make a connection lock its own file exclusively at first access, but no attached one.
 
     In WAL mode it then maps no `-shm`
     (https://sqlite.org/wal.html#use_of_wal_without_shared_memory): who writes to a

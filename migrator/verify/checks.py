@@ -34,7 +34,7 @@ class References:
 
 def read_schema(conn: sqlite3.Connection) -> None:
     """
-    Have a connection read the schema again, as whoever opens the database next has to.
+    Make a connection read the schema again, as the next one to open the database will.
 
     The connection does not notice what was written into `sqlite_schema` itself
     (https://sqlite.org/pragma.html#pragma_writable_schema).

@@ -38,7 +38,7 @@ class Whereabouts:
         return self._last.get(table, table)
 
     def is_dropped(self, table: str) -> bool:
-        """Tell whether a table was dropped, even if another one has its name now."""
+        """Tell whether a table was dropped, even if another table has its name now."""
         return table in self._dropped
 
     def deleted(self, table: str, now: str, *, rebuilt: bool) -> bool:

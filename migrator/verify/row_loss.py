@@ -59,7 +59,7 @@ class RowGuard:
             while this class uses it.
         mode: `on`, `strict` (any loss needs `allow_row_loss`) or `off`.
         history_table: This program's own table, which is not counted.
-        old: The backup that the run stands on; None for a first install.
+        old: The run's backup; None for a first install.
 
     Attributes:
         uncounted: SQLite's message for each table that cannot be counted without a
@@ -273,7 +273,7 @@ def _written(record: Record) -> set[str]:
 
 
 def _defined(record: Record) -> set[str]:
-    """Return the folded names that may belong to another table now, or to none."""
+    """Return the folded names that may belong to another table now, or to no table."""
     renamed = (name for pair in record.renames for name in pair)
     return {fold(name) for name in (*record.defined, *renamed)}
 

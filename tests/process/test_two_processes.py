@@ -105,7 +105,7 @@ def test_a_worker_killed_in_a_migration_leaves_the_database_as_before(tmp_path, 
 
 
 def test_a_worker_killed_in_a_first_install_leaves_no_database(tmp_path):
-    """Nothing half-made ever stands at the database's path."""
+    """Nothing half-made is ever at the database's path."""
     files = {
         "001_first.py": UP + "    conn.execute('CREATE TABLE made (id)')\n" + "    time.sleep("
         "60 if 'PAUSE' in os.environ else 0)\n"
