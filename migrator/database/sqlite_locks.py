@@ -179,7 +179,7 @@ class SqliteLocks:
         a statement itself may take longer.
         """
         if _now() - self._looked < _LATELY:
-            return not self.gone
+            return self.loss is None or not self.gone
         return self.held()
 
     def _seems_held(self) -> bool:

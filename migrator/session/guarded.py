@@ -117,13 +117,15 @@ class GuardedConnection(EmulatingConnection):
     ) -> int:
         if self._engine:
             return sqlite3.SQLITE_OK
-        locks = self._locks
-        if not real_in_transaction(self) or self._forked or (locks is not None and locks.gone):
+        locks, record = self._locks, self.record
+        # Before each of the statements that are executed together nobody else looks.
+        lost = locks is not None and (not locks.held_lately() if record.together else locks.gone)
+        if lost or self._forked or not real_in_transaction(self):
             self._pending = self._pending or self._end_of_run()
             return sqlite3.SQLITE_DENY
         if action in authorizer.FREE:
             return sqlite3.SQLITE_OK
-        self.record.authorize(action, first, second, schema, by)
+        record.authorize(action, first, second, schema, by)
         if action in authorizer.RECORDED:
             return sqlite3.SQLITE_OK
         decision = authorizer.decide(action, first, second)

@@ -50,6 +50,7 @@ class Record:
         ledger: What it deleted itself, dropped and renamed, and what was not rolled back.
         asked: SQLite's relevant questions about the writes of the running statement;
             None if a cursor that does not record executes it.
+        together: Whether it is many statements, and all questions about them are relevant.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Record:
         "replaced",
         "schema_written",
         "text",
+        "together",
         "unheard",
         "written",
     )
@@ -71,6 +73,7 @@ class Record:
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.asked: list[Question] | tuple[Question, ...] | None = None
+        self.together = False
         self.reset()
 
     def reset(self) -> None:
@@ -151,7 +154,9 @@ class Record:
     def _note(self, action: int, table: str | None, schema: str | None, by: str | None) -> None:
         """Keep all questions about a statement that deletes, and the first about any other."""
         asked = self.asked
-        if isinstance(asked, list) and (not asked or asked[0][0] == sqlite3.SQLITE_DELETE):
+        if isinstance(asked, list) and (
+            not asked or self.together or asked[0][0] == sqlite3.SQLITE_DELETE
+        ):
             asked.append((action, table, schema, by))
 
     def blame(self, error: BaseException) -> FailedStatement | None:

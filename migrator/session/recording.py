@@ -24,6 +24,7 @@ from migrator.session import changes
 from migrator.session.changes import Change
 from migrator.session.functions import RegisteringConnection
 from migrator.session.record import Record
+from migrator.session.together import batches
 from migrator.sqlite import fold
 from migrator.statement import Statement
 
@@ -46,6 +47,7 @@ real_in_transaction: Callable[[sqlite3.Connection], bool] = (
 # Looked up once, since a migration may execute a million statements.
 _execute = sqlite3.Cursor.execute
 _executemany = sqlite3.Cursor.executemany
+_executescript = sqlite3.Cursor.executescript
 _cursor = sqlite3.Connection.cursor
 _prepare: Callable[[sqlite3.Connection, str], Any] = sqlite3.Connection.__call__
 _total_changes: Callable[[sqlite3.Connection], int] = sqlite3.Connection.total_changes.__get__
@@ -128,6 +130,7 @@ class RecordingConnection(RegisteringConnection):
 
     `asked` holds the settings of the database's header that a migration asked for, by name.
     `measure` executes each statement instead of the connection, where a rehearsal measures.
+    `together` says that SQLite may be given many alike statements of a script in one call.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -138,6 +141,7 @@ class RecordingConnection(RegisteringConnection):
         self._looking = False
         self.measure: Callable[[RecordingCursor, Any, Any, Callable[..., object]], None] | None
         self.measure = None
+        self.together = False
         self._known: dict[str, tuple[Any, str]] = {}
         self._wanted: Any = None
         self._made: Any = None
@@ -208,20 +212,73 @@ class RecordingConnection(RegisteringConnection):
 
     def run_statements(self, statements: Iterable[Statement]) -> None:
         """
-        Execute statements one by one without beginning a transaction for them.
+        Execute the statements of a script in order, without beginning a transaction for them.
 
         After a failure `record.failed` has the line.
         """
         cursor = self.cursor()
+        together = self.together and self.measure is None
         with self._as_script():
-            for statement in statements:
-                self.record.line = statement.line
-                try:
-                    self._run(cursor, statement.text, (), statement.keyword)
-                    if cursor.description is not None:
-                        self._drain(cursor)
-                finally:
-                    self.record.line = None
+            for batch in batches(statements) if together else zip(statements):
+                if len(batch) > 1:
+                    self._run_together(cursor, batch)
+                else:
+                    self._run_alone(cursor, batch[0])
+
+    def _run_alone(self, cursor: RecordingCursor, statement: Statement) -> None:
+        """Execute one statement of a script."""
+        self.record.line = statement.line
+        try:
+            self._run(cursor, statement.text, (), statement.keyword)
+            if cursor.description is not None:
+                self._drain(cursor)
+        finally:
+            self.record.line = None
+
+    def _run_together(self, cursor: RecordingCursor, batch: Sequence[Statement]) -> None:
+        """Execute alike statements in one call of SQLite's C layer."""
+        record = self.record
+        outer = record.asked
+        try:
+            self._before(batch[0].text, batch[0].keyword)
+            record.together = True
+            # It begins with a COMMIT, which the authorizer of a guarded connection ignores.
+            _executescript(cursor, "".join([each.text for each in batch]))
+        except Exception as error:
+            failing = self._failing(batch, error)
+            record.line = failing.line
+            record.begin(failing.text, failing.keyword)
+            self._keep_part(0)
+            self._failed(error)
+            raise
+        finally:
+            record.together = False
+            record.asked = outer
+            record.line = None
+
+    def _failing(self, batch: Sequence[Statement], error: Exception) -> Statement:
+        """
+        Return the statement of a batch that has failed.
+
+        SQLite asks about each as it prepares it, the same question first, so that their number
+        says how far it has come. What is no SQL fails before its question.
+        """
+        asked = self.record.asked or ()
+        begun = asked.count(asked[0]) if asked else 0
+        if begun == 0 or (begun < len(batch) and self._fails_unasked(batch[begun], error)):
+            return batch[begun]
+        return batch[begun - 1]
+
+    def _fails_unasked(self, statement: Statement, error: Exception) -> bool:
+        """Tell whether a statement fails with this error before SQLite has a question about it."""
+        if not real_in_transaction(self):
+            return False
+        self.record.asked = []
+        try:
+            _prepare(self, statement.text)
+        except sqlite3.Error as found:
+            return not self.record.asked and str(found) == str(error)
+        return False
 
     def _run(
         self,

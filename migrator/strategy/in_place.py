@@ -121,7 +121,7 @@ class InPlace(RunTransaction):
         guard.open_journal()
         watch(self.ctx, self.live)
         began = time.monotonic()
-        yield InPlaceSession(guard)
+        yield InPlaceSession(guard, worker=not self.ctx.inline)
         # The work itself is no waiting for others: it costs nothing of that budget.
         self.ctx.deadline.extend(time.monotonic() - began)
 
@@ -132,10 +132,17 @@ class InPlace(RunTransaction):
 
 
 class InPlaceSession:
-    """The guarded connection as the place where migrations run."""
+    """
+    The guarded connection as the place where migrations run.
 
-    def __init__(self, guard: Guard) -> None:
+    Args:
+        guard: The engine's side of it.
+        worker: Whether the process is the run's own, where no signal raises an exception.
+    """
+
+    def __init__(self, guard: Guard, *, worker: bool = False) -> None:
         self._guard = guard
+        self._worker = worker
         self._code = False
 
     @property
@@ -160,6 +167,8 @@ class InPlaceSession:
         self._code |= script.is_code
         factory = None if script.wants_cursor else sqlite3.Row
         self._guard.start_migration(row_factory=factory)
+        # An exception within a question of SQLite's is lost, and a function may execute more.
+        self._guard.conn.together = self._worker and not self._code
         with self._guard.conn.lent() as conn:
             yield conn
         self._guard.finish_migration(code=self._code)

@@ -107,7 +107,7 @@ def _session(ctx: Context, change: Change) -> Iterator[Session]:
     if change.needs == "in-place":
         with contextlib.closing(open_guard(ctx.layout.new, temporary=temporary)) as guard:
             guard.begin()
-            yield InPlaceSession(guard)
+            yield InPlaceSession(guard, worker=not ctx.inline)
             guard.commit()
         return
     with contextlib.closing(CopySession(ctx.layout.new, temporary)) as session:

@@ -11,6 +11,7 @@ from tests.support.teeth import Planted, assert_found, planted
 pytestmark = pytest.mark.timeout(0)
 
 REPEATED, COST = "unit/test_repeated.py", "unit/test_cost.py"
+TOGETHER = "unit/test_together.py"
 RECORDING, GUARDED = "session/recording.py", "session/guarded.py"
 
 
@@ -228,6 +229,111 @@ BUGS = (
         '_PERHAPS_TRIGGERS = ("CREATE",)\n',
         "every_spelling",
         "unit/test_sql.py",
+    ),
+    _planted(
+        "a dump costs a call for each row",
+        RECORDING,
+        "                if len(batch) > 1:\n",
+        "                if False:\n",
+        "costs_a_call",
+        TOGETHER,
+    ),
+    _planted(
+        "tables whose names begin alike are taken for one",
+        "session/together.py",
+        '|"[^"]+")\\s*(?:VALUES\\s*)?\\(\'',
+        '|"[^"]+?)\'',
+        "only_what_inserts",
+        TOGETHER,
+    ),
+    _planted(
+        "statements of any length are given together",
+        "session/together.py",
+        "_LONGEST = 4096\n",
+        "_LONGEST = 1_000_000\n",
+        "long_statement",
+        TOGETHER,
+    ),
+    _planted(
+        "the first of a batch is blamed",
+        RECORDING,
+        "            record.together = True\n",
+        "",
+        "names_its_statement and constraint",
+        TOGETHER,
+    ),
+    _planted(
+        "what is no SQL is blamed on the statement before it",
+        RECORDING,
+        "(begun < len(batch) and self._fails_unasked(batch[begun], error))",
+        "False",
+        "names_its_statement and SQL",
+        TOGETHER,
+    ),
+    _planted(
+        "the second of two statements that fail alike is blamed",
+        RECORDING,
+        "return not self.record.asked and str(found)",
+        "return str(found)",
+        "else_is_different and few",
+        TOGETHER,
+    ),
+    _planted(
+        "whatever is no SQL is blamed for the error before it",
+        RECORDING,
+        "return not self.record.asked and str(found) == str(error)\n",
+        "return not self.record.asked\n",
+        "else_is_different and twice",
+        TOGETHER,
+    ),
+    _planted(
+        "a statement is prepared once more after the transaction has ended",
+        RECORDING,
+        "        if not real_in_transaction(self):\n            return False\n"
+        "        self.record.asked = []\n",
+        "        self.record.asked = []\n",
+        "else_is_different and end",
+        TOGETHER,
+    ),
+    _planted(
+        "after a batch everything is recorded as one",
+        RECORDING,
+        "            record.together = False\n            record.asked = outer\n",
+        "            record.asked = outer\n",
+        "recorded_by_itself",
+        TOGETHER,
+    ),
+    _planted(
+        "no look at the locks within a batch",
+        GUARDED,
+        "not locks.held_lately() if record.together else locks.gone",
+        "locks.gone",
+        "locks_are_lost",
+        TOGETHER,
+    ),
+    _planted(
+        "a rehearsal is given statements together",
+        RECORDING,
+        "self.together and self.measure is None",
+        "self.together",
+        "rehearsal",
+        TOGETHER,
+    ),
+    _planted(
+        "the caller's process takes statements together",
+        "strategy/in_place.py",
+        "self._worker and not self._code",
+        "not self._code",
+        "sql_alone",
+        TOGETHER,
+    ),
+    _planted(
+        "statements are taken together after code has run",
+        "strategy/in_place.py",
+        "self._worker and not self._code",
+        "self._worker",
+        "sql_alone",
+        TOGETHER,
     ),
 )
 
