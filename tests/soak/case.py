@@ -122,11 +122,13 @@ class Tally:
     Args:
         starts: Starts of any command.
         kills: How many of them were killed or ended.
+        together: How often several ran at once.
         problems: Promises that did not hold, one sentence each.
     """
 
     starts: int = 0
     kills: int = 0
+    together: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -245,6 +247,7 @@ class Case:
 
     def _run(self, plans: Sequence[tuple[tuple[str, ...], str, float, str]]) -> list[Ended]:
         began = []
+        self.tally.together += len(plans) > 1
         for command, how, pause, event in plans:
             began.append((self.world.start(command, self.tally.starts), command, how, pause, event))
             self.tally.starts += 1
@@ -378,9 +381,11 @@ class Case:
         own = {"app.db", "app.db.migrator/lock", "app.db.migrator/identity/id"}
         own.add("app.db.migrator/last_run.json")
         wal = self.world.volume / "app.db-wal"
-        if self.tally.kills or (wal.exists() and wal.stat().st_size):
+        left_open = self.tally.kills or self.tally.together
+        if left_open or (wal.exists() and wal.stat().st_size):
             # What is committed stays there while nothing is pending, and a look makes its index.
-            # What a killed process had open it leaves, and a start that writes nothing does so too.
+            # What a killed process had open it leaves, and so does a look that ends after the
+            # last writer: only who may write deletes both. A start that writes nothing leaves them.
             own |= {"app.db-wal", "app.db-shm"}
         if self.tally.kills:
             own.add("app.db.migrator/.last_run.json.tmp")
