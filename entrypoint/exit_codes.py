@@ -21,7 +21,7 @@ EXIT_CODES: tuple[tuple[str, str, str], ...] = (
         "74",
         "the disk failed (EIO, ENOSPC, EDQUOT, EROFS) outside the making of the backup",
         (
-            "as before; when the commit's own fsync failed: `outcome: unknown`, settled by the "
+            "as before; when the commit's own fsync failed: `outcome: unknown`, found out by the "
             "next start"
         ),
     ),

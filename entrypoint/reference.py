@@ -61,7 +61,7 @@ def formats_table() -> str:
             (each.title, f"`{name}`", _cell(each.form), f"`{each.table}`", each.undoes, each.proven)
         )
     head = ("tool", "`--format`", "files, unchanged", "its own table, kept", "`down` runs")
-    return _table((*head, "held against"), rows)
+    return _table((*head, "tested against"), rows)
 
 
 PARTS: dict[str, Callable[[], str]] = {

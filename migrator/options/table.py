@@ -112,7 +112,7 @@ ENGINE_OPTIONS: tuple[Option, ...] = (
     Option(
         "--backup-keep",
         "backup_keep",
-        "finished backups to keep; 0: the run's own backup goes once the new state is verified",
+        "finished backups to keep; 0: the run's own is deleted once the new state is verified",
         metavar="N",
         variable="MIGRATOR_BACKUP_KEEP",
         default=5,
