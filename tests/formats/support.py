@@ -6,13 +6,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.files import opened, rows
+from tests.support.files import make_database, opened, rows
 from tests.support.processes import Result, run_migrator
 
 Files = Mapping[str, str]
+Told = str | Sequence[str]
 
 
 def installed(name: str) -> str:
@@ -60,7 +62,7 @@ def write(directory: Path, files: Files) -> Path:
     for name, text in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode())
+        path.write_bytes(text.encode(errors="surrogateescape"))
     return directory
 
 
@@ -68,7 +70,7 @@ def refused(result: Result, reason: str, *told: str) -> None:
     """Assert that a run ended with 78, its reason, and a message and hint that say these words."""
     last = result.finished
     assert (result.code, last["outcome"], last["reason"]) == (78, "refused", reason), last
-    text = f"{last['error']} {last['hint']} {last.get('file')} {last.get('line')}"
+    text = f"{last['error']} {last['hint']} {last.get('file')} {last}"
     for word in told:
         assert word in text, (word, text)
 
@@ -76,3 +78,45 @@ def refused(result: Result, reason: str, *told: str) -> None:
 def dump(name: str) -> str:
     """Return the SQL that makes a database as a tool left it."""
     return Path(__file__).with_name("dumps").joinpath(f"{name}.sql").read_text()
+
+
+def left_alone(database: Path, files: Path, *options: object, reason: str, told: Told) -> None:
+    """Assert that `up` is refused for this reason, in these words, with nothing written."""
+    before = database.read_bytes()
+    refused(up(database, files, *options), reason, *([told] if isinstance(told, str) else told))
+    assert database.read_bytes() == before
+
+
+@dataclass(frozen=True)
+class Dumps:
+    """
+    The databases that one tool has made, and what is in its table but for the times.
+
+    Args:
+        name: The directory with the dumps.
+        table: The tool's own table.
+        columns: What is compared of the table, ordered by the first of them.
+    """
+
+    name: str
+    table: str
+    columns: str
+
+    def left(self, directory: Path, name: str) -> Path:
+        """Return a database as the tool left it."""
+        return make_database(directory / f"{name}.db", dump(f"{self.name}/{name}"))
+
+    def noted(self, database: Path, table: str | None = None) -> list[tuple[Any, ...]]:
+        """Return the rows of the tool's table."""
+        table = table or self.table
+        return rows(database, f"SELECT {self.columns} FROM {table} ORDER BY 1")
+
+    def same(self, one: Path, other: Path, table: str | None = None) -> bool:
+        """Tell whether two databases differ in nothing but times."""
+        table = table or self.table
+
+        def parts(database: Path) -> tuple[object, ...]:
+            rest = [line for line in content(database) if f'INTO "{table}"' not in line]
+            return schema(database), rest, self.noted(database, table)
+
+        return parts(one) == parts(other)

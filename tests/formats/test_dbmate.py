@@ -10,6 +10,7 @@ import pytest
 from tests.formats.support import (
     content,
     installed,
+    left_alone,
     migrator,
     refused,
     run_tool,
@@ -198,9 +199,7 @@ def test_bad_files_are_refused_when_they_are_read(
 ) -> None:
     """File and line are named, and nothing is written."""
     (files / name).write_text(text)
-    before = theirs.read_bytes()
-    refused(up(theirs, files, "--accept", "out-of-order"), reason, told)
-    assert theirs.read_bytes() == before
+    left_alone(theirs, files, "--accept", "out-of-order", reason=reason, told=told)
 
 
 def test_a_table_of_another_shape_is_refused(tmp_path: Path, files: Path) -> None:

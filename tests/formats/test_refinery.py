@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from migrator.formats.siphash import siphash13
 from tests.formats import make_rust_dumps as tools
 from tests.formats import rust_sets as sets
-from tests.formats.support import content, dump, migrator, refused, schema, up, write
+from tests.formats.support import (
+    Dumps,
+    left_alone,
+    migrator,
+    refused,
+    up,
+    write,
+)
 from tests.support.files import make_database, rows
 
 FORMAT = ("--format", "refinery")
+DUMPS = Dumps(
+    "refinery",
+    "refinery_schema_history",
+    "version, name, checksum, typeof(version), typeof(applied_on), typeof(checksum)",
+)
+left, same = DUMPS.left, DUMPS.same
 
 
 @pytest.fixture
@@ -28,34 +40,6 @@ def files(tmp_path: Path) -> Path:
 def some(tmp_path: Path) -> Path:
     """Return a database as refinery leaves it at version 2."""
     return left(tmp_path, "some")
-
-
-def left(directory: Path, name: str) -> Path:
-    """Return a database as refinery left it."""
-    return make_database(directory / f"{name}.db", dump(f"refinery/{name}"))
-
-
-def noted(database: Path) -> list[tuple[Any, ...]]:
-    """Return the table but for the times, with the types of what is in it."""
-    query = (
-        "SELECT version, name, checksum, typeof(version), typeof(applied_on), typeof(checksum)"
-        " FROM refinery_schema_history ORDER BY version"
-    )
-    return rows(database, query)
-
-
-def without_times(database: Path) -> list[str]:
-    """Return all that a database holds, but for the history's rows."""
-    return [line for line in content(database) if 'INTO "refinery_schema_history"' not in line]
-
-
-def same(one: Path, other: Path) -> bool:
-    """Tell whether two databases differ in nothing but times."""
-    return (schema(one), without_times(one), noted(one)) == (
-        schema(other),
-        without_times(other),
-        noted(other),
-    )
 
 
 def test_siphash_is_the_one_of_rust() -> None:
@@ -102,9 +86,9 @@ def test_versions_of_64_bits_are_another_checksum(tmp_path: Path) -> None:
 def test_a_version_that_the_table_cannot_take_is_refused(some: Path, files: Path) -> None:
     """Refinery without the feature refuses the file as well."""
     write(files, {"V2147483648__big.sql": "CREATE TABLE big (x);"})
-    before = some.read_bytes()
-    refused(up(some, files), "migrations.bad_name", "V2147483648__big.sql", "2147483647")
-    assert some.read_bytes() == before
+    left_alone(
+        some, files, reason="migrations.bad_name", told=("V2147483648__big.sql", "2147483647")
+    )
 
 
 def test_an_unversioned_file_may_come_late(tmp_path: Path, files: Path) -> None:
@@ -144,14 +128,8 @@ def test_files_that_refinery_refuses_are_refused(
     some: Path, files: Path, name: str, text: str, reason: str, told: str
 ) -> None:
     """Before anything is written, with the file."""
-    path = files / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(text.encode(errors="surrogateescape"))
-    before = some.read_bytes()
-    done = up(some, files)
-    refused(done, reason)
-    assert told in str(done.finished)
-    assert some.read_bytes() == before
+    write(files, {name: text})
+    left_alone(some, files, reason=reason, told=told)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +157,7 @@ def test_histories_that_do_not_fit_are_refused(
 ) -> None:
     """Newer, missing, changed, and what refinery never wrote: 78, and nothing is written."""
     make_database(some, script.replace(" SET version = 99", " SET version = 97 + version"))
-    before = some.read_bytes()
-    refused(up(some, files, *FORMAT), reason, told)
-    assert some.read_bytes() == before
+    left_alone(some, files, *FORMAT, reason=reason, told=told)
 
 
 def test_there_is_no_way_back(some: Path, files: Path) -> None:
