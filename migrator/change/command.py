@@ -15,11 +15,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from migrator.context import Change, Context, Step
 from migrator.database import commanded
@@ -38,6 +40,7 @@ from migrator.formats.command import schema_of
 from migrator.inspect.database import NeedsRecoveryError, reading
 from migrator.log.translate import is_damage
 from migrator.model import Applied, Entry, Script
+from migrator.process import orphans
 from migrator.session.authorizer import RefusedError
 from migrator.session.by_path import require_there
 from migrator.session.changes import Dropped
@@ -49,6 +52,8 @@ from migrator.verify.row_loss import RowGuard
 _CUT = 500
 _LINES = 20
 """The last lines of its output, in which the reason of a failure is looked for."""
+_LAST_OUTPUT = 5.0
+"""Seconds for output after the end, where a process that it left cannot be killed."""
 _FULL = ("database or disk is full", "SQLITE_FULL", "No space left on device")
 _DISK = ("disk I/O error", "SQLITE_IOERR")
 _UNOPENED = (
@@ -167,16 +172,18 @@ class ExternalCommand(Change):
                 self._require_database(ctx, copy)
                 unchanged = old is not None and _same(copy, old)
                 still = bool(self.pending) and is_pending(copy, self.pending)
-            if old is None and not _has_tables(session):
-                raise self._nothing(ctx)
-            if still:
-                raise self._still_pending(ctx)
-            if unchanged:
+            if unchanged and not still:
                 return None
-            guard.conn = session.conn
             try:
+                if not _has_tables(session):
+                    self._refuse_empty(ctx, old)
+                if still:
+                    raise self._still_pending(ctx)
+                guard.conn = session.conn
                 return guard.check(_everything(session, old), self.entry, ())
             except VerificationError as error:
+                if error.reason != "rows.lost":
+                    raise
                 error.hint = (
                     "Look for what deletes rows, or copies a table and leaves some out. If they are"
                     " meant to go, start once with `--row-guard off` (MIGRATOR_ROW_GUARD=off):"
@@ -226,6 +233,15 @@ class ExternalCommand(Change):
                 message, hint=hint, reason="migration.failed", data=data
             ) from error
 
+    def _refuse_empty(self, ctx: Context, old: Path | None) -> None:
+        """Refuse a copy without any table: none was made, or the file was emptied."""
+        if old is None:
+            raise self._nothing(ctx)
+        if ctx.settings.row_guard != "off" and (gone := _tables(old)):
+            message = f"{self.entry.label} has left no table; there were {len(gone)}."
+            data = {**self._facts(), "check": "rows", "error": message}
+            raise VerificationError(message, reason="rows.lost", data=data)
+
     def _nothing(self, ctx: Context) -> MigrationFailedError:
         message = f"{self.entry.label} ended with exit code 0, and has made no table."
         hint = _WHERE.format(path=ctx.layout.database)
@@ -271,26 +287,40 @@ class Ending:
 
 def run_on(database: Path, words: Sequence[str]) -> Ending:
     """
-    Run a command on a database, and pass its output on line by line.
+    Run a command on a database, pass its output on line by line, and end what it leaves behind.
 
     Raises:
         MisfitError: There is no such program.
     """
     environ = {**os.environ, "MIGRATOR_DATABASE": str(database)}
     lines: deque[str] = deque(maxlen=_LINES)
-    with subprocess.Popen(
-        filled(words, database),
-        executable=program(words),
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        for line in process.stdout or ():
-            lines.append(line.decode(errors="replace").rstrip("\n"))
-            sys.stdout.buffer.write(line)
-            sys.stdout.buffer.flush()
+    before = orphans.children()
+    orphans.subreaper(on=True)
+    try:
+        with subprocess.Popen(
+            filled(words, database),
+            executable=program(words),
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            output = threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True)
+            output.start()
+            process.wait()
+            # They could go on writing to the copy; and who has the pipe keeps its end away.
+            orphans.end_leftovers(before, marked=False)
+            output.join(_LAST_OUTPUT)
+    finally:
+        orphans.subreaper(on=False)
     return Ending(process.returncode, tuple(lines))
+
+
+def _pass_on(output: IO[bytes], lines: deque[str]) -> None:
+    for line in output:
+        lines.append(line.decode(errors="replace").rstrip("\n"))
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
 
 
 def is_pending(database: Path, words: Sequence[str]) -> bool:

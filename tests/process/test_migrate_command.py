@@ -13,6 +13,7 @@ from tests.formats.support import content, installed, run_tool, schema
 from tests.support.digest import logical_digest
 from tests.support.files import listing, make_database, rows
 from tests.support.processes import Result, run_entrypoint, run_migrator
+from tests.support.scene import is_alive
 
 START = """
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
@@ -132,6 +133,32 @@ def test_lost_rows_are_refused(database: Path) -> None:
     assert logical_digest(database) == before
     assert up(database, command, "--row-guard", "off").code == 0
     assert rows(database, "SELECT count(*) FROM users") == [(1,)]
+
+
+def test_a_copy_that_was_emptied_is_not_published(database: Path) -> None:
+    """A file of zero bytes has no table that was dropped: 81, until it is said for one start."""
+    before = logical_digest(database)
+    done = up(database, "truncate -s 0 {database}")
+    assert (done.code, done.finished["reason"]) == (81, "rows.lost")
+    assert "`--row-guard off`" in done.finished["hint"]
+    assert logical_digest(database) == before
+    assert up(database, "truncate -s 0 {database}", "--row-guard", "off").code == 0
+    assert schema(database) == []
+
+
+def test_what_a_command_leaves_behind_is_ended_with_it(database: Path) -> None:
+    """Not waited for, though it has the output open; and it writes nothing into the copy later."""
+    late = f"sleep 600; {python('c.execute(chr(99))')}"
+    made = "CREATE TABLE made (x)"
+    code = (
+        "import os, sqlite3, subprocess; c = sqlite3.connect(os.environ['MIGRATOR_DATABASE']);"
+        f"c.execute({made!r}); c.commit();"
+        f"print(subprocess.Popen(['sh', '-c', {late!r}], start_new_session=True).pid, flush=True)"
+    )
+    done = up(database, f"{SQLITE} {shlex.quote(code)}")
+    assert done.code == 0, done.finished
+    assert not is_alive(int(done.one("migration.output")["text"]))
+    assert [name for _, name, *_ in schema(database)] == ["made", "users"]
 
 
 def test_a_rebuilt_table_keeps_its_rows(database: Path) -> None:
