@@ -75,7 +75,6 @@ def in_worker(
     from migrator.engine.expectation import Expectation
     from migrator.engine.last_run import noted_at_end
 
-    parent.log.expect_run()
     database, deadline = parent.layout.database, parent.deadline
     wait_until_ready(lambda: access.require_writable(database), deadline, parent.emit, level=None)
     with _locked(parent) as lock:

@@ -134,6 +134,7 @@ class Parent:
             with _connected(ctx, wanted=connect):
                 return as_dict(action(ctx))
 
+        self.log.expect_run()
         return supervise(
             task,
             emit=self.emit,

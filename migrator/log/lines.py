@@ -104,7 +104,9 @@ class Log:
         Log through structlog from here on: there is more to come than a few lines.
 
         Importing it takes longer than all else that a start with nothing
-        pending does. Until a run begins, `json_line` alone makes the lines.
+        pending does, and more memory. So that happens with the next line, which is the
+        worker's first: beside the worker, and not in it. Until then `json_line` alone
+        makes the lines.
         """
         self._thorough = True
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -26,6 +26,8 @@ from migrator.sqlite import fold, primary_code, quoted
 from migrator.verify.renamed_tables import Whereabouts, shows_another
 
 _READ = "ro&immutable=1"
+_LAST = "SELECT max(rowid) FROM main.sqlite_schema"
+_APPENDED = "SELECT rowid, type, name, rootpage FROM main.sqlite_schema WHERE rowid > ?"
 _SQL_OF = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ? AND sql NOT NULL"
 
 
@@ -79,6 +81,7 @@ class RowGuard:
         self._counts: dict[str, int] = {}
         self._untouched: set[str] = set()
         self._all = True
+        self._last = 0
         self.uncounted: dict[str, str] = {}
         self.seconds = 0.0
 
@@ -183,14 +186,14 @@ class RowGuard:
         defined: Collection[str],
     ) -> None:
         """Take the list of the tables over, and count what was written to, or is new."""
-        known = self._counts.keys() | self._untouched
-        stale = {*written, *defined, *(listed.keys() - known)}
+        new = (key for key in listed if key not in self._counts and key not in self._untouched)
+        stale = {*written, *defined, *new}
         for key in set(self._names) if self._all else defined:
             name = self._names.pop(key, "")
+            self._virtual.discard(key)
             if key not in listed:
                 self._counts.pop(key, None)
                 self.uncounted.pop(name, None)
-        self._virtual &= self._names.keys()
         self._note(listed)
         for key in stale & self._names.keys():
             self._keep(key, self._conn)
@@ -212,18 +215,40 @@ class RowGuard:
             self._counts[key] = count
         self.seconds += time.monotonic() - started
 
-    def _list(self, keys: Iterable[str] | None) -> dict[str, tuple[str, bool]]:
+    def _list(self, keys: Collection[str] | None) -> dict[str, tuple[str, bool]]:
         """Return the name of each table, or of these, and whether it is virtual."""
-        arguments = [""] if keys is None else [f"({quoted(key)})" for key in keys]
-        found = {}
+        if keys is None:
+            self._last = self._conn.execute(_LAST).fetchone()[0] or 0
+            found, arguments = {}, [""]
+        else:
+            found = self._appended(keys) if keys else {}
+            arguments = [f"({quoted(key)})" for key in keys if key not in found]
         for argument in arguments:
             for row in self._conn.execute(f"PRAGMA main.table_list{argument}").fetchall():
                 name, kind = str(row[1]), row[2]
-                if kind in {"table", "virtual"} and not fold(name).startswith("sqlite_"):
+                if kind in {"table", "virtual"}:
                     found[fold(name)] = name, kind == "virtual"
-        # The run writes its own rows there, and the verification compares them.
-        found.pop(self._history, None)
-        return found
+        # The run writes its own rows into the history, and the verification compares them.
+        return {
+            key: each
+            for key, each in found.items()
+            if key != self._history and not key.startswith("sqlite_")
+        }
+
+    def _appended(self, keys: Collection[str]) -> dict[str, tuple[str, bool]]:
+        """
+        Return those of these tables whose rows stand at the end of the schema.
+
+        SQLite goes over the whole schema to answer a question about one table, and appends a
+        new one (https://sqlite.org/fileformat2.html#storage_of_the_sql_database_schema). Beside
+        virtual tables the schema alone does not tell whether a table is the shadow of one.
+        """
+        rows = self._conn.execute(_APPENDED, (self._last,)).fetchall()
+        self._last = max((row[0] for row in rows), default=self._last)
+        tables = [(str(name), root) for _, kind, name, root in rows if kind == "table"]
+        if self._virtual or not all(root for _, root in tables):
+            return {}
+        return {fold(name): (name, False) for name, _ in tables if fold(name) in keys}
 
     def _count(self, conn: sqlite3.Connection, name: str, *, virtual: bool) -> int | None:
         if virtual and _shows_another(conn, name):

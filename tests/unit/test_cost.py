@@ -196,3 +196,27 @@ def test_where_a_connection_does_not_say_its_cursors_memory_is_searched(
         cursor.fetchone()
     assert 1 == watched.walks
     conn.close()
+
+
+def test_a_migration_that_makes_one_table_of_many_asks_about_none_by_name(
+    watched: Watched,
+) -> None:
+    """SQLite would go over the whole schema for each: the new ones are read at its end."""
+
+    def step(number: int) -> str:
+        return f"CREATE TABLE new{number} (a);\nINSERT INTO new{number} VALUES (1);\n"
+
+    found = watched.run(20, step)
+    assert 0 == sum(n for each, n in found.items() if each.startswith("PRAGMA main.table_list("))
+    assert all(1 == found[f'SELECT count(*) FROM main."new{n}"'] for n in range(1, 21))
+
+
+def test_what_was_made_in_the_place_of_a_dropped_table_is_asked_about(watched: Watched) -> None:
+    """Its row in the schema is not beyond the last one: it is counted all the same."""
+
+    def step(number: int) -> str:
+        gone = f"DROP TABLE new{number - 1};\n" if number > 1 else ""
+        return f"{gone}CREATE TABLE new{number} (a);\nINSERT INTO new{number} VALUES (1);\n"
+
+    found = watched.run(5, step)
+    assert all(1 == found[f'SELECT count(*) FROM main."new{n}"'] for n in range(1, 6))

@@ -101,6 +101,21 @@ def lost(error: pytest.ExceptionInfo[VerificationError]) -> tuple[object, object
 # --- not said ---------------------------------------------------------------
 
 
+def test_the_shadows_of_a_new_virtual_table_are_no_tables(tmp_path: Path) -> None:
+    """Whoever deletes from it says nothing of them, also where it is a database's first."""
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("CREATE TABLE first (a)")
+    shutil.copy(path, tmp_path / "old.db")
+    with closing(open_guard(path)) as guard:
+        guard.begin()
+        run = Run(guard, "on")
+        with run.rows:
+            run("CREATE VIRTUAL TABLE f USING fts5 (t); INSERT INTO f VALUES ('one'), ('two')")
+            assert {"f": 2} == run("DELETE FROM f")
+        guard.rollback()
+
+
 @pytest.mark.parametrize(
     ("script", "expected"),
     [

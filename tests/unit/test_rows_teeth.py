@@ -146,6 +146,30 @@ BUGS = (
         COST,
         "one_table_of_many",
     ),
+    _planted(
+        "each new table is asked about by its name",
+        "verify/row_loss.py",
+        "            found = self._appended(keys) if keys else {}\n",
+        "            found = {}\n",
+        COST,
+        "asks_about_none_by_name",
+    ),
+    _planted(
+        "only what stands at the end of the schema is a table",
+        "verify/row_loss.py",
+        "for key in keys if key not in found]",
+        "for key in keys if key in found]",
+        COST,
+        "in_the_place_of_a_dropped",
+    ),
+    _planted(
+        "the shadow of a virtual table is taken for a table",
+        "verify/row_loss.py",
+        "        if self._virtual or not all(root for _, root in tables):\n            return {}\n",
+        "",
+        "unit/test_rows.py",
+        "no_tables",
+    ),
 )
 
 
