@@ -74,21 +74,24 @@ class Flyway(Tool):
         """Return the first names: the directory may be anything's, and a whole disk below it."""
         return [path.name for path, _ in islice(self._walk(self.path.absolute()), _GLANCE)]
 
-    def _walk(self, directory: Path, above: tuple[Any, ...] = ()) -> Iterator[tuple[Path, str]]:
+    def _walk(
+        self, directory: Path, shown: str = "", above: tuple[Any, ...] = ()
+    ) -> Iterator[tuple[Path, str]]:
         """Yield each file below a directory, and its path from the migrations' own."""
         with contextlib.suppress(OSError):
             found = directory.stat()
             above = (*above, (found.st_dev, found.st_ino))
         for item in sorted(scan(directory), key=lambda each: each.name):
             path = directory / item.name
-            if os.path.isdir(path):
+            # The listing tells of each file what it is; where a link leads, it does not.
+            if os.path.isdir(path) if item.is_symlink() else item.is_dir():
                 # Hidden are a ConfigMap's own directories; links may go in a circle.
                 hidden = item.name.startswith(".") or item.name == LOST_AND_FOUND
                 found = path.stat()
                 if not hidden and (found.st_dev, found.st_ino) not in above:
-                    yield from self._walk(path, above)
+                    yield from self._walk(path, f"{shown}{item.name}/", above)
             elif re.fullmatch(LEFTOVER, item.name) is None:
-                yield path, str(path.relative_to(self.path.absolute()))
+                yield path, f"{shown}{item.name}"
 
     def entries(self) -> tuple[Entry, ...]:
         """List the versions in their order, then the repeatable migrations by their names."""

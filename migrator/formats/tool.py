@@ -275,7 +275,7 @@ def _as_named(row: Applied, entry: Entry | None) -> Applied:
 
 def head(path: Path) -> str:
     """Return the beginning of a file as text, where a tool's marks are looked for."""
-    with path.open("rb") as file:
+    with open(path, "rb", buffering=0) as file:
         return file.read(_HEAD).decode(errors="replace").replace("\r\n", "\n")
 
 

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from sys import intern
 
 from migrator.sqlite import fold
 from migrator.statement import Statement
@@ -36,12 +37,14 @@ _QUOTED = (
     r"|`[^`]*+(?:``[^`]*+)*+(?:`|\Z)"
     r"|\[[^\]]*+(?:\]|\Z)"
 )
-_WORD = r"[A-Za-z0-9_$\x80-\ufefe\uff00-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+"
+# Said by what does not belong to it: a class of all beyond ASCII takes Python long to compile.
+_LETTER = r"[^\x00-#%-/:-@\[-\^`{-\x7f]"
+_WORD = rf"(?!\ufeff){_LETTER}++"
 
 _INSIDE = rf"(?:[^'\"`\[;/-]++|{_QUOTED}|{_LINE_COMMENT}|{_BLOCK_COMMENT}|[/-])*+"
 _OUTSIDE = rf"(?:[^'\"`\[/-]++|{_QUOTED})*+"
 
-_FLAGS = re.DOTALL | re.ASCII | re.IGNORECASE
+_FLAGS = re.DOTALL | re.ASCII
 _SKIP = re.compile(_GAP, _FLAGS)
 _STATEMENT = re.compile(rf"{_GAP}()({_WORD})?+{_INSIDE}(;)?+", re.DOTALL)
 """What is before a statement; where it begins, its first word, and the semicolon behind it."""
@@ -49,7 +52,7 @@ _MORE = re.compile(rf"{_INSIDE};", re.DOTALL)
 _COMMENT = re.compile(rf"{_OUTSIDE}(?:({_LINE_COMMENT}|{_BLOCK_COMMENT})|[/-])", re.DOTALL)
 """What is before a comment, or before an operator that might begin one; the comment."""
 _MARK = re.compile(rf"{_QUOTED}|{_LINE_COMMENT}|{_BLOCK_COMMENT}", _FLAGS)
-_TRIGGER_END = re.compile(rf"{_GAP}END{_GAP};", _FLAGS)
+_TRIGGER_END = re.compile(rf"{_GAP}END{_GAP};", _FLAGS | re.IGNORECASE)
 _TOKEN = re.compile(rf"{_GAP}(?:(?P<quoted>{_QUOTED})|(?P<word>{_WORD})|(?P<other>.))", _FLAGS)
 
 _EMPTY = re.compile(rf"(?:{_GAP};)*+", _FLAGS)
@@ -232,7 +235,8 @@ def _scan(text: str, first_line: int) -> tuple[tuple[Statement, ...], Statement]
         begin, end = found.start(1), found.end()
         word = keywords.get(found[2])
         if word is None:
-            word = keywords[found[2]] = _upper(found[2])
+            # One for all files: there may be thousands.
+            word = keywords[found[2]] = intern(_upper(found[2]))
         if word in _PERHAPS_TRIGGERS:
             end = _end_of_trigger(text, begin, end)
             if end < 0:

@@ -19,6 +19,7 @@ from migrator.model import Outcome
 LONGEST = 16 << 20
 """Bytes kept of a line; no report is longer."""
 
+_AS_JSON = json.JSONEncoder(default=repr).encode
 _LEVELS = ("debug", "info", "warning", "error")
 _PARENTS = ("run.", "app.")
 """Events that only the parent process sends."""
@@ -32,7 +33,7 @@ def new_mark() -> bytes:
 
 def spell(mark: bytes, what: dict[str, Any]) -> bytes:
     """Return a report's line, beginning on a line of its own after anything left in the pipe."""
-    return b"\n" + mark + json.dumps(what, default=repr).encode() + b"\n"
+    return b"\n" + mark + _AS_JSON(what).encode() + b"\n"
 
 
 def read(line: bytes) -> dict[str, Any] | None:

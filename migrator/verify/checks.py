@@ -13,6 +13,12 @@ from migrator.sqlite import fold, primary_code, quoted
 # SQLite gives this error, which a migration causes, the same code as an uncheckable table.
 _MISMATCH = re.compile(r'foreign key mismatch - ".*" referencing "(.*)"', re.DOTALL)
 
+_REFERENCES = """
+    SELECT there.name, refers."table"
+    FROM pragma_table_list AS there CROSS JOIN pragma_foreign_key_list(there.name, 'main') AS refers
+    WHERE there.schema = 'main' AND there.type = 'table'
+"""
+
 Orphans = Counter[tuple[str, str]]
 """How many rows of a table refer to a missing row of its parent, per table and parent."""
 
@@ -61,7 +67,7 @@ def foreign_keys(conn: sqlite3.Connection) -> References:
     found: Orphans = Counter()
     unchecked: dict[str, str] = {}
     # Table by table: one that cannot be checked would end the check of them all.
-    for table in tables(conn, ("table",)):
+    for table in sorted({table for table, _ in _references(conn)}):
         try:
             rows = conn.execute(f"PRAGMA foreign_key_check({quoted(table)})")
             found.update((table, str(row[2])) for row in rows)
@@ -78,16 +84,10 @@ def foreign_keys(conn: sqlite3.Connection) -> References:
 
 def without_parent(conn: sqlite3.Connection) -> set[tuple[str, str]]:
     """Return table and parent of each foreign key whose parent does not exist."""
-    there = tables(conn, ("table",))
-    known = {fold(name) for name in there}
+    known = {fold(name) for name in tables(conn, ("table",))}
     # SQLite lists references to a table that does not exist too: `foreign_key_check` calls
     # them violations only once a row refers to it.
-    parents = (
-        (table, str(row[2]))
-        for table in there
-        for row in conn.execute(f"PRAGMA foreign_key_list({quoted(table)})").fetchall()
-    )
-    return {(table, parent) for table, parent in parents if fold(parent) not in known}
+    return {(table, parent) for table, parent in _references(conn) if fold(parent) not in known}
 
 
 def new_orphans(
@@ -123,10 +123,15 @@ def tables(conn: sqlite3.Connection, kinds: Iterable[str]) -> list[str]:
         conn: A connection whose rows are tuples or `sqlite3.Row`.
         kinds: Which of `table` and `virtual`; shadow tables are neither.
     """
-    rows = conn.execute("PRAGMA table_list").fetchall()
+    rows = conn.execute("PRAGMA table_list")
     wanted = set(kinds)
     names = [str(row[1]) for row in rows if row[0] == "main" and row[2] in wanted]
     return sorted(name for name in names if not fold(name).startswith("sqlite_"))
+
+
+def _references(conn: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Return table and parent of each foreign key, of however many tables by one statement."""
+    return [(str(table), str(parent)) for table, parent in conn.execute(_REFERENCES)]
 
 
 def _current(name: str, renames: list[tuple[str, str]]) -> str:

@@ -220,3 +220,22 @@ def test_what_was_made_in_the_place_of_a_dropped_table_is_asked_about(watched: W
 
     found = watched.run(5, step)
     assert all(1 == found[f'SELECT count(*) FROM main."new{n}"'] for n in range(1, 6))
+
+
+def test_tables_without_a_reference_are_no_work_for_the_check_of_references(
+    watched: Watched,
+) -> None:
+    """One statement lists the references of all tables, and only whose has one is checked."""
+    schema = (
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY); CREATE TABLE child (a REFERENCES parent)"
+    )
+    many = "".join(f"; CREATE TABLE many{each} (a)" for each in range(50))
+    text = "INSERT INTO first VALUES ({});\n".format
+    found = [watched.run(number, text, schema + more) for number, more in ((1, ""), (2, many))]
+    # Those that SQLite executes for another one begin with a comment.
+    few, more = (
+        {k: n for k, n in each.items() if "foreign_key_" in k and not k.startswith("--")}
+        for each in found
+    )
+    assert few == more
+    assert 'PRAGMA foreign_key_check("child")' in more

@@ -232,6 +232,17 @@ def test_keyword_is_the_first_word(statement, expected):
     assert expected == sql.keyword(statement)
 
 
+def test_a_word_has_the_characters_that_sqlite_has_in_one():
+    """ASCII letters, digits, `_`, `$` and all beyond ASCII; a byte order mark begins none."""
+    for code in (*range(1, 0x200), 0x17F, 0x212A, 0xFEFE, 0xFEFF, 0xFF00, 0xFFFF, 0x10FFFF):
+        each = chr(code)
+        inside = code > 0x7F or (each.isascii() and (each.isalnum() or each in "_$"))
+        expected = f"A{each.upper() if each.isascii() else each}B"
+        found = sql.words(f"a{each}b", 1)[0]
+        assert (found == expected if code < 0x80 else found == f"a{each}b") is inside, hex(code)
+        assert bool(sql.keyword(each)) is (inside and code != 0xFEFF), hex(code)
+
+
 def test_words_are_upper_case_and_quoted_names_as_written():
     """Bare words are in upper case, quoted ones keep theirs, the rest is single characters."""
     expected = ("PRAGMA", "my Db", ".", "JOURNAL_MODE", "=", "WAL")
