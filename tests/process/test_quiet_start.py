@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.files import write_migrations
+from tests.support.files import rows, write_migrations
 from tests.support.processes import PACKAGES, clean_environment, run_entrypoint
 
 NUMBER = 20
@@ -200,3 +200,24 @@ def test_a_look_asks_a_fixed_number_of_questions(what: str, files: Path, databas
 def test_a_look_compiles_no_pattern(what: str, files: Path, database: Path) -> None:
     """Compiling a pattern takes as long as importing several modules."""
     assert looked(what, files, database)["patterns"] == []
+
+
+def test_a_worker_has_no_log_of_its_own(tmp_path: Path) -> None:
+    """structlog, and what it imports, is the parent's: a worker reports to it over a pipe."""
+    path = tmp_path / "app.db"
+    up = (
+        "import sys\n\n\ndef up(conn):\n"
+        "    conn.execute('CREATE TABLE seen (name)')\n"
+        "    names = [(each,) for each in sys.modules]\n"
+        "    conn.executemany('INSERT INTO seen VALUES (?)', names)\n"
+    )
+    files = write_migrations(tmp_path / "migrations", {"001_seen.py": up})
+    subprocess.run(
+        [sys.executable, "-m", "entrypoint", "--migrations", files, "--database", path],
+        env=clean_environment({"PYTHONPATH": str(PACKAGES)}),
+        check=True,
+        capture_output=True,
+    )
+    seen = {name for (name,) in rows(path, "SELECT name FROM seen")}
+    assert "migrator.process.worker" in seen
+    assert not {"structlog", "asyncio"} & seen

@@ -121,6 +121,15 @@ BUGS = (
         "process/test_replaced_sqlite.py",
         "refused and before",
     ),
+    planted(
+        "structlog is imported before the worker is forked",
+        "migrator/run.py",
+        "    database, deadline = parent.layout.database, parent.deadline\n",
+        "    database, deadline = parent.layout.database, parent.deadline\n"
+        "    parent.log.expect_run()\n",
+        "process/test_quiet_start.py",
+        "no_log_of_its_own",
+    ),
 )
 
 

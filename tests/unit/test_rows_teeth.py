@@ -170,6 +170,14 @@ BUGS = (
         "unit/test_rows.py",
         "no_tables",
     ),
+    _planted(
+        "every table is checked for orphans, by a statement of its own",
+        "verify/checks.py",
+        "    for table in sorted({table for table, _ in _references(conn)}):\n",
+        '    for table in tables(conn, ("table",)):\n',
+        COST,
+        "without_a_reference",
+    ),
 )
 
 
