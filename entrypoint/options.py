@@ -143,13 +143,12 @@ def read_run_as(texts: Mapping[str, str], environ: Mapping[str, str]) -> RunAs |
     """
     Read the user to run as: `--run-as`, its variable, else `PUID` and `PGID`.
 
-    Many images set `PUID` and `PGID` for purposes of their own, so both count
-    only without `--run-as`, or with `keep`.
-
     Raises:
         UsageError: The one that counts is not a number, or `PGID` is set without `PUID`.
     """
     asked: RunAs | None = option_value(RUN_AS, texts, environ)
+    # Many images set PUID and PGID for their own purposes: both count only without
+    # `--run-as`, or with `keep`.
     if asked is not None and not asked.keep:
         return asked
     uid: int | None = option_value(_PUID, {}, environ)

@@ -50,9 +50,6 @@ def acting_as(user: User | None) -> Iterator[None]:
     """
     Act as another user within, if there is one; afterwards ids and groups are as before.
 
-    The effective ids decide on access to files and on `kill`. The real and the
-    saved user stay root, so that there is a way back.
-
     Raises:
         NoPermissionError: The container dropped the capabilities that this takes.
     """
@@ -63,6 +60,8 @@ def acting_as(user: User | None) -> Iterator[None]:
     try:
         with _missing_capability(user):
             _set_groups(other_groups(user))
+            # Only the effective ids, which decide on access to files and on `kill`: the real
+            # and the saved user stay root, for the way back.
             os.setegid(user.gid)
             os.seteuid(user.uid)
         yield

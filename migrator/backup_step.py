@@ -166,14 +166,10 @@ def facts_of(
 
 
 def prune_and_clean(ctx: Context, saved: Backup | None, protect: Collection[str] = ()) -> None:
-    """
-    Tidy up after a run that is done, and prune the backups; fails no run.
-
-    What the run has noted goes last: until then whoever settles it, should it
-    be ended here, finds that it was committed.
-    """
+    """Tidy up after a run that is done, and prune the backups; fails no run."""
     enter(ctx, "prune")
     own = saved.name if saved is not None else None
     with contextlib.suppress(OSError, MigratorError):
         prune_backups(ctx.layout, ctx.settings.backup_keep, protect, own, ctx.emit)
+    # Last: if the run is killed before this, its note shows that it was committed.
     forget(ctx)

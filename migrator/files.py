@@ -221,21 +221,18 @@ def create_file(path: Path, ownership: Ownership) -> int:
 
 
 def _own(descriptor: int, ownership: Ownership, mode: int) -> None:
-    """
-    Give what was just created its group, its mode and, as root, its owner.
-
-    In this order: the group before the mode that lets it in, the owner last,
-    since without CAP_FOWNER only the owner may change the mode. Where the
-    group cannot be given, ours gets no more than everybody had.
-    """
+    """Give what was just created its group, its mode and, as root, its owner."""
     found = os.fstat(descriptor)
+    # The group comes before the mode that lets it in.
     if found.st_gid != ownership.gid:
         with _tolerated():
             os.fchown(descriptor, -1, ownership.gid)
         if os.fstat(descriptor).st_gid != ownership.gid:
+            # Our own group stays, and must not get more than everybody has.
             mode &= ~0o070 | (mode & 0o007) << 3
     with _tolerated():
         os.fchmod(descriptor, mode)
+    # The owner comes last: without CAP_FOWNER only the owner may change the mode.
     if os.geteuid() == 0 and found.st_uid != ownership.uid:
         with _tolerated():
             os.fchown(descriptor, ownership.uid, -1)
@@ -271,6 +268,7 @@ def write_atomic(path: Path, data: bytes, ownership: Ownership) -> None:
         try:
             with _about(temporary):
                 write_all(descriptor, data)
+                # Before the rename, or a power cut could leave the new name without content.
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -278,6 +276,7 @@ def write_atomic(path: Path, data: bytes, ownership: Ownership) -> None:
     except BaseException:
         remove(temporary)
         raise
+    # A rename is durable only with its directory.
     fsync_directory(path.parent)
 
 

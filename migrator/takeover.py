@@ -230,11 +230,6 @@ def refuse_misfit(parent: Parent, version: str) -> None:
     """
     Refuse a version that the database certainly is not at; warn where it may be.
 
-    A schema that differs is no proof: migrations begin where an application had made its first
-    tables by itself, and some have an index more. So a version is refused only where another one
-    fits exactly, or where the database lacks tables that it makes; the latter not beside another
-    tool's history, which is a better witness of what was applied.
-
     Raises:
         UsageError: It is not at that version; the message says how it differs.
     """
@@ -244,6 +239,9 @@ def refuse_misfit(parent: Parent, version: str) -> None:
         return
     force = command(parent.settings, "baseline", version, "--force")
     message = f"The database does not have the schema of {version}: {asked.told}."
+    # A schema that differs is no proof: an application may have made its first tables itself, or
+    # an index more. Only another version that fits exactly is, or missing tables; these not
+    # beside another tool's history, which is better evidence of what was applied.
     if compared.fits or (asked.tables and parent.survey().sight.foreign is None):
         better = fitting(parent, compared.fits) if compared.fits else how_to_compare(parent)
         hint = f"{better} To note {version} anyway: `{force}`."

@@ -32,11 +32,8 @@ _SAFE = frozenset("%+,-./0123456789:=@ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmno
 
 
 def quote(word: str) -> str:
-    """
-    Quote a word of a command that a person will type, as `shlex.quote` does.
-
-    Without its import, since Python's files may be out of reach of the user that this is done as.
-    """
+    """Quote a word of a command that a person will type, as `shlex.quote` does."""
+    # Not with `shlex`: the current user may have no access to Python's files to import it.
     if word and _SAFE.issuperset(word):
         return word
     return "'" + word.replace("'", "'\"'\"'") + "'"

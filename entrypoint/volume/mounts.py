@@ -100,9 +100,6 @@ def covering(path: str | Path, mounts: Sequence[Mount]) -> Mount:
     """
     Return the mount that a path is on, whether the path exists or not.
 
-    It walks from mount to mount as the kernel does, so that it does not find a
-    mount point that a later mount hides.
-
     Args:
         path: An absolute path without symbolic links.
         mounts: All mounts, in the kernel's order.
@@ -110,6 +107,7 @@ def covering(path: str | Path, mounts: Sequence[Mount]) -> Mount:
     known = {mount.mount_id for mount in mounts}
     here = [m for m in mounts if m.parent_id not in known or m.parent_id == m.mount_id]
     found, seen = _NO_MOUNT, set[int]()
+    # From mount to mount, as the kernel walks: a later mount may hide a mount point.
     while inward := _outermost(os.fspath(path), here):
         found = inward
         seen.add(found.mount_id)
@@ -122,17 +120,13 @@ def in_container(
     mounts: Sequence[Mount],
     exists: Callable[[str], bool] = os.path.exists,
 ) -> bool:
-    """
-    Tell whether this process runs in a container.
-
-    A virtual machine made from an image still has that image's `/.dockerenv`,
-    so that file does not count if the root is a whole disk.
-    """
+    """Tell whether this process runs in a container."""
     if environ.get("KUBERNETES_SERVICE_HOST") or environ.get("container"):
         return True
     root = covering("/", mounts)
     if exists(_CONTAINER_FILE) or root.fstype in _LAYERED:
         return True
+    # A virtual machine made from an image still has that image's `/.dockerenv`.
     whole_disk = root.root == "/" and (root.source.startswith(_DISKS) or root.source == "/dev/root")
     return exists(_DOCKER_FILE) and not whole_disk
 

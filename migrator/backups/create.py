@@ -337,13 +337,9 @@ def _miscopied(path: Path) -> BackupError:
 
 
 def _copy_failed(error: sqlite3.Error, database: Path, slot: PendingBackup) -> MigratorError:
-    """
-    Tell a failure of the database from one of the backup.
-
-    SQLite says "disk full" only when it writes, and only the backup is written. The
-    extended code of an I/O error says whether SQLite was reading.
-    """
+    """Tell a failure of the database from one of the backup."""
     code = primary_code(error)
+    # Only the backup is written, so a full disk, or an I/O error while writing, is its own.
     if code == sqlite3.SQLITE_FULL:
         return cannot_write(errno.ENOSPC, slot.partial)
     if code == sqlite3.SQLITE_IOERR and error.sqlite_errorcode not in _READ_ERRORS:

@@ -82,15 +82,12 @@ class PendingBackup:
         return reservation(self.path)
 
     def publish(self, backup: Backup) -> None:
-        """
-        Give both files their names, durably.
-
-        The facts are durable under their unfinished name before the database gets its name,
-        and get their own name last: a crash in between is finished by `remove_unfinished`.
-        """
+        """Give both files their names, durably."""
         # Longer than the reservation, so that nothing of it stays behind.
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         write_all(self.descriptor, bytes(backup.encoded()))
+        # The facts are durable, under their unfinished name, before the database gets its name,
+        # and get their own name last: `remove_unfinished` finishes what a crash cuts off.
         os.fsync(self.descriptor)
         fsync_directory(self.path.parent)
         rename(self.partial, self.path)

@@ -140,11 +140,8 @@ def prune_one(layout: Layout, backup: Backup, reason: str, emit: Emit) -> bool:
 
 
 def remove_backup(layout: Layout, backup: Backup) -> bool:
-    """
-    Delete a finished backup durably, and return whether that succeeded.
-
-    The database first: facts without a database are recognised as leftovers.
-    """
+    """Delete a finished backup durably, and return whether that succeeded."""
+    # The database first: after a crash, facts without a database are recognised as leftovers.
     if not remove(backup.path):
         return False
     with suppress(OSError):

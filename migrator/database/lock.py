@@ -190,15 +190,13 @@ _held_here: dict[int, tuple[int, tuple[int, int]]] = {}
 
 def _refuse_own_run(descriptor: int, layout: Layout) -> None:
     """
-    Refuse to wait for a run whose own migration has started this one.
-
-    That run waits for this one. In the Python API it is in the same thread; otherwise an
-    ancestor of this process holds the lock.
+    Refuse to wait for a run whose own migration has started this one, and waits for it.
 
     Raises:
         LockedError: A migration has started this run.
     """
     wanted = _identity(os.fstat(descriptor))
+    # In the Python API that run is in this thread; otherwise an ancestor holds the lock.
     if (get_ident(), wanted) not in _held_here.values() and not (
         orphans.is_marked() and _holders(wanted[1]) & orphans.ancestors()
     ):

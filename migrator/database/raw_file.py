@@ -87,9 +87,6 @@ class LiveFile:
         """
         Tell whether no other process on this kernel has the file open, not even idle.
 
-        The kernel grants a write lease only then (fcntl(2), "Leases"). Any
-        other descriptor of the file counts, those of this process included.
-
         Returns:
             True: nobody. False: somebody. None: unknown, because the file belongs to
             another user or the file system has no leases.
@@ -99,6 +96,8 @@ class LiveFile:
         if threading.current_thread() is not threading.main_thread():
             return None
         with _without_sigio():
+            # The kernel grants a write lease only on the sole descriptor of a file, those of
+            # this process included (fcntl(2), "Leases").
             return self._lease()
 
     def _lease(self) -> bool | None:

@@ -342,12 +342,9 @@ def _about(number: int) -> str:
 
 
 def _has_shared(identity: tuple[int, int]) -> bool:
-    """
-    Tell whether this process has SQLite's shared lock on a database.
-
-    Others may have it as well, so that a query need not name this process; what the
-    kernel says of each descriptor are the locks that were taken through it.
-    """
+    """Tell whether this process has SQLite's shared lock on a database."""
+    # Other processes may hold it too, so a query for the lock need not name this one. The
+    # kernel lists with each descriptor the locks that were taken through it.
     return any(
         line.startswith("lock:") and line.split()[-2] == str(_SHARED)
         for number in _descriptors(identity)

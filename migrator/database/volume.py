@@ -38,12 +38,9 @@ def place_of(directory: Path) -> str | None:
 
 
 def are_two(one: str | None, other: str | None) -> bool:
-    """
-    Tell whether two places are certainly two volumes, both named by a person.
-
-    Two file systems, or generated names, prove nothing: the second volume may replace the
-    first one, which was lost.
-    """
+    """Tell whether two places are certainly two volumes, both named by a person."""
+    # Other file systems, or generated names, prove nothing: the second volume may replace the
+    # first one, which was lost.
     if one is None or other is None or _GENERATED.search(one) or _GENERATED.search(other):
         return False
     (mine, here), (its, there) = (each.partition(":")[::2] for each in (one, other))

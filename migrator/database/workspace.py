@@ -41,16 +41,14 @@ class Layout(Value):
         """
         Resolve the paths of `settings`, creating nothing.
 
-        A `backups` beside the database may be a symbolic link to a directory.
-        A dangling link stays unresolved, so that creating it is refused instead of
-        making a directory where the link points.
-
         Raises:
             UsageError: The backups would lie in `app.db.migrator/`, where work files are deleted,
                 or in the database's place; or no directory can be called so.
         """
         database = realpath(settings.database)
         wanted = settings.backup_dir or database.parent / "backups"
+        # A dangling link stays unresolved: creating the directory is then refused, where
+        # following the link would make one where it points.
         dangling = os.path.islink(wanted) and not os.path.isdir(wanted)
         resolved = realpath(wanted)
         if settings.backup_dir is not None:

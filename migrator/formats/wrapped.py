@@ -33,14 +33,14 @@ def wrapped(found: Section) -> Section:
     """
     Return statements as they run in their tool's transaction.
 
-    Some files end that transaction, do what none allows, and begin another one for the tool to
-    end: they are run with the two statements that the tool adds. A PRAGMA that a transaction
-    only ignores, or that has its value already, is run outside of one.
+    A PRAGMA that a transaction only ignores, or that has its value already, is run outside of one.
     """
     words = (statement.keyword for statement in found.statements)
     first = next((word for word in words if word == "BEGIN" or word in _ENDS), "BEGIN")
     if found.transactional or first == "BEGIN":
         return found
+    # The file ends the tool's transaction and begins another one for the tool to end: add the
+    # two statements that the tool itself adds.
     begin = Statement("BEGIN;", found.statements[0].line, "BEGIN")
     commit = Statement("COMMIT;", found.statements[-1].line, "COMMIT")
     return Section((begin, *found.statements, commit), transactional=False)

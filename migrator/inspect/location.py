@@ -161,15 +161,12 @@ def refuse_odd_sidecars(database: Path) -> None:
 
 
 def check_not_lost(database: Path, backup_dir: Path, create: str) -> None:
-    """
-    Wait where a database that is missing, or has zero bytes, is not a first install.
-
-    Zero bytes are a valid empty database, but not where another state of it was backed up
-    or lies in a `-wal`, which SQLite deletes with the first access.
-    """
+    """Wait where a database that is missing, or has zero bytes, is not a first install."""
     try:
         if os.stat(database).st_size:
             return
+        # A valid empty database, unless backups or a `-wal` have another state of it. SQLite
+        # deletes that `-wal` with the first access.
         what = "has zero bytes"
     except FileNotFoundError:
         what = "does not exist"
@@ -209,20 +206,18 @@ def orphaned_files(database: Path, backup_dir: Path, create: str = "auto") -> tu
     """
     Return what a database leaves behind: `-wal`, `-journal` and its finished backups.
 
-    Where its file is there, with zero bytes, what is as empty does not count, nor a
-    `-journal`: a first transaction that was cut off leaves one. With `create` as `new`,
-    backups that are taken for its own by their path alone do not count: whoever says so
-    knows that they are another's.
-
     Raises:
         MigratorError: Whose the backups are cannot be read.
     """
     wal, journal = (Path(f"{database}{suffix}") for suffix in ("-wal", "-journal"))
     emptied = os.path.lexists(database)
     if emptied:
+        # Nothing that is as empty, nor a `-journal`: a first transaction that was cut off
+        # leaves one beside zero bytes.
         left = [wal] if os.path.lexists(wal) and os.stat(wal).st_size else []
     else:
         left = [path for path in (wal, journal) if os.path.lexists(path)]
+    # `new` says that backups which match by their path alone are another database's.
     backups = _backups_left(database, backup_dir, certain=create == "new")
     return (*left, *(each.path for each in backups if each.bytes or not emptied))
 

@@ -91,12 +91,8 @@ class Log:
         self._thorough = False
 
     def give_up_when(self, stopping: Callable[[], bool]) -> None:
-        """
-        Drop lines without a reader once this process has to end.
-
-        A reader that has stopped reading is otherwise waited for, and then no
-        signal would be obeyed.
-        """
+        """Drop lines without a reader once this process has to end."""
+        # Waiting for a reader that has stopped reading would ignore every signal.
         self._sink.stopping = stopping
 
     def expect_run(self) -> None:
@@ -242,14 +238,10 @@ def _for_people(colors: bool) -> Callable[[object, str, Mapping[str, Any]], str]
 
 
 def _as_json(value: Any) -> str:
-    """
-    Render a value that `clean` has made plain, as `json.dumps` does.
-
-    Importing `json` takes longer than the few lines of such a start, so that only its part in C
-    is used: the one that writes texts.
-    """
+    """Render a value that `clean` has made plain, as `json.dumps` does."""
     match value:
         case str():
+            # json's part in C alone: importing `json` takes longer than a start's few lines.
             return encode_basestring_ascii(value)
         case None | bool():
             return {None: "null", True: "true", False: "false"}[value]

@@ -58,17 +58,14 @@ def is_unopened(error: BaseException) -> bool:
 
 
 def is_out_of_space(error: BaseException, directory: Path) -> bool:
-    """
-    Tell whether a disk, or a quota, was full.
-
-    Of a quota SQLite says "disk I/O error", where it cannot make a journal or a
-    `-shm` "unable to open database file", and where it cannot roll back "attempt to
-    write a readonly database": only trying to write tells the reason. By then SQLite
-    has given back what of a `-wal`, a `-shm` or a journal it could still make.
-    """
+    """Tell whether a disk, or a quota, was full."""
     code = primary_code(error)
+    # On a full disk SQLite also says that it cannot open the database (it cannot make a journal
+    # or a `-shm`) or that it is read-only (it cannot roll back). Only trying to write tells the
+    # reason, beyond the space that SQLite has given back meanwhile.
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         return not has_space(directory, _GIVEN_BACK + A_LITTLE)
+    # Of a full quota SQLite says "disk I/O error".
     return code == sqlite3.SQLITE_FULL or (
         code == sqlite3.SQLITE_IOERR and not has_space(directory, A_LITTLE)
     )

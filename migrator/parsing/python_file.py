@@ -53,8 +53,7 @@ def load_module(
     Run a file's source as a module.
 
     The module is compiled from `source`, never from a `__pycache__` or from a file that was
-    changed meanwhile. It stays in `sys.modules` under a unique name, which dataclasses and
-    pickling need, and neither it nor its imports write a `__pycache__`.
+    changed meanwhile, and neither it nor its imports write a `__pycache__`.
 
     Args:
         path: The file, which becomes `__file__`.
@@ -71,6 +70,7 @@ def load_module(
     vars(module).update(given)
     previous = sys.dont_write_bytecode
     sys.dont_write_bytecode = True
+    # Dataclasses and pickling look their module up by its name, which is unique here.
     sys.modules[module.__name__] = module
     try:
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102

@@ -12,12 +12,9 @@ if TYPE_CHECKING:
 
 
 def end(code: int) -> NoReturn:
-    """
-    End this process at once.
-
-    Python's own end takes every module and object apart first: a tenth of the time of a look.
-    """
+    """End this process at once."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
+    # Python's own end takes every module and object apart: a tenth of the time of a look.
     os._exit(code)

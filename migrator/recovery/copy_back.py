@@ -185,11 +185,11 @@ def replace_file(ctx: Context, chosen: Backup, intent: RunState) -> None:
     """
     Rename the copy that `prepare_file` made to the database's path.
 
-    Delete the old file's sidecars first, which would be played into the new one. After a
-    crash this is done again, with the same result.
+    After a crash this is done again, with the same result.
     """
     enter(ctx, "restore", intent)
     ctx.progress.began = True
+    # Before the rename: SQLite would play the old file's sidecars into the new one.
     for sidecar in sidecars(ctx.layout.database):
         remove(sidecar)
     os.rename(ctx.layout.new, ctx.layout.database)

@@ -162,14 +162,10 @@ def _proven(ctx: Context, found: Outcome, left: RunState) -> Outcome:
 
 
 def _put_back(ctx: Context, live: ExclusiveDatabase, saved: Backup, left: RunState) -> None:
-    """
-    Put the backup back over the remains of a dead run, and over nothing else.
-
-    Each commit adds one to the change counter in the header
-    (https://sqlite.org/fileformat2.html, 1.3.7). If it has moved, somebody has committed
-    since, and that is not overwritten. WAL mode does not count, so a difference there was
-    committed by somebody.
-    """
+    """Put the backup back over the remains of a dead run, and over nothing else."""
+    # Each commit outside of WAL mode adds one to the change counter in the header
+    # (https://sqlite.org/fileformat2.html, 1.3.7). If it has moved, or in WAL mode, the
+    # difference was committed by somebody, and is not overwritten.
     header = read_header(live.raw.descriptor) if live.raw is not None else None
     counter = header.change_counter if header is not None and not header.wal else None
     if counter is None or counter != left.extra.get("change_counter"):

@@ -102,15 +102,11 @@ def undone_on_failure(
 
 
 def in_the_way(ctx: Context, failure: MigratorError, saved: Backup) -> bool:
-    """
-    Tell whether this run's own backup takes the space that the application may need.
-
-    SQLite calls a full quota "disk I/O error", so look at the free space too: only for
-    what an application needs to go on, since a small volume is nearly full beside a
-    backup anyway, and an I/O error alone does not mean a full disk.
-    """
+    """Tell whether this run's own backup takes the space that the application may need."""
     if not isinstance(failure, DiskError) or not may_give_way(ctx, saved):
         return False
+    # SQLite calls a full quota "disk I/O error", so try to write too; only as much as an
+    # application needs, since a small volume is nearly full beside a backup anyway.
     return is_full(failure) or not has_space(ctx.layout.home, min(saved.bytes, ENOUGH))
 
 
@@ -168,11 +164,8 @@ def _may_stand(
     """
     Tell whether the run may be committed, if no comparison can tell.
 
-    The history says so. Or the disk failed at the commit and the `-wal` cannot be
-    emptied: it holds the run's frames, which count when SQLite next reads it from the start.
-
-    Emptying it takes space, and on a full disk the kernel sends SIGBUS to a process that
-    writes to a mapped `-shm`: so delete the run's own backup first.
+    It may if the history says so, or if the disk failed at the commit and the `-wal` cannot
+    be emptied.
     """
     if ctx.progress.phase not in ("commit", "publish"):
         return False
@@ -182,8 +175,11 @@ def _may_stand(
             return True
     if not isinstance(failure, DiskError):
         return False
+    # Emptying the `-wal` takes space, and on a full disk the kernel sends SIGBUS to a process
+    # that writes to a mapped `-shm`.
     if in_the_way(ctx, failure, saved):
         remove_backup(ctx.layout, saved)
+    # The run's frames in a `-wal` that is left count when SQLite next reads it from the start.
     return not live.checkpoint()
 
 

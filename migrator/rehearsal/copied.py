@@ -66,17 +66,14 @@ def _attempt(parent: Parent, target: Path, owner: Ownership) -> None:
 
 
 def _copied(parent: Parent, target: Path, owner: Ownership) -> str:
-    """
-    Copy the pages, and return the journal mode.
-
-    A database in WAL mode that nobody has open is read without a lock, since a lock would
-    create files beside it. Where somebody has opened it meanwhile, it is copied again.
-    """
+    """Copy the pages, and return the journal mode."""
     database = parent.layout.database
     for last in (*[False] * (_LOOKS - 1), True):
         before, mode = stamp(database), _journal_mode(database)
         with reading(database) as source:
             source.execute("BEGIN")
+            # In WAL mode a lock would create files beside a database that is not open: it is
+            # read without one, and copied again if it was written to meanwhile.
             unlocked = mode == "wal" and not os.path.lexists(f"{database}-wal")
             source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             copy_pages(source, target, owner, lambda _done, _all: parent.signals.check())

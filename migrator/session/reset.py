@@ -127,18 +127,14 @@ def close_cursors(conn: sqlite3.Connection, but: sqlite3.Cursor | None = None) -
 
 
 def _cursors(conn: sqlite3.Connection) -> list[sqlite3.Cursor]:
-    """
-    Return a connection's cursors, those made by `sqlite3.Cursor(conn)` among them.
-
-    A connection has weak references to them, in a list that the garbage collector knows.
-    Searching all objects in memory after each migration would take longer the more there
-    are, so that is done only if the list is not found.
-    """
+    """Return a connection's cursors, those made by `sqlite3.Cursor(conn)` among them."""
+    # A connection has weak references to them, in a list that the garbage collector knows.
     probe = sqlite3.Cursor(conn)
     lists = [found for found in gc.get_referents(conn) if type(found) is list]
     references = [each for found in lists for each in found if type(each) is weakref.ref]
     known = [found for each in references if (found := each()) is not None]
     if not any(each is probe for each in known):
+        # The last resort: it takes longer the more objects there are, after each migration.
         everything = gc.get_objects()
         known = [each for each in everything if _is_cursor(each) and _is_of(each, conn)]
     return [each for each in known if _is_cursor(each) and each is not probe]

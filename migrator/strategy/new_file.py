@@ -152,10 +152,6 @@ def _place(ctx: Context, held: int) -> None:
     """
     Give the finished file its name, unless something has taken it.
 
-    A link never replaces anything; where the file system has no links, a
-    rename has to do. The other name goes with the work files, durably, before
-    the end of the run is noted.
-
     Args:
         ctx: The run.
         held: A descriptor of the file that was verified: by its old name, where the lock was
@@ -164,12 +160,14 @@ def _place(ctx: Context, held: int) -> None:
     new, database = ctx.layout.new, ctx.layout.database
     take_back: Callable[[Path], None] = os.unlink
     try:
+        # A link never replaces anything; the old name goes with the work files.
         os.link(new, database, follow_symlinks=False)
     except FileExistsError:
         raise _appeared(database) from None
     except OSError:
         if os.path.lexists(database):
             raise _appeared(database) from None
+        # A file system without links.
         os.rename(new, database)
         take_back = _rename_to(new)
     if not os.path.samestat(os.lstat(database), os.fstat(held)):

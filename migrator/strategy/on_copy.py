@@ -116,15 +116,12 @@ def refuse_beside_others(ctx: Context) -> None:
 
 
 def _publish(ctx: Context, live: ExclusiveDatabase, wanted: str) -> None:
-    """
-    Write the work copy's pages into the live database, as one transaction.
-
-    A WAL database cannot take another page size
-    (https://sqlite.org/pragma.html#pragma_page_size), so it leaves WAL first.
-    """
+    """Write the work copy's pages into the live database, as one transaction."""
     uri = database_uri(ctx.layout.work)
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as work, live.guard.engine():
         if wanted != "wal" or page_size(work) != page_size(live.conn):
+            # A WAL database cannot take another page size
+            # (https://sqlite.org/pragma.html#pragma_page_size).
             live.set_journal_mode("delete")
         write_pages(work, live.conn)
 

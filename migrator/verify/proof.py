@@ -122,13 +122,10 @@ def _foreign_keys(
 def _taken_along(
     ctx: Context, conn: sqlite3.Connection, known: Baseline, renames: tuple[tuple[str, str], ...]
 ) -> None:
-    """
-    Refuse references that a rename has redirected to a table that was dropped.
-
-    `ALTER TABLE t RENAME TO t_old` also changes the `REFERENCES t` of other tables
-    (https://sqlite.org/lang_altertable.html), which then do not refer to the new `t`.
-    While those tables are empty, `foreign_key_check` finds no row.
-    """
+    """Refuse references that a rename has redirected to a table that was dropped."""
+    # `ALTER TABLE t RENAME TO t_old` also changes the `REFERENCES t` of other tables
+    # (https://sqlite.org/lang_altertable.html), which then do not refer to the new `t`.
+    # While those tables are empty, `foreign_key_check` finds no row.
     there = {fold(name) for name in checks.tables(conn, ("table",))}
     old = {(fold(table), fold(parent)) for table, parent in known.astray}
     found = [
