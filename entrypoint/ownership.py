@@ -25,6 +25,7 @@ from migrator.files import open_directory, realpath, sidecars
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_BESIDE_BACKUPS = (".gitignore", "lost+found")
 _MAX_LINKS = 40
 _DEPTH = 2
 
@@ -55,21 +56,34 @@ def hand_over(database: Path, backup_dir: Path, user: User, *, given: Path | Non
 
 
 def _give_backups(database: Path, backup_dir: Path, user: User) -> None:
-    """Give the backup directory and this database's backups; other databases' stay."""
+    """
+    Give the backup directory and this database's backups; other databases' stay.
+
+    A directory that was named, and has something else in it (`/etc`, `/var/backups`), is
+    root's for others too.
+    """
     inside = backup_dir / "x"
     with _opened(inside, None, user) as directory:
         if directory is None:
             return
-        resolved = realpath(backup_dir)
-        _give_directory(directory, resolved, user)
+        resolved, names = realpath(backup_dir), os.listdir(directory)
+        if resolved == database.parent / "backups" or all(map(_belongs_among_backups, names)):
+            _give_directory(directory, resolved, user)
         others = [
             each
-            for each in named(database.name, os.listdir(directory))
+            for each in named(database.name, names)
             if (found := _lstat(directory, each.name)) and found.st_uid != user.uid
         ]
         if others:
             for name in _backups_of(Layout(database, resolved), directory, others):
                 _give_file(directory, name, resolved, user)
+
+
+def _belongs_among_backups(name: str) -> bool:
+    """Tell whether a name may be found in a directory that is for backups alone."""
+    # As in `app.db-000012-20260131T120000Z.db.json`, of any database.
+    database = name.removeprefix(".").rpartition("-")[0].rpartition("-")[0]
+    return name in _BESIDE_BACKUPS or bool(database and named(database, [name]))
 
 
 def _backups_of(layout: Layout, directory: int, found: Sequence[Entry]) -> list[str]:

@@ -107,6 +107,35 @@ def test_what_is_handed_over(place: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        (None, True),
+        (".gitignore", True),
+        ("lost+found", True),
+        ("other-app.db-000001-20250101T000000Z.db", True),
+        (".app.db-000001-20250101T000000Z.db.json.partial", True),
+        ("passwd", False),
+        ("app.db", False),
+        ("notes-1.txt", False),
+    ],
+)
+def test_a_backup_directory_elsewhere_is_given_only_where_it_is_for_backups(
+    place: Path, name: str | None, given: bool
+) -> None:
+    """One that was named by mistake, such as /etc, is root's for others as well."""
+    elsewhere = place.parent / "elsewhere"
+    elsewhere.mkdir()
+    if name is not None:
+        (elsewhere / name).touch()
+
+    ownership.hand_over(place / "app.db", elsewhere, USER)
+
+    assert owner(elsewhere) == ((UID, GID) if given else (0, 0))
+    assert all(owner(path) == (0, 0) for path in elsewhere.iterdir() if "app.db-" not in path.name)
+
+
+@pytest.mark.root
 def test_modes_never_change(place: Path) -> None:
     """Only owners change; what was closed stays closed."""
     (place / "app.db").chmod(0o640)
