@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -38,6 +39,8 @@ MADE_BY_RUNS: Final = ("up", "down")
 START: Final = "start"
 """The reason of a backup that was made before a version of the application was started."""
 _LARGEST = 16 << 20
+_STAMPED = r"-[0-9]{8}T[0-9]{6}Z\.db\Z"
+"""How the name of a backup ends that this program has made."""
 
 
 # -- reading --------------------------------------------------------------------------
@@ -105,6 +108,31 @@ def read_backups(layout: Layout, *, strict: bool) -> list[Backup]:
             if backup is not None and is_regular(backup.path):
                 found.append(backup)
     return sorted(found, key=lambda backup: (backup.counter, backup.name), reverse=True)
+
+
+def undescribed(layout: Layout) -> list[tuple[int, Path]]:
+    """
+    Return the counter and path of each backup whose facts cannot be understood, newest first.
+
+    Their names are those that this program gives, with the time; they may be this database's,
+    unless their id is another's. Those of a later version of this program are not meant.
+
+    Raises:
+        OSError: The directory cannot be read.
+    """
+    own = id_of(layout)
+    found = []
+    for entry in entries(layout):
+        facts = layout.backup_dir / entry.name
+        path = facts.with_suffix("")
+        if not (
+            entry.facts and entry.finished and re.search(_STAMPED, path.name) and is_regular(path)
+        ):
+            continue
+        with suppress(MisfitError):
+            if read_facts(facts) is None and read_id(facts) in (None, own):
+                found.append((entry.counter, path))
+    return sorted(found, reverse=True)
 
 
 def highest_counter(layout: Layout) -> int:

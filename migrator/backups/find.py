@@ -17,10 +17,11 @@ from migrator.backups.catalog import (
     known_backups,
     list_backups,
     read_facts,
+    undescribed,
 )
 from migrator.backups.directory import facts_path
 from migrator.database import started
-from migrator.errors import MigratorError, UsageError
+from migrator.errors import DamagedError, MigratorError, UsageError
 from migrator.files import realpath
 
 if TYPE_CHECKING:
@@ -128,6 +129,37 @@ def _is_newer(one: str, version: str) -> bool:
     return order is None or order > 0
 
 
+def refuse_undescribed(layout: Layout, chosen: Backup | None, asked: str) -> None:
+    """
+    Refuse to take a backup beside a newer one of which nothing can be told any more.
+
+    Args:
+        layout: The database's paths.
+        chosen: The newest one that is meant as far as can be told, None where there is none.
+        asked: What was asked for, as in `latest`.
+
+    Raises:
+        DamagedError: The facts of a newer one cannot be read.
+    """
+    for counter, path in undescribed(layout):
+        if chosen is None or counter > chosen.counter:
+            msg = f"{_unreadable(path)}, so that nobody knows whether {asked!r} means it."
+            hint = (
+                "Name the one that is meant, `migrator restore NAME` (`migrator backups` lists"
+                f" them), or move {str(path)!r} and its '.json' away."
+            )
+            raise DamagedError(msg, hint=hint, reason="backup.damaged")
+
+
+def describe_undescribed(layout: Layout) -> list[str]:
+    """Say of each backup whose facts cannot be understood that they cannot."""
+    return [f"{_unreadable(path)}." for _, path in undescribed(layout)]
+
+
+def _unreadable(path: Path) -> str:
+    return f"What is noted beside the backup {str(path)!r} (its '.json') cannot be read"
+
+
 def find_backup(layout: Layout, wanted: str) -> Backup:
     """
     Find a backup by its name, with or without `.db`, or by its path.
@@ -137,6 +169,7 @@ def find_backup(layout: Layout, wanted: str) -> Backup:
 
     Raises:
         UsageError: It does not exist, or belongs to another database.
+        DamagedError: What is noted beside it cannot be read.
         MisfitError: A later version of this program wrote it.
         MigratorError: The directory cannot be read.
     """
@@ -144,6 +177,13 @@ def find_backup(layout: Layout, wanted: str) -> Backup:
     for backup in backups:
         if wanted in (backup.name, backup.path.stem):
             return backup
+    for _, broken in undescribed(layout):
+        if wanted in (broken.name, broken.stem, str(broken)):
+            hint = (
+                "It is a plain SQLite file: `sqlite3` shows whether it is whole, and what it has."
+            )
+            msg = f"{_unreadable(broken)}."
+            raise DamagedError(msg, hint=hint, reason="backup.damaged")
     if os.sep not in wanted:
         _refuse_others(layout, wanted)
     path = _path_of(wanted)

@@ -11,7 +11,12 @@ from migrator.backup_step import facts_of, make_backup, prune_and_clean
 from migrator.backups import create
 from migrator.backups.backup import Backup
 from migrator.backups.catalog import START, list_backups
-from migrator.backups.find import find_backup, newest_backup, newest_before_app
+from migrator.backups.find import (
+    find_backup,
+    newest_backup,
+    newest_before_app,
+    refuse_undescribed,
+)
 from migrator.backups.owner import by_trust, refuse_several
 from migrator.backups.reuse import reuse
 from migrator.backups.space import require_space
@@ -123,16 +128,19 @@ def choose(
 
     Raises:
         UsageError: There is no such backup.
+        DamagedError: Nothing can be told of one that may be meant.
     """
     if before is not None:
         return _choose_before(ctx, before)
     if before_app is not None:
         found = newest_before_app(ctx.layout, before_app)
+        refuse_undescribed(ctx.layout, found, f"--before-app-version {before_app}")
         if found is None:
             raise _no_backup(ctx, f"There is no backup from before version {before_app!r}")
         return found
     if wanted == "latest":
         last = newest_backup(ctx.layout)
+        refuse_undescribed(ctx.layout, last, "latest")
         if last is None:
             raise _no_backup(ctx, "There is no backup made by `up` or `down`", _started(ctx))
         return last
@@ -155,8 +163,10 @@ def _choose_before(ctx: Context, version: str) -> Backup:
         )
     earlier = [each for each in backups if key not in seen[each.name]]
     refuse_several(earlier, f"--before {version}")
-    if earlier:
-        return by_trust(ctx.layout, earlier)[0]
+    found = next(iter(by_trust(ctx.layout, earlier)), None)
+    refuse_undescribed(ctx.layout, found, f"--before {version}")
+    if found is not None:
+        return found
     raise _no_backup(ctx, f"There is no backup from before {version!r}")
 
 

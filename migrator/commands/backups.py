@@ -69,9 +69,11 @@ def _facts(backup: Backup) -> dict[str, Any]:
 def _text(parent: Parent, found: list[Backup]) -> str:
     """Return the table, and how many backups of other databases of this name lie beside them."""
     from migrator.backups.catalog import readable_backups
+    from migrator.backups.find import describe_undescribed
 
     others = len(readable_backups(parent.layout)) - len(found)
     beside = f"\n{others} more there are of other databases of this name." if others else ""
+    beside += "".join(f"\n{printable(each)}" for each in describe_undescribed(parent.layout))
     if not found:
         return f"There is no backup in {printable(str(parent.layout.backup_dir))}.{beside}"
     rows = [

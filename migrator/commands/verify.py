@@ -62,9 +62,11 @@ def _check_database(parent: Parent, emit: Emit) -> None:
 def _damaged_backups(parent: Parent) -> list[str]:
     """Say of each damaged backup what is wrong."""
     from migrator.backups.catalog import verify_backup
+    from migrator.backups.find import describe_undescribed
 
     checked = map(verify_backup, finished_backups(parent))
-    return [trouble for trouble in checked if trouble is not None]
+    told = describe_undescribed(parent.layout)
+    return [*(trouble for trouble in checked if trouble is not None), *told]
 
 
 def _connected(parent: Parent, found: DatabaseStatus, path: Path) -> list[str]:

@@ -457,6 +457,39 @@ def test_restore_damaged(how, upgraded, steps):
     assert digests[0] == digest_aside(database)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "[" * 100_000])
+def test_restore_undescribed(text, upgraded, steps):
+    """Where a newer backup's facts cannot be read, no older one is taken in its place."""
+    database, digests = upgraded
+    newest, oldest = names(database)
+    Path(backups(database)[0]["path"] + ".json").write_text(text)
+
+    for words in (("latest",), ("--before", "002"), (newest,), (newest.removesuffix(".db"),)):
+        result = run("restore", database, steps, *words)
+        assert (65, "backup.damaged") == (result.code, result.finished["reason"]), words
+        assert newest in result.finished["error"]
+    assert digests[2] == digest_aside(database)
+    verified = run("verify", database, steps)
+    assert (65, "backup.damaged") == (verified.code, verified.finished["reason"])
+    assert newest in verified.finished["error"]
+    assert newest in run("backups", database, steps).stdout
+    assert 0 == run("restore", database, steps, oldest).code
+    assert digests[0] == digest_aside(database)
+
+
+def test_others_undescribed(upgraded, steps):
+    """What says that it is another database's does not count; an older one does not either."""
+    database, digests = upgraded
+    newest, oldest = (Path(each["path"] + ".json") for each in backups(database))
+    oldest.write_text("{")
+    shutil.copy(newest.with_suffix(""), newest.with_name("app.db-000009-20260101T000000Z.db"))
+    other = newest.with_name("app.db-000009-20260101T000000Z.db.json")
+    other.write_text(json.dumps({"id": "0" * 32}))
+
+    assert 0 == run("restore", database, steps, "latest").code
+    assert digests[1] == digest_aside(database)
+
+
 def test_damaged_backup_is_not_reused(database, steps):
     """A backup of the same state that has been damaged is not reused but made anew."""
     write_migrations(steps, FAILS)
