@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -504,6 +505,29 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     if (!result && seeded() && clock == CLOCK_MONOTONIC && now->tv_sec >= control->epoch)
         *now = (struct timespec){.tv_sec = now->tv_sec - (now->tv_sec - control->epoch) % TICK};
     return result;
+}
+
+/*
+ * A deadline was reckoned from the time that was told, and the kernel waits by its own. Python's
+ * threads wait so for each other, by the monotonic clock: a deadline that is past already has
+ * them interrupt each other all the time.
+ */
+int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *restrict mutex,
+                           const struct timespec *restrict deadline)
+{
+    struct timespec told, now, later = *deadline;
+    clock_gettime(CLOCK_MONOTONIC, &told);
+    REAL(clock_gettime)(CLOCK_MONOTONIC, &now);
+    later.tv_sec += now.tv_sec - told.tv_sec;
+    later.tv_nsec += now.tv_nsec - told.tv_nsec;
+    if (later.tv_nsec < 0) {
+        later.tv_sec -= 1;
+        later.tv_nsec += 1000000000;
+    } else if (later.tv_nsec >= 1000000000) {
+        later.tv_sec += 1;
+        later.tv_nsec -= 1000000000;
+    }
+    return REAL(pthread_cond_timedwait)(condition, mutex, &later);
 }
 
 int gettimeofday(struct timeval *restrict now, void *restrict zone)
