@@ -226,13 +226,13 @@ def test_a_baseline_that_took_another_row_with_it_is_82(tmp_path):
     env = planted(
         tmp_path / "site",
         """
-        import migrator.strategy.in_place as module
-        real = module.commit
-        def commit(ctx, guard):
-            with guard.engine():
-                guard.conn.execute("DELETE FROM migrations WHERE version = '001'")
-            real(ctx, guard)
-        module.commit = commit
+        from migrator.strategy.in_place import RunTransaction
+        real = RunTransaction.commit
+        def commit(self):
+            with self.live.guard.engine():
+                self.live.guard.conn.execute("DELETE FROM migrations WHERE version = '001'")
+            real(self)
+        RunTransaction.commit = commit
         """,
     )
     accepted = ("--accept", "missing")
@@ -296,7 +296,7 @@ def test_a_first_install_that_is_another_file_is_not_believed(tmp_path):
     )
     result = run_entrypoint(*scene.options, "--", "/bin/echo", "started", env=env)
     end = assert_failed(result, 82, "verify.after_release", "restore_failed")
-    assert "another file" in end["error"]
+    assert "is not the one that was verified" in end["error"]
     assert result.stdout == ""
 
 
