@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from migrator.session.authorizer import RefusedError
+from migrator.session.noting import real_in_transaction, settle
 from migrator.session.record import Record
-from migrator.session.recording import RecordingConnection, real_in_transaction, settle
+from migrator.session.recording import RecordingConnection
 from migrator.session.reset import close_cursors
 
 _ARGUMENTS = (

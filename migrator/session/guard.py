@@ -20,8 +20,8 @@ from migrator.database.sqlite_locks import Loss, SqliteLocks
 from migrator.database.uri import database_uri
 from migrator.session.authorizer import RefusedError
 from migrator.session.guarded import GuardedConnection
+from migrator.session.noting import real_in_transaction
 from migrator.session.record import FailedStatement, Record
-from migrator.session.recording import real_in_transaction
 from migrator.session.reset import ConnectionSettings
 
 

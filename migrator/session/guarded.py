@@ -19,8 +19,8 @@ from migrator.database.sqlite_locks import SqliteLocks
 from migrator.parsing.header_pragmas import setting
 from migrator.session import authorizer
 from migrator.session.authorizer import RefusedError
+from migrator.session.noting import real_in_transaction
 from migrator.session.record import FailedStatement
-from migrator.session.recording import real_in_transaction
 from migrator.session.reset import ConnectionSettings, close_cursors, drop_temporary
 from migrator.session.transactions import TX, EmulatingConnection
 from migrator.sqlite import fold

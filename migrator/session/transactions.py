@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from migrator.session.recording import LEGACY, RecordingConnection, real_in_transaction
+from migrator.session.noting import real_in_transaction
+from migrator.session.recording import LEGACY, RecordingConnection
 
 RESERVED = "_migrator"
 """The prefix of this program's own savepoints."""

@@ -31,8 +31,9 @@ from migrator.recovery.phases import enter, note, uninterrupted
 from migrator.session.authorizer import RefusedError, unset
 from migrator.session.by_path import WorkFile, require_there
 from migrator.session.guard import set_temporary_directory
+from migrator.session.noting import real_in_transaction, settle
 from migrator.session.record import FailedStatement, Record
-from migrator.session.recording import RecordingConnection, real_in_transaction, settle
+from migrator.session.recording import RecordingConnection
 from migrator.session.reset import close_cursors
 from migrator.verify import proof
 

@@ -66,7 +66,7 @@ BUGS = (
     ),
     _planted(
         "only a rollback that Python does is noticed",
-        "session/recording.py",
+        "session/noting.py",
         "        if real_in_transaction(self):\n            self._look(f",
         "        if not self._looking:\n            ledger.finish()\n"
         "        elif real_in_transaction(self):\n            self._look(f",
