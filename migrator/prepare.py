@@ -84,7 +84,8 @@ def prepare(ctx: Context, found: DatabaseStatus) -> Migrations | ExternalCommand
 
 
 def _command(ctx: Context, found: DatabaseStatus) -> ExternalCommand:
-    from migrator.change.command import ExternalCommand, program
+    from migrator.change.command import ExternalCommand
+    from migrator.process.external import program
 
     (entry,) = found.pending
     words, asking = ctx.settings.migrate_command, ctx.settings.pending_command

@@ -10,18 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from migrator.context import Change, Context, Step
 from migrator.database import commanded
@@ -32,7 +25,6 @@ from migrator.errors import (
     DiskError,
     MigrationFailedError,
     MigratorError,
-    MisfitError,
     VerificationError,
 )
 from migrator.files import A_LITTLE, has_space, open_regular
@@ -40,7 +32,7 @@ from migrator.formats.command import schema_of
 from migrator.inspect.database import NeedsRecoveryError, reading
 from migrator.log.translate import is_damage
 from migrator.model import Applied, Entry, Script
-from migrator.process import orphans
+from migrator.process.external import CommandEnding, is_pending, killed_by, run_on
 from migrator.session.authorizer import RefusedError
 from migrator.session.by_path import require_there
 from migrator.session.changes import Dropped
@@ -49,11 +41,6 @@ from migrator.session.session import Session
 from migrator.sqlite import fold
 from migrator.verify.row_loss import RowGuard
 
-_CUT = 500
-_LINES = 20
-"""The last lines of its output, in which the reason of a failure is looked for."""
-_LAST_OUTPUT = 5.0
-"""Seconds for output after the end, where a process that it left cannot be killed."""
 _FULL = ("database or disk is full", "SQLITE_FULL", "No space left on device")
 _DISK = ("disk I/O error", "SQLITE_IOERR")
 _UNOPENED = (
@@ -191,7 +178,7 @@ class ExternalCommand(Change):
                 )
                 raise
 
-    def _failed(self, ctx: Context, ending: Ending) -> MigratorError:
+    def _failed(self, ctx: Context, ending: CommandEnding) -> MigratorError:
         said = ending.said
         full, failed = (ending.has_said(each) for each in (_FULL, _DISK))
         # SQLite gives no reason for a file that it cannot make, or open to write: trying tells.
@@ -203,7 +190,7 @@ class ExternalCommand(Change):
             return DiskError(
                 message, hint=hint, reason=reason, data=self._facts() | {"error": said}
             )
-        how = f"ended with exit code {ending.code}" if ending.code > 0 else _killed(-ending.code)
+        how = f"ended with exit code {ending.code}" if ending.code > 0 else killed_by(-ending.code)
         message = f"{self.entry.label} {how}" + (f": {said.rstrip('.')}." if said else ".")
         hint = f"Mend what it says, and start again; {ctx.undone}."
         if ending.has_said(_LOCKED):
@@ -266,107 +253,6 @@ _WHERE = (
     " meanwhile: give it the copy as `{{database}}` (a path) or `{{url}}` in `--migrate-command`,"
     " or have it read MIGRATOR_DATABASE."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a command ended: its code, negative for a signal, and the last lines that it printed."""
-
-    code: int
-    lines: tuple[str, ...]
-
-    def has_said(self, words: Collection[str]) -> bool:
-        """Tell whether one of these is in its last lines: SQLite's messages, in any language."""
-        return any(word in line for line in self.lines for word in words)
-
-    @property
-    def said(self) -> str:
-        """The last line with something in it, cut."""
-        return next((line for line in reversed(self.lines) if line.strip()), "").strip()[:_CUT]
-
-
-def run_on(database: Path, words: Sequence[str]) -> Ending:
-    """
-    Run a command on a database, pass its output on line by line, and end what it leaves behind.
-
-    Raises:
-        MisfitError: There is no such program.
-    """
-    environ = {**os.environ, "MIGRATOR_DATABASE": str(database)}
-    lines: deque[str] = deque(maxlen=_LINES)
-    before = orphans.children()
-    orphans.subreaper(on=True)
-    try:
-        with subprocess.Popen(
-            filled(words, database),
-            executable=program(words),
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ) as process:
-            output = threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True)
-            output.start()
-            process.wait()
-            # They could go on writing to the copy; and who has the pipe keeps its end away.
-            orphans.end_leftovers(before, marked=False)
-            output.join(_LAST_OUTPUT)
-    finally:
-        orphans.subreaper(on=False)
-    return Ending(process.returncode, tuple(lines))
-
-
-def _pass_on(output: IO[bytes], lines: deque[str]) -> None:
-    for line in output:
-        lines.append(line.decode(errors="replace").rstrip("\n"))
-        sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
-
-
-def is_pending(database: Path, words: Sequence[str]) -> bool:
-    """
-    Ask a command whether there is something to do: 0 no, 1 or more yes.
-
-    Raises:
-        MisfitError: There is no such program, or a signal ended it.
-    """
-    done = run_on(database, words)
-    if done.code < 0:
-        message = f"{Path(words[0]).name}, which says what is pending, {_killed(-done.code)}."
-        raise MisfitError(message, hint="Run it by hand.", reason="migrations.command")
-    return done.code != 0
-
-
-def program(words: Sequence[str]) -> str:
-    """
-    Return the path of a command's program.
-
-    Raises:
-        MisfitError: There is none, or it may not be executed.
-    """
-    found = shutil.which(words[0])
-    if found is not None:
-        return found
-    message = f"The command {words[0]!r} is not found, or not executable."
-    hint = (
-        "Name it by its path in the image, or put its directory on PATH; a shell's syntax needs"
-        " `sh -c '...'`."
-    )
-    raise MisfitError(message, hint=hint, reason="migrations.command")
-
-
-def filled(words: Sequence[str], database: Path) -> list[str]:
-    """Return a command with the database in place of `{database}` and `{url}`."""
-    url = f"sqlite:///{database}"
-    return [word.replace("{database}", str(database)).replace("{url}", url) for word in words]
-
-
-def _killed(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = str(number)
-    return f"was ended by signal {name}"
 
 
 def _same(copy: Path, old: Path) -> bool:

@@ -219,7 +219,7 @@ class Parent:
 
     def _is_pending(self) -> bool:
         """Ask `--pending-command`; in a worker."""
-        from migrator.change.command import is_pending
+        from migrator.process.external import is_pending
 
         return is_pending(self.layout.database, self.settings.pending_command)
 
