@@ -57,7 +57,7 @@ def hand_over(database: Path, backup_dir: Path, user: User, *, given: Path | Non
 
 def _give_backups(database: Path, backup_dir: Path, user: User) -> None:
     """
-    Give the backup directory and this database's backups; other databases' stay.
+    Give the backup directory and this database's backups, but not other databases' backups.
 
     A directory that was named, and has something else in it (`/etc`, `/var/backups`), is
     root's for others too.
@@ -119,7 +119,7 @@ def _backups_of(layout: Layout, directory: int, found: Sequence[Entry]) -> list[
 
 
 def _lstat(directory: int, name: str) -> os.stat_result | None:
-    """Look at an entry of a directory; None if it is gone."""
+    """Look at an entry of a directory; None if it does not exist any more."""
     with contextlib.suppress(OSError):
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     return None
@@ -230,7 +230,7 @@ def _walk(path: Path) -> int:
 
 
 def _refuse_foreign_link(resolved: Path, link: Path, user: User) -> None:
-    """Refuse to give a file behind a link that is not root's, unless it is the user's."""
+    """Refuse to give a file behind a link that root does not own, unless the user owns the file."""
     found = os.stat(resolved)
     if found.st_uid == user.uid:
         return

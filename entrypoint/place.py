@@ -34,7 +34,7 @@ def add_place(error: MigratorError, environ: Mapping[str, str]) -> None:
 
 def add_previous_image(error: MigratorError, database: str | os.PathLike[str] | None) -> None:
     """
-    Say after a failed migration that the previous image starts as it is.
+    Add to a failed migration's hint that the previous image still starts.
 
     After a first install nothing of it is left that an image could start on.
     """

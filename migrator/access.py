@@ -132,7 +132,7 @@ def denied(path: Path, what: str, database: Path | None = None) -> NoPermissionE
     whose = "it" if there == path else repr(str(there))
     msg = f"{str(path)!r} {what} by {us}: {whose} belongs to {owner} with mode {mode}."
     if there != path and database is None:
-        # What lies in a directory that may not be entered cannot be named.
+        # A directory that may not be entered hides what is in it.
         database = path
     hint = _hint(there, us, status, database)
     return NoPermissionError(msg, hint=hint, data={"owner": owner, "mode": mode, "user": us})
@@ -179,7 +179,7 @@ def _change_of_owner(path: Path, us: str, database: Path | None) -> str:
 
 def _is_closed(path: Path, mode: int = os.R_OK | os.W_OK) -> bool:
     """Tell whether a path is there and may not be used."""
-    # An application makes and deletes its journal all the time: what has gone is refused to nobody.
+    # An application creates and deletes its journal all the time: a missing one is no refusal.
     return all(os.path.lexists(path) and not _may(path, mode) for _ in range(_LOOKS))
 
 

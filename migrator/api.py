@@ -287,7 +287,7 @@ class MigrationRunner:
 
 
 def _stopped(interrupt: KeyboardInterrupt, *, began: bool) -> InterruptedRunError:
-    """Return what the log says of a Ctrl-C, which itself goes through to the caller."""
+    """Return what to log for a Ctrl-C, which is passed on to the caller."""
     message, hint = "A KeyboardInterrupt ended the run.", "Start it again: it begins anew."
     stopped = InterruptedRunError(signal.SIGINT, message, hint=hint)
     stopped.began, stopped.interrupt = began, interrupt
@@ -331,7 +331,7 @@ _OF_COMMANDS = {
 
 def _refuse_options(options: dict[str, Any]) -> None:
     """
-    Refuse what is no option, or none of a runner: it would have no effect, or another one.
+    Refuse an unknown option, or one that a runner does not have: it would have no effect.
 
     Raises:
         TypeError: With the name.

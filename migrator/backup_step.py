@@ -60,7 +60,7 @@ def _require_space_for_shared_memory(ctx: Context, saved: Backup) -> None:
     written on btrfs or under a quota, so it is tried.
 
     Raises:
-        BackupError: There is no such room; a backup that this run has made has gone again.
+        BackupError: There is not enough; a backup that this run made has been deleted again.
     """
     home = ctx.layout.home
     if has_space(home, ENOUGH):
@@ -79,7 +79,7 @@ def make_backup(
     ctx: Context, live: ExclusiveDatabase, facts: Facts, protect: Collection[str] = ()
 ) -> Backup:
     """
-    Copy the database into a new backup; beside others through a connection of its own.
+    Copy the database into a new backup; beside others, through another connection.
 
     `protect` names backups that must not go to make room for it.
     """
@@ -154,7 +154,7 @@ def facts_of(
     mode: str,
     app_version: str | None = None,
 ) -> Facts:
-    """Return what is noted beside a backup of the database as it is."""
+    """Return what to note beside a backup of the current state."""
     return Facts(
         reason=reason,
         run_id=ctx.run_id,

@@ -1,5 +1,5 @@
 """
-`--migrate backup`: what comes before the start of an application that migrates itself.
+`--migrate backup`: prepare the start of an application that migrates itself.
 
 A verified backup before the first start of each of its versions, and no start of a version
 that is older than the one that the database was last used by. Nothing of the database is
@@ -145,7 +145,7 @@ def before_start(ctx: Context) -> Outcome:
 
 
 def _note(ctx: Context, last: str | None) -> None:
-    """Note the version that is about to be started; without one, that none is known."""
+    """Note the version that is about to start; without one, that it is unknown."""
     from migrator.database.workspace import like_database
     from migrator.log.translate import of_system
 

@@ -58,7 +58,7 @@ class MigratorError(Exception):
             than its kind and `began` say.
 
     `began` says whether the run had begun to change the database, None until that is known;
-    `applied` how many migrations it has applied all the same.
+    `applied` how many migrations it has applied nevertheless.
     """
 
     exit_code = 70

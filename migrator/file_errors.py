@@ -14,7 +14,7 @@ from migrator.terminal import quote
 def unsafe_entry(
     path: Path, found: str, belongs: str = "a file or directory of this program", doing: str = ""
 ) -> NotReadyError:
-    """Return the error for something else in the place of this program's files or SQLite's."""
+    """Return the error for something else where a file of this program, or of SQLite, belongs."""
     msg = f"{doing}{str(path)!r} is {found}, where {belongs} belongs."
     move = f"mv {quote(str(path))} {quote(f'{path}.moved')}"
     return NotReadyError(

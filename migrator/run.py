@@ -64,7 +64,7 @@ def in_worker(
         plan: Says, under the lock and before the work, what the database is to hold
             after it.
         done_already: Asked under the lock: where it has an outcome, no worker is needed.
-        settled: Whether what an interrupted run has left is to be settled before that.
+        settled: Whether to recover an interrupted run before that.
 
     Raises:
         LockedError: Another run held the lock for too long, or it was removed.
@@ -158,7 +158,7 @@ def nothing_pending(
     """
     Refuse a run that may not start, and return the outcome if there is nothing to do.
 
-    What a run has left, or is about to leave, is settled under the lock first, and judged after.
+    What a run has left, or is about to leave, is recovered under the lock first, and judged after.
     """
     if not found.unsettled:
         refuse_or_warn(settings, layout, found, emit)

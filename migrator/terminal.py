@@ -18,7 +18,7 @@ def printable(text: str, keep: str = "") -> str:
 
     Args:
         text: What is to be printed.
-        keep: Characters that are let through all the same: the line breaks of
+        keep: Characters that are let through anyway: the line breaks of
             a text that this program has laid out itself.
     """
     if text.isprintable():

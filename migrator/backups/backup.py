@@ -39,7 +39,7 @@ class Backup:
         counter: The place in the order; that of the name, or a later one if a later
             run found the database in the same state.
         created_at: ISO 8601 in UTC, for people only.
-        version: The highest version applied in it, None if there is none.
+        version: The highest version applied in it, or None.
         reason: What made it: `up`, `down`, `restore`, `manual` or `start`.
         journal_mode: The database's own, which a restore puts back.
         relative: The database's path as seen from the backup directory.

@@ -135,7 +135,7 @@ def refuse_undescribed(layout: Layout, chosen: Backup | None, asked: str) -> Non
 
     Args:
         layout: The database's paths.
-        chosen: The newest one that is meant as far as can be told, None where there is none.
+        chosen: The newest one that may be meant, or None.
         asked: What was asked for, as in `latest`.
 
     Raises:

@@ -162,7 +162,7 @@ def remove_unfinished(layout: Layout) -> None:
     - a database in place whose facts were about to follow: put these in place,
     - this database's facts without their database: remove.
 
-    A `.db` without facts may be somebody's copy, and stays.
+    A `.db` without facts may be a person's own copy, and is left alone.
     """
     with suppress(OSError, MigratorError):
         # Reservations first: they tell whether the other files of their name are in use.

@@ -221,7 +221,7 @@ class ExternalCommand(Change):
             ) from error
 
     def _refuse_empty(self, ctx: Context, old: Path | None) -> None:
-        """Refuse a copy without any table: none was made, or the file was emptied."""
+        """Refuse a copy without any table: nothing was created, or the file was emptied."""
         if old is None:
             raise self._nothing(ctx)
         if ctx.settings.row_guard != "off" and (gone := _tables(old)):

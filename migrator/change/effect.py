@@ -42,7 +42,7 @@ class NotRunError(Exception):
 
 
 class CheckFailedError(Exception):
-    """A migration's own check has failed, not the migration, whatever that itself may raise."""
+    """A migration's own check has failed, rather than the migration itself."""
 
     def __init__(self, failure: VerificationError) -> None:
         super().__init__(failure.message)
@@ -50,7 +50,7 @@ class CheckFailedError(Exception):
 
 
 def is_empty(section: Section) -> bool:
-    """Tell whether a section has no statement, or none but `BEGIN` and `COMMIT`."""
+    """Tell whether a section has no statement but `BEGIN` and `COMMIT`."""
     return all(each.keyword in TRANSACTION for each in section.statements)
 
 

@@ -203,7 +203,7 @@ def _is_there(live: ExclusiveDatabase, chosen: Backup) -> bool:
 
 
 def _save(ctx: Context, live: ExclusiveDatabase, chosen: Backup) -> Backup | None:
-    """Back the database up before it is replaced; a damaged one is kept as it is instead."""
+    """Back the database up before it is replaced; keep the file instead if it is damaged."""
     enter(ctx, "backup")
     with cleared_on_failure(ctx), live.guard.engine():
         try:

@@ -114,7 +114,7 @@ def _times(noted: Sequence[str]) -> list[tuple[str, object]]:
 
 
 def _escaped(text: str) -> str:
-    """Return a label's value as the format has it; a name's bytes that are no UTF-8 are shown."""
+    """Return a label's value, escaped for the format; bytes that are not UTF-8 are shown."""
     shown = str(clean(text))
     return shown.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 

@@ -35,7 +35,7 @@ def _restore(parent: Parent, given: Arguments) -> Done:
         if chosen is not None:
             confirm(_question(parent, chosen))
             if backup in (None, "latest"):
-                # Exactly that one: the newest may be another one by now.
+                # Exactly that one: there may be a newer one by now.
                 backup, before, before_app = chosen.name, None, None
     work = partial(restore, wanted=backup, before=before, before_app=before_app)
     plan = partial(restored, wanted=backup, before=before, before_app=before_app)

@@ -147,7 +147,7 @@ def _known(parent: Parent, found: DatabaseStatus) -> tuple[Applied, ...]:
 
 
 def _is_known(parent: Parent, found: DatabaseStatus) -> bool:
-    """Tell whether the history was read, or there is none, or a backup told what is in it."""
+    """Tell whether the history is known: it was read, does not exist, or a backup has it."""
     sight = found.sight
     return not sight.exists or sight.history is not None or bool(_known(parent, found))
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def _verify(parent: Parent, _given: Arguments) -> Answer:
     """
-    Check all of them, whatever is pending.
+    Check all of them, pending or not.
 
     Raises:
         DamagedError: The database's structure, or a backup.

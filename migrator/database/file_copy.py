@@ -69,7 +69,7 @@ def copied_file(
     to the disk.
 
     Args:
-        source: A descriptor of a file that nobody writes to.
+        source: A descriptor of a file that is not being written to.
         target: A new name.
         ownership: The copy's owner and mode.
         progress: Called with bytes done and bytes in all; what it raises ends the copy.

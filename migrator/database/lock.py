@@ -261,7 +261,7 @@ class _HeldError(Exception):
 
 @dataclass(slots=True)
 class _Wait:
-    """The attempts at the lock, the time that is left for them, and what is said meanwhile."""
+    """The attempts at the lock, the time left for them, and what is logged meanwhile."""
 
     layout: Layout
     timeout: float

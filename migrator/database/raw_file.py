@@ -71,7 +71,7 @@ class LiveFile:
         """
         Tell whether another file holds the same database.
 
-        The answer holds only while nobody can write to the live one, and in WAL mode
+        The answer holds only while no other process can write to the live file, and in WAL mode
         after a `TRUNCATE` checkpoint.
 
         Raises:
@@ -88,7 +88,7 @@ class LiveFile:
         Tell whether no other process on this kernel has the file open, not even idle.
 
         Returns:
-            True: nobody. False: somebody. None: unknown, because the file belongs to
+            True: no other process. False: one has it. None: unknown, as the file belongs to
             another user or the file system has no leases.
         """
         if not hasattr(fcntl, "F_SETLEASE"):

@@ -21,7 +21,7 @@ _GENERATED = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}
 
 def place_of(directory: Path) -> str | None:
     """
-    Return where a directory lies on its file system: `ID:PATH`; None if unknown.
+    Return where a directory is on its file system, as `ID:PATH`; None if unknown.
 
     `ID` is the file system's own (statvfs(3), `f_fsid`), `PATH` the same whatever the
     directory is mounted as.

@@ -49,7 +49,7 @@ class Expectation:
         Where nothing can be asked of it, a report is all that there is.
 
         Args:
-            claim: What a credible worker reported; None where there is no such report.
+            claim: What a credible worker reported, or None.
 
         Returns:
             A clause for people, None where the database confirms all.
@@ -326,7 +326,7 @@ def undone(parent: Parent, to: str | None, steps: int | None) -> Expectation:
     try:
         gone = rows_to_undo(parent.context(parent.source, parent.emit), rows, to, steps)
     except MigratorError:
-        # The worker refuses it; if not, the history is to be as it is.
+        # The worker refuses it; if not, the history must stay as it is.
         gone = []
     keys = {row.key for row in gone}
     return HistoryRows(

@@ -100,7 +100,7 @@ class Parent:
 
         Args:
             look: Does it.
-            hint: What to do where somebody is in the way.
+            hint: What to do if the database is in use.
 
         Raises:
             NotYetError: Somebody's lock keeps readers out.

@@ -62,7 +62,7 @@ def folders(path: Path, file: str) -> list[tuple[str, Path, str | None]]:
     Return the directories of a directory in the order of their names, hidden ones left out.
 
     Returns:
-        Name, the path of the file in it, and why that is no readable file (None: it is one).
+        Name, the path of the file in it, and why that is not a readable file, or None.
     """
     home = path.absolute()
     found = []

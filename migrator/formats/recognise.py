@@ -19,7 +19,7 @@ def recognised(conn: sqlite3.Connection | None, directory: Path, database: Path)
     Return the tool that a database's history or the files name, None where neither does.
 
     Args:
-        conn: The database, without a history of ours; None where there is none to be read.
+        conn: The database, without a history of ours; None if there is nothing to read.
         directory: The migrations.
         database: The database's path, which the tool is told.
 

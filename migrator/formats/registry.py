@@ -41,7 +41,7 @@ def parse_source(text: str) -> tuple[Path, str] | None:
         The file and the factory's name, None for a directory.
 
     Raises:
-        UsageError: What follows the colon is no function's name.
+        UsageError: The text after the colon is not a function name.
     """
     match = _SOURCE.fullmatch(text)
     if match is None or Path(text).is_dir():

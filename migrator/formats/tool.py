@@ -199,7 +199,7 @@ class ToolHistory(History):
         Tell whether the table is there, in the tool's shape.
 
         Raises:
-            MisfitError: A table or view of that name has another one.
+            MisfitError: A table or view of that name has another shape.
         """
         row = conn.execute(
             "SELECT type FROM sqlite_master WHERE lower(name) = lower(?)"

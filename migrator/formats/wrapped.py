@@ -18,7 +18,7 @@ def wrapped_section(entry: Entry, text: str, no_transaction: str | None = None) 
         entry: The migration, for messages.
         text: The file's text, lines ended by LF.
         no_transaction: What to write, and where, so that the tool runs it in no transaction;
-            None where the tool knows no such way.
+            None if the tool has no such mark.
 
     Raises:
         MisfitError: A statement is unfinished, or fails in a transaction.

@@ -210,7 +210,7 @@ def _is_wal(database: Path) -> bool:
         # The header tells, so that the schema need not be read.
         _open(database, "ro&nolock=1", "PRAGMA schema_version").close()
     except NeedsRecoveryError as error:
-        # Beside a journal that is not hot it is the missing shared memory all the same.
+        # Beside a journal that is not hot, shared memory is missing nevertheless.
         return error.__cause__ is not None and is_unopened(error.__cause__)
     except sqlite3.Error as error:
         return is_unopened(error)

@@ -60,7 +60,7 @@ def _is_rewrite(keyword: str, text: str) -> bool:
 
 def is_in_use(database: Path) -> bool | None:
     """
-    Tell whether another process of this kernel has the database open; None where nobody says.
+    Tell whether another process on this kernel has the database open; None if unknown.
 
     It asks for a lease that it gives back at once (fcntl(2)), and takes no lock of SQLite's.
     """

@@ -1,5 +1,5 @@
 """
-A database's schema as what it means, to be compared with another one.
+Compare two schemas by what they mean, not by their text.
 
 How a text is written does not count: its blanks, comments and quotes, the case of its names, and
 the order of a table's columns, which an `ALTER TABLE` puts at the end.

@@ -272,7 +272,7 @@ def way_back(settings: Settings, layout: Layout, found: DatabaseStatus) -> str:
 
 
 def say_plan(emit: Emit, found: DatabaseStatus, way: str | None) -> None:
-    """Send `plan.ready`, a warning where there are no migrations at all: their mount may lack."""
+    """Send `plan.ready`, as a warning if there are no migrations at all: a mount may be missing."""
     for file, why in () if found.source is None else found.source.ignored():
         message = f"{file} looks like a migration and is not run: {why}."
         emit("migrations.ignored", message, level="warning", file=file)

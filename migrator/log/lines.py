@@ -333,7 +333,7 @@ class _OnStderr:
         self._render = _for_people(colors=False)
 
     def debug(self, event: str, **fields: Any) -> None:
-        """Say nothing: nobody has asked."""
+        """Log nothing below a warning: the application has not asked for it."""
 
     info = debug
 
@@ -359,7 +359,7 @@ def to_structlog() -> Forward:
 
     Where the application has not configured structlog, stderr gets warnings and errors.
     """
-    # What nobody has imported yet nobody has configured.
+    # If structlog was never imported, the application has not configured it.
     structlog: Any = sys.modules.get("structlog")
     configured = structlog is not None and structlog.is_configured()
     return Forward(structlog.get_logger(LOGGER) if configured else _OnStderr())

@@ -143,7 +143,7 @@ def of_system(error: OSError, doing: str) -> MigratorError:
     """Translate an error of the operating system in our own file work."""
     text = f"{error.strerror or error} ({error.filename!r}) {doing}."
     if error.errno in _IN_THE_WAY:
-        # Of a rename it is the second one that something stands at.
+        # Of a rename the second path is the one in the way.
         path = Path(os.fsdecode(error.filename2 or error.filename or "?"))
         from migrator.file_errors import kind_of, unsafe_entry
 

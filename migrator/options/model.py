@@ -60,11 +60,11 @@ class Option(Value):
         Turn the text of a flag or a variable into the value.
 
         Args:
-            text: The text; an empty one is no value of any option.
+            text: The text; no option takes an empty one.
             named: The flag or the variable that it came from, for the message.
 
         Raises:
-            UsageError: The text is no value of this option.
+            UsageError: The text is not a valid value of this option.
         """
         if not text:
             raise self._bad(text, named, BadValueError("which is empty"))

@@ -276,7 +276,7 @@ def option_value(option: Option, texts: Mapping[str, str], environ: Mapping[str,
     variable counts as not set (compose and Helm write them).
 
     Raises:
-        UsageError: The text that decides is no value of this option.
+        UsageError: The text that decides is not a valid value of this option.
     """
     if option.field in texts:
         return option.read(texts[option.field], option.flag)
@@ -294,7 +294,7 @@ def read_given(name: str, value: Any) -> Any:
         value: The value, or the text that its flag takes.
 
     Raises:
-        UsageError: It is no value of this option.
+        UsageError: It is not a valid value of this option.
     """
     option = next((each for each in ENGINE_OPTIONS if each.field == name), None)
     if option is None or value is None or (option.default is not None and value == option.default):
@@ -337,7 +337,7 @@ def migrations_source(texts: Mapping[str, str], environ: Mapping[str, str]) -> s
     Find where the migrations are, for `new`, which needs no database.
 
     Raises:
-        UsageError: The text that decides is no value, of this option or another one.
+        UsageError: The text that decides is not a valid value, of this option or another.
     """
     found = {option.field: option_value(option, texts, environ) for option in ENGINE_OPTIONS}
     source: str = found["migrations"]

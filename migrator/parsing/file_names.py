@@ -1,4 +1,4 @@
-"""What a file's name says: version and name, one of a pair, or that it is no migration."""
+"""Read a file's name: version and name, one of a pair, or not a migration."""
 
 from __future__ import annotations
 

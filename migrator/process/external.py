@@ -1,4 +1,4 @@
-"""Another tool's command, run on a database in a process of its own."""
+"""Run another tool's command on a database, in its own process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run_on(database: Path, words: Sequence[str]) -> CommandEnding:
     Run a command on a database, pass its output on line by line, and end what it leaves behind.
 
     Raises:
-        MisfitError: There is no such program.
+        MisfitError: The program does not exist.
     """
     environ = {**os.environ, "MIGRATOR_DATABASE": str(database)}
     lines: deque[str] = deque(maxlen=_LINES)
@@ -84,7 +84,7 @@ def is_pending(database: Path, words: Sequence[str]) -> bool:
     Ask a command whether there is something to do: 0 no, 1 or more yes.
 
     Raises:
-        MisfitError: There is no such program, or a signal ended it.
+        MisfitError: The program does not exist, or a signal ended it.
     """
     done = run_on(database, words)
     if done.code < 0:
@@ -98,7 +98,7 @@ def program(words: Sequence[str]) -> str:
     Return the path of a command's program.
 
     Raises:
-        MisfitError: There is none, or it may not be executed.
+        MisfitError: It does not exist, or may not be executed.
     """
     found = shutil.which(words[0])
     if found is not None:

@@ -32,7 +32,7 @@ def new_mark() -> bytes:
 
 
 def spell(mark: bytes, what: dict[str, Any]) -> bytes:
-    """Return a report's line, beginning on a line of its own after anything left in the pipe."""
+    """Return a report's line, with a line end before it for anything left in the pipe."""
     return b"\n" + mark + _AS_JSON(what).encode() + b"\n"
 
 

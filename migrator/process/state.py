@@ -80,7 +80,7 @@ class ProcessStates:
         if not self._worker or not self._code_has_run:
             yield
             return
-        # Taken anew each time: what the engine itself has changed meanwhile must stay.
+        # Read each time: what the engine itself has changed meanwhile must be kept.
         outside = Surroundings()
         if key in self._rooms:
             self._rooms[key].put_back()

@@ -128,7 +128,7 @@ class Watch:
             self._end_line()
 
     def _end_line(self) -> None:
-        """Hand on an unfinished line of output as it is."""
+        """Pass an unfinished line of output on."""
         if self.output:
             self._on_output(bytes(self.output))
             self.output.clear()

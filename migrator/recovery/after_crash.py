@@ -131,7 +131,7 @@ def _holds_other_pages(ctx: Context, left: RunState) -> bool:
     """Tell whether the pages are not the backup's: of a command no history knows that it ran."""
     open_to_recover(ctx).close()
     if left.backup is None:
-        # A first install: what stands there was put there by its last step.
+        # A first install: its last step put the file there.
         return left.phase == "publish"
     if ctx.inline:
         return False

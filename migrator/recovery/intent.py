@@ -58,7 +58,7 @@ def schema_version(conn: sqlite3.Connection) -> int:
 @contextlib.contextmanager
 def pages_of(ctx: Context, live: ExclusiveDatabase) -> Iterator[int]:
     """
-    Yield a descriptor of the database's content, while nobody else has it open.
+    Yield a descriptor of the database's content, while no other process has it open.
 
     If only SQLite may open the file, it is the descriptor of a copy.
 

@@ -1,4 +1,4 @@
-"""The error that a run reports, made of whatever was raised in it."""
+"""Turn any exception of a run into the error that it reports."""
 
 from __future__ import annotations
 

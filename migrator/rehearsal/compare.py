@@ -102,7 +102,7 @@ def rows_of_files(
 
 @contextlib.contextmanager
 def _opened(path: Path | None) -> Iterator[sqlite3.Connection]:
-    """Open a file of the rehearsal, which nobody else has, for reading only."""
+    """Open a file of the rehearsal read-only; no other process has it open."""
     name = ":memory:" if path is None else database_uri(path, "ro&immutable=1")
     with contextlib.closing(sqlite3.connect(name, uri=True, isolation_level=None)) as conn:
         connecting.prepare(conn)
@@ -117,7 +117,7 @@ Objects = dict[Key, tuple[str, str, str, str]]
 def _objects(conn: sqlite3.Connection) -> Objects:
     """Return type, name, table and SQL of what the schema has, by type and folded name."""
     rows = [tuple(map(str, row)) for row in conn.execute(_SCHEMA)]
-    # What SQLite keeps of a virtual table is no part of what anybody wrote.
+    # A virtual table's shadow tables are SQLite's, not the application's.
     shadows = {
         fold(str(row[1])) for row in conn.execute("PRAGMA main.table_list") if row[2] == "shadow"
     }

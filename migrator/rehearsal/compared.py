@@ -1,4 +1,4 @@
-"""The two files of a rehearsal, compared in a process of its own."""
+"""Compare the two files of a rehearsal, in another process."""
 
 from __future__ import annotations
 

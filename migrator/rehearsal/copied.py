@@ -1,4 +1,4 @@
-"""A consistent copy of a database that others may be using, which leaves the database as it is."""
+"""Make a consistent copy of a database in use, without changing the database."""
 
 from __future__ import annotations
 

@@ -285,7 +285,7 @@ def _take(found: _Found, results: Path, error: MigratorError | None) -> None:
     measured: dict[tuple[str, str], MigrationReport] = {}
     with contextlib.suppress(OSError):
         for line in results.read_text(encoding="utf-8").splitlines():
-            # Migrations can reach the file: a line that is none of ours is passed over.
+            # Migrations can write to the file too: skip lines that are not ours.
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 _take_line(found, measured, json.loads(line))
     for entry in found.status.pending if found.status is not None else ():

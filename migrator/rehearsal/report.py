@@ -70,7 +70,7 @@ class StatementRun:
         line: Its line in an `.sql` file.
         times: How often it was executed.
         seconds: How long that took in all.
-        plan: SQLite's plan before the first time; empty where there is none to tell.
+        plan: SQLite's plan before the first time; empty if it has none.
         scans: The tables that the plan reads from end to end.
     """
 
@@ -248,7 +248,7 @@ class Rehearsal:
         bytes_after: And after it; None where it failed.
         copy_seconds: How long the copy of the database took, which no start makes.
         measure_seconds: How long the measuring took, which no start does.
-        comparison: Before and after, None where there is no after.
+        comparison: Before and after; None if there is no state after.
         expected: What the real start will take.
         kept: Where `--keep` has put `before.db` and `after.db`.
     """

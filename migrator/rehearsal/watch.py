@@ -46,7 +46,7 @@ _WANTED = re.compile(r"uses (\d+)")
 
 
 class _Nulls(dict[str, None]):
-    """NULL for each parameter, whatever its name."""
+    """NULL for each parameter of any name."""
 
     def __missing__(self, _name: str) -> None:
         return None

@@ -37,7 +37,7 @@ def require_there(path: Path) -> None:
     See to it that what worked on a copy has left one.
 
     Raises:
-        RefusedError: There is no file any more: the next look would make an empty one.
+        RefusedError: The file is gone: opening it would create an empty one.
     """
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISREG(os.lstat(path).st_mode):

@@ -284,7 +284,7 @@ class GuardedConnection(EmulatingConnection):
                 connecting.prepare(self)
 
     def _end_transaction(self) -> None:
-        """Close the savepoint that a migration has left open, and with it those of its own."""
+        """Close the savepoint that a migration left open, and its own savepoints with it."""
         if self._open:
             self._execute(f"RELEASE {TX}")
         self._prepare_for(None)

@@ -135,7 +135,7 @@ class RecordingConnection(NotingConnection):
 
     def interrupt(self) -> None:
         """Interrupt the running statement, if it can be a migration's."""
-        # A thread may call it for ever; after the migration, the statements are the engine's.
+        # A thread may go on calling it; after the migration, the statements are the engine's.
         with self._lending:
             if self._lent:
                 super().interrupt()

@@ -19,7 +19,7 @@ class Strategy(Protocol):
         """Keep others from writing before the backup is made."""
 
     def session(self, saved: Backup) -> AbstractContextManager[Session]:
-        """Within, the change is applied; nobody else sees what it does."""
+        """Within, the change is applied, and nothing of it is visible to others."""
 
     def commit(self) -> None:
         """Take the one step that counts, all or nothing."""

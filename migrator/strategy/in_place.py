@@ -122,7 +122,7 @@ class InPlace(RunTransaction):
         watch(self.ctx, self.live)
         began = time.monotonic()
         yield InPlaceSession(guard, worker=not self.ctx.inline)
-        # The work itself is no waiting for others: it costs nothing of that budget.
+        # The work itself is not waiting: it takes nothing from that budget.
         self.ctx.deadline.extend(time.monotonic() - began)
 
     def read_back(self) -> None:
