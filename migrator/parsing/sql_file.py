@@ -29,6 +29,8 @@ _NEVER_INSIDE = {
 }
 """What the run's transaction does not allow, and whether `transaction:false` does."""
 
+_PERHAPS_OUTSIDE = frozenset((*_NEVER_INSIDE, "PRAGMA"))
+
 _PRAGMAS = {
     "JOURNAL_MODE": "up",
     "PAGE_SIZE": "up",
@@ -229,7 +231,8 @@ def _section(entry: Entry, mark: _Mark, text: str) -> Section:
     statements = _split(entry, text, mark.line)
     if mark.transactional:
         for statement in statements:
-            _refuse_outside(entry, statement, mark)
+            if statement.keyword in _PERHAPS_OUTSIDE:
+                _refuse_outside(entry, statement, mark)
     return Section(statements, mark.transactional)
 
 
@@ -254,7 +257,7 @@ def _split(entry: Entry, text: str, line: int) -> tuple[Statement, ...]:
 def _refuse_dots(entry: Entry, statements: Iterable[Statement]) -> None:
     """Refuse the commands of SQLite's own shell."""
     for statement in statements:
-        if statement.text.startswith("."):
+        if not statement.keyword and statement.text.startswith("."):
             command = statement.text.split("\n", 1)[0]
             raise misfit(
                 entry,
@@ -290,7 +293,7 @@ def _refuse_outside(entry: Entry, statement: Statement, mark: _Mark) -> None:
 def _outside(statement: Statement) -> tuple[str, str] | None:
     """Name what cannot run inside a transaction, and say what works instead."""
     first = statement.keyword
-    if first not in _NEVER_INSIDE and first != "PRAGMA":
+    if first not in _PERHAPS_OUTSIDE:
         return None
     _, second, third, fourth, fifth = (*sql.words(statement.text, 5), *[""] * 5)[:5]
     if first == "ROLLBACK" and "TO" in (second, third):

@@ -122,6 +122,8 @@ class Record:
         self, action: int, first: str | None, second: str | None, schema: str | None, by: str | None
     ) -> None:
         """Note a question to SQLite's authorizer; `by` is the trigger or view that does it."""
+        if self.together and self._is_next((action, first, schema, by)):
+            return
         self.lasting |= schema == "temp"
         if action in _WRITES:
             if schema == "main" and first is not None:
@@ -139,6 +141,14 @@ class Record:
         elif action == sqlite3.SQLITE_PRAGMA:
             self.lasting = True
             self.schema_written |= second is not None and fold(first or "") == "writable_schema"
+
+    def _is_next(self, question: Question) -> bool:
+        """Note the question with which the next of many alike begins: all of it is known."""
+        asked = self.asked
+        if not isinstance(asked, list) or not asked or asked[0] != question:
+            return False
+        asked.append(question)
+        return True
 
     def _note_drop(self, table: str | None, schema: str | None) -> None:
         if schema == "main" and table is not None:

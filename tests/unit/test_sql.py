@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
@@ -283,6 +284,33 @@ def test_line_comments_stand_outside_of_strings():
     """Comments within strings and block comments are none; the others know their line."""
     found = list(sql.line_comments("'-- a' -- b\n/* -- c */\n  -- d\n\"\n-- e\""))
     assert [("-- b", 1, False), ("-- d", 3, True)] == [(c.text, c.line, c.alone) for c in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-- all", ["-- all"]),
+        ("/* all */", ["/* all */"]),
+        ("/* a */-- b", ["/* a */", "-- b"]),
+        ("-- a\n/* b */", ["-- a", "/* b */"]),
+        ("a - b /* c", ["/* c"]),
+        ("a - b / c * d", []),
+    ],
+)
+def test_a_text_may_end_in_a_comment(text, expected):
+    """The last one is found wherever it stands, and an operator is none."""
+    assert expected == [comment.text for comment in sql.comments(text)]
+
+
+def test_behind_the_last_comment_nothing_is_looked_for(monkeypatch):
+    """A dump's rows cost no look each, whatever signs are in them."""
+    looks = []
+    pattern = sql._COMMENT
+    counting = SimpleNamespace(match=lambda *where: (looks.append(1), pattern.match(*where))[1])
+    monkeypatch.setattr(sql, "_COMMENT", counting)
+    text = "-- a dump\n/* of a table */\n" + "INSERT INTO t VALUES (-1, 4 / 2);\n" * 100
+    assert ["-- a dump", "/* of a table */"] == [each.text for each in sql.comments(text)]
+    assert 2 == len(looks)
 
 
 def test_only_what_sqlite_takes_for_blank_is_blank():
