@@ -97,7 +97,11 @@ def rehearse(parent: Parent, wanted: Wanted) -> tuple[Rehearsal, MigratorError |
 
     Raises:
         InterruptedRunError: A signal came; nothing is left of the rehearsal.
+        UsageError: The directory that was named does not exist: no start would end so.
     """
+    if wanted.directory is not None and not wanted.directory.is_dir():
+        message = f"The directory {str(wanted.directory)!r} of `--in` does not exist."
+        raise UsageError(message, hint="Make it, or name another one.", data={"option": "--in"})
     found = _Found(datetime.now(UTC).isoformat(timespec="seconds"))
     error = None
     try:
@@ -224,9 +228,6 @@ def _directory(parent: Parent, wanted: Wanted) -> Iterator[Path]:
     """Make the directory of the rehearsal, and remove it afterwards."""
     layout = parent.layout
     if wanted.directory is not None:
-        if not wanted.directory.is_dir():
-            message = f"The directory {str(wanted.directory)!r} of `--in` does not exist."
-            raise UsageError(message, hint="Make it, or name another one.")
         above, ours = wanted.directory, False
     else:
         with _elsewhere():

@@ -30,6 +30,10 @@ _TOLD_BY = {
 }
 
 
+_NOT_THE_STARTS = ("rehearsal.needs_recovery", "run.under_way")
+"""What keeps a rehearsal from being made: a real start recovers, or waits."""
+
+
 def by_words(rows: TableRows) -> str:
     """Say what makes a row of a table the same one."""
     return _TOLD_BY[rows.by or "table"]
@@ -37,6 +41,8 @@ def by_words(rows: TableRows) -> str:
 
 def heading(report: Rehearsal, name: str) -> str:
     """Say in one sentence how the rehearsal of a database ended, which is called `name` in it."""
+    if report.reason in _NOT_THE_STARTS:
+        return f"{name} was not rehearsed."
     if report.error is not None:
         return f"The real start of {name} would end with {report.exit_code}."
     if not report.pending:

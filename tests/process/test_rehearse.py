@@ -293,6 +293,7 @@ def test_a_directory_that_does_not_exist_is_a_mistake(plain: Place, tmp_path: Pa
     plain.add({"002_more.sql": "CREATE TABLE more (id);"})
     result = plain.rehearse("--in", str(tmp_path / "nowhere"))
     assert_failed(result, 64, "usage")
+    assert result.stdout == ""
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -405,6 +406,8 @@ def test_a_hot_journal_is_left_to_a_start(plain: Place) -> None:
     before = Volume(plain.database, readable=False)
     result = plain.rehearse()
     assert_failed(result, 69, "rehearsal.needs_recovery")
+    assert "was not rehearsed" in result.stdout  # the real start recovers it
+    assert "would end with" not in result.stdout
     before.assert_untouched()
 
 
