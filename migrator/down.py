@@ -89,7 +89,9 @@ def _script(
             return _by_its_own_file(script)
     message = f"Migration {_called(row)} is applied and has no file here any more."
     otherwise = "Bring its file back"
-    if row.identity in newer:
+    if not ctx.source.format.goes_back:
+        otherwise = _NONE
+    elif row.identity in newer:
         otherwise = "Run it in the newer image, which has that file"
     hint = _way_back(ctx, row, otherwise)
     raise MissingFileError(message, hint=hint, data={"version": row.identity, "name": row.name})
@@ -98,6 +100,9 @@ def _script(
 def _called(row: Applied) -> str:
     """Return version and name: not every tool's table keeps a name."""
     return row.identity if row.name in ("", row.identity) else f"{row.identity} ({row.name})"
+
+
+_NONE = "The tool has no way back: write what undoes it as the next migration"
 
 
 def _by_its_own_file(script: Script) -> Script:
@@ -125,6 +130,6 @@ def _refuse_without_down(ctx: Context, script: Script, *, loaded: bool) -> None:
         return
     entry = script.entry
     message = f"Migration {entry.label} has no `down`, so it cannot be undone."
-    hint = _way_back(ctx, entry, "Write one")
+    hint = _way_back(ctx, entry, "Write one" if ctx.source.format.goes_back else _NONE)
     data = {"version": entry.version, "name": entry.name, "file": entry.file}
     raise MissingDownError(message, hint=hint, data=data)

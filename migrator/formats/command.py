@@ -39,6 +39,7 @@ class CommandSource(Source, InOrderApplied):
     name = "command"
     has_checksums = False
     notes_runs = False
+    goes_back = False
     is_code = True
     needs_database = False
     undecided = True

@@ -46,6 +46,7 @@ class OwnFormat(_Format):
     given: str
     name = "native"
     notes_runs = True
+    goes_back = True
 
     def history(self, table: str) -> History:
         """Return the history in the table of that name."""

@@ -31,6 +31,9 @@ OWN_TABLE = "migrations"
 """The default of `--history-table`: with it, a tool's table has the tool's own name."""
 
 
+NO_WAY_BACK = "nothing: the tool has no way back"
+
+
 class Tool(Source, Format):
     """
     Another tool's migrations: the source of their files, and how they are told apart.
@@ -48,7 +51,7 @@ class Tool(Source, Format):
     """The columns, folded, by which the table is known as the tool's."""
     form: str
     """The files, as the documentation shows them (Markdown)."""
-    undoes = "nothing: the tool has no way back"
+    undoes = NO_WAY_BACK
     """What `down` runs."""
     proven: str
     """What this format was tested against."""
@@ -69,6 +72,11 @@ class Tool(Source, Format):
     def format(self) -> Format:
         """The tool itself: its files and its table belong together."""
         return self
+
+    @property
+    def goes_back(self) -> bool:  # type: ignore[override]
+        """Whether its files can say how a migration is undone."""
+        return self.undoes != NO_WAY_BACK
 
     # --- recognition ------------------------------------------------------
 

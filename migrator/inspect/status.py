@@ -253,7 +253,7 @@ def way_back(settings: Settings, layout: Layout, found: DatabaseStatus) -> str:
     last = [row.identity for row in found.applied if row.key in keys][-1:]
     undo = command(settings, "down", "--to", *last)
     kept = ""
-    if last:
+    if last and (found.source is None or found.source.format.goes_back):
         kept = (
             f" In the newer image `{undo}` leads back too, and keeps what was written since,"
             " but for what it removes itself."

@@ -153,7 +153,8 @@ def test_the_history_decides(files: Path, theirs: Path) -> None:
 
 def test_there_is_no_way_back(files: Path, theirs: Path) -> None:
     """The tool has no rollbacks, so `down` is refused."""
-    refused(migrator("down", theirs, files), "migrations.no_down", "0010-email.sql")
+    done = migrator("down", theirs, files)
+    refused(done, "migrations.no_down", "0010-email.sql", "The tool has no way back")
 
 
 def test_a_squashed_set_goes_on(tmp_path: Path, theirs: Path) -> None:
@@ -166,7 +167,10 @@ def test_a_squashed_set_goes_on(tmp_path: Path, theirs: Path) -> None:
 def test_a_database_above_all_files_is_newer(files: Path, theirs: Path) -> None:
     """It is refused, with nothing pending as well."""
     (files / "0010-email.sql").unlink()
-    refused(up(theirs, files), "history.newer", "0010")
+    done = up(theirs, files)
+    refused(done, "history.newer", "0010")
+    assert "down" not in done.finished["hint"]  # the newer image could not do it either
+    refused(migrator("down", theirs, files), "history.missing", "The tool has no way back")
 
 
 def test_baseline_enrolls(tmp_path: Path, files: Path) -> None:
