@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from migrator.errors import MisfitError
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.file_names import version_key
-from migrator.sqlite import any_text, insert, primary_code, quoted
+from migrator.sqlite import any_text, fold, insert, primary_code, quoted
 from migrator.value import Value
 
 TYPE_CHECKING = False
@@ -249,13 +249,15 @@ class OwnHistory(Value):
             yield from conn.execute(query)
 
     def _not_ours(self, kind: str) -> MisfitError:
+        article = "an" if kind == "index" else "a"
         message = (
-            f"The database has a {kind} called {self.table!r} that is not a migration history:"
-            " it belongs to the application."
+            f"The database has {article} {kind} called {self.table!r} that is not a migration"
+            " history: it belongs to the application."
         )
+        other = "schema_history" if fold(self.table) != "schema_history" else "migrator_history"
         hint = (
-            "Keep the history under another name:"
-            " set `--history-table schema_history` (MIGRATOR_HISTORY_TABLE)."
+            f"Keep the history under another name: set `--history-table {other}`"
+            " (MIGRATOR_HISTORY_TABLE)."
         )
         return MisfitError(message, hint=hint, reason="history.not_ours")
 

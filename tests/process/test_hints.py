@@ -257,14 +257,15 @@ def test_taking_over_another_tools_history(place):
     assert rows(place.database, "SELECT version FROM schema_migrations") == [("001",)]
 
 
-def test_a_history_table_of_another_name(one_place):
+@pytest.mark.parametrize("taken", ["migrations", "schema_history"])
+def test_a_history_table_of_another_name(one_place, taken):
     """Where the table's name is taken, `--history-table NAME` is named, and works."""
     with opened(one_place.database) as conn:
-        conn.executescript("DROP TABLE migrations; CREATE TABLE migrations (id INTEGER, batch)")
+        conn.executescript(f"DROP TABLE migrations; CREATE TABLE {taken} (id INTEGER, batch)")
         conn.executescript("DROP TABLE a; DROP TABLE b")
-    end = assert_failed(one_place.start(), 78, "history.not_ours")
-    assert "--history-table" in end["hint"]
-    assert_succeeded(one_place.start("--history-table", "applied"), "migrated", 2)
+    end = assert_failed(one_place.start("--history-table", taken), 78, "history.not_ours")
+    option = end["hint"].split("`")[1].split()
+    assert_succeeded(one_place.start(*option), "migrated", 2)
 
 
 # --- restore ---------------------------------------------------------------------------
