@@ -14,6 +14,21 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def kind_of(conn: sqlite3.Connection, name: str) -> str | None:
+    """Return what has a name that a table could have, `table`, `view` or `index`, or None."""
+    query = (
+        "SELECT type FROM sqlite_master WHERE lower(name) = lower(?)"
+        " AND type IN ('table', 'view', 'index')"
+    )
+    row = conn.execute(query, (name,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def text_or_none(value: object) -> str | None:
+    """Return a value of a row as text; NULL stays None."""
+    return None if value is None else str(value)
+
+
 def insert(conn: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
     """Insert one row, given by its columns."""
     names, marks = ", ".join(row), ", ".join("?" * len(row))

@@ -10,7 +10,7 @@ from typing import Any
 from migrator.formats.tool import Tool, ToolHistory
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.file_names import version_key
-from migrator.sqlite import quoted
+from migrator.sqlite import quoted, text_or_none
 from migrator.value import replace
 
 TYPE_CHECKING = False
@@ -83,7 +83,7 @@ class FlywayHistory(ToolHistory):
             done: dict[Any, Applied] = self._repeated
             place: Any = what
             name = f"R__{what}".replace(" ", "_")
-            row = Applied((1, what, checksum), name, name, str(at), _text(checksum))
+            row = Applied((1, what, checksum), name, name, str(at), text_or_none(checksum))
         else:
             parts = parts_of(str(version))
             if parts is None:
@@ -94,7 +94,7 @@ class FlywayHistory(ToolHistory):
                 )
             done, place = self._applied, (0, parts)
             name = what.replace(" ", "_") or str(version)
-            row = Applied(place, str(version), name, str(at), _text(checksum))
+            row = Applied(place, str(version), name, str(at), text_or_none(checksum))
         if word == "SCHEMA":
             return
         if word == "DELETE" or word.startswith("UNDO"):
@@ -203,7 +203,3 @@ _TABLE = """CREATE TABLE {} (
     "execution_time" INT NOT NULL,
     "success" BOOLEAN NOT NULL
 )"""
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

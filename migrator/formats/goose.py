@@ -18,7 +18,7 @@ from migrator.model import Applied, Entry, Script, Section
 from migrator.parsing import sql_file
 from migrator.parsing.directory import misfit, refuse_duplicates
 from migrator.parsing.scripts import text_of
-from migrator.sqlite import insert, quoted
+from migrator.sqlite import insert, quoted, text_or_none
 
 _FILE = re.compile(r"([0-9]+)_(.*)\.(sql|go)", re.DOTALL)
 _UP = re.compile(r"^--[ \t]*\+goose[ \t]+Up[ \t]*$", re.MULTILINE)
@@ -272,7 +272,7 @@ class GooseHistory(ToolHistory):
                     f"Correct that row, then start again: goose wrote numbers into {self.table}.",
                 )
             if is_applied and version:
-                found.append(Applied(version, str(version), "", None if at is None else str(at)))
+                found.append(Applied(version, str(version), "", text_or_none(at)))
         return found
 
     def prepare(self, conn: sqlite3.Connection) -> None:

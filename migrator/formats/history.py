@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from migrator.errors import MisfitError
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.file_names import version_key
-from migrator.sqlite import any_text, fold, insert, primary_code, quoted
+from migrator.sqlite import any_text, fold, insert, kind_of, primary_code, quoted, text_or_none
 from migrator.value import Value
 
 TYPE_CHECKING = False
@@ -167,7 +167,7 @@ class OwnHistory(Value):
             return True
         if found is not None:
             raise self._other_source(found)
-        kind = self._kind(conn)
+        kind = kind_of(conn, self.table)
         if kind is not None:
             raise self._not_ours(kind)
         return False
@@ -220,23 +220,15 @@ class OwnHistory(Value):
             (applied.identity,),
         )
 
-    def _kind(self, conn: sqlite3.Connection) -> str | None:
-        row = conn.execute(
-            "SELECT type FROM sqlite_master WHERE lower(name) = lower(?)"
-            " AND type IN ('table', 'view', 'index')",
-            (self.table,),
-        ).fetchone()
-        return None if row is None else str(row[0])
-
     def _columns(self, conn: sqlite3.Connection) -> list[str]:
         rows = conn.execute(f"PRAGMA table_info({quoted(self.table)})").fetchall()
         return [str(row[1]).lower() for row in rows]
 
     def _applied(self, version: object, name: object, *others: object) -> Applied:
         # SQLite allows NULL in a primary key that is a text.
-        known = str(version) if self.format.identity == "version" else _text(version)
+        known = str(version) if self.format.identity == "version" else text_or_none(version)
         key = self.format.key_of(known, str(name))
-        return Applied(key, known, str(name), *map(_text, others))
+        return Applied(key, known, str(name), *map(text_or_none, others))
 
     def _rows(
         self, conn: sqlite3.Connection, asked: tuple[str, ...]
@@ -315,7 +307,3 @@ def _fits(columns: list[tuple[str, str, int, object, int]], shape: dict[str, str
 def _numbered(history: Collection[Applied]) -> list[Applied]:
     """Return the rows whose version is one."""
     return [row for row in history if row.key[0] != ""]
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

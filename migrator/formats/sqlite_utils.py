@@ -18,7 +18,7 @@ from migrator.formats.history import InOrderApplied
 from migrator.formats.sqlite_utils_sets import entry_of
 from migrator.formats.tool import Tool, ToolHistory, columns_of
 from migrator.model import Applied, Entry, Script
-from migrator.sqlite import insert, quoted
+from migrator.sqlite import insert, quoted, text_or_none
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,8 +168,7 @@ class SqliteUtilsHistory(ToolHistory):
                 what = f"has the migration {name!r} of the set {which!r}, which is not a name"
                 raise self._broken(what)
             if which in sets:
-                time = None if at is None else str(at)
-                found.append(Applied((which, name), f"{which}:{name}", name, time))
+                found.append(Applied((which, name), f"{which}:{name}", name, text_or_none(at)))
         return found
 
     def prepare(self, conn: sqlite3.Connection) -> None:

@@ -18,7 +18,7 @@ from migrator.formats.format import Format, History
 from migrator.formats.source import Source
 from migrator.model import Applied, Entry, Script
 from migrator.parsing.directory import bad_names, no_file, scan
-from migrator.sqlite import any_text, quoted
+from migrator.sqlite import any_text, kind_of, quoted
 from migrator.value import replace
 
 TYPE_CHECKING = False
@@ -209,15 +209,11 @@ class ToolHistory(History):
         Raises:
             MisfitError: A table or view of that name has another shape.
         """
-        row = conn.execute(
-            "SELECT type FROM sqlite_master WHERE lower(name) = lower(?)"
-            " AND type IN ('table', 'view', 'index')",
-            (self.table,),
-        ).fetchone()
-        if row is None:
+        kind = kind_of(conn, self.table)
+        if kind is None:
             return False
-        if row[0] != "table" or not self.tool.owns(conn, self.table):
-            raise self._other_shape(conn, str(row[0]))
+        if kind != "table" or not self.tool.owns(conn, self.table):
+            raise self._other_shape(conn, kind)
         return True
 
     def read(self, conn: sqlite3.Connection) -> tuple[Applied, ...]:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from migrator.formats.tool import ToolHistory, columns_of
 from migrator.model import Applied, Script
-from migrator.sqlite import insert, quoted
+from migrator.sqlite import insert, quoted, text_or_none
 
 _LOG, _VERSION, _LOCK = "_yoyo_log", "_yoyo_version", "yoyo_lock"
 LEGACY = {"id", "ctime"}
@@ -81,7 +81,7 @@ class YoyoHistory(ToolHistory):
                     f"has the migration {name!r}, which is not a name",
                     f"Correct that row of {self.table}, then start again.",
                 )
-            found.append(Applied(name, name, name, None if at is None else str(at)))
+            found.append(Applied(name, name, name, text_or_none(at)))
         if columns.startswith("migration_id"):
             self._refuse_other_form(conn)
         return found
