@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from migrator.backups import database_id
 from migrator.database import volume
 from migrator.errors import UsageError
+from migrator.terminal import quote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -187,6 +188,6 @@ def refuse_several(ours: Collection[Backup], wanted: str) -> None:
         f"Which backup {wanted!r} means cannot be told: {len(some)} databases of this path have"
         f" backups in {str(some[0].path.parent)!r}, and which of them was here is lost with its id."
     )
-    named = " or ".join(f"`migrator restore {each.name}`" for each in some[:_NAMED])
+    named = " or ".join(f"`migrator restore {quote(each.name)}`" for each in some[:_NAMED])
     hint = f"`migrator backups` lists them. Name the backup, as the newest of each: {named}."
     raise UsageError(msg, hint=hint, reason="backup.ambiguous")

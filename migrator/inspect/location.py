@@ -262,7 +262,7 @@ def _how_to_restore(database: Path, backup_dir: Path) -> str:
             newest_backup(layout) is None
             and (other := newest_backup(layout, _OTHER_REASONS)) is not None
         ):
-            which = other.name
+            which = quote(other.name)
     except UsageError as error:
         return f" ({error.hint.rstrip('.')})"
     return f" (`migrator backups`, `migrator restore {which}`)"

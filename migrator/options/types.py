@@ -26,6 +26,7 @@ _COUNT = r"[0-9]+"
 _TABLE = r"[A-Za-z_][A-Za-z0-9_$]*"
 _SCHEME = r"(?i)(?:(file|sqlite3):|([A-Za-z][A-Za-z0-9+.\-]*)://)"
 
+_ESCAPE = r"%[0-9A-Fa-f]{2}"
 _TABLE_LENGTH = 200
 _VERSION_LENGTH = 200
 LONGEST = 1e9
@@ -190,7 +191,10 @@ def _from_url(rest: str) -> Path:
         msg = "and a URL with parameters is not understood here"
         raise BadValueError(msg)
     if rest.startswith("////") or (rest.startswith("/") and not rest.startswith("//")):
-        return Path("/" + rest.lstrip("/"))
+        path = "/" + rest.lstrip("/")
+        if re.search(_ESCAPE, path):
+            raise _escaped(path)
+        return Path(path)
     if rest.startswith("///"):
         raise _two_readings(rest[3:])
     if rest.startswith("//"):
@@ -200,6 +204,17 @@ def _from_url(rest: str) -> Path:
     raise BadValueError(
         msg,
         f"Write the path alone: {rest!r}." if rest and rest != ":memory:" else "",
+    )
+
+
+def _escaped(path: str) -> BadValueError:
+    """Explain a URL with an escape, which some tools read as the character that it stands for."""
+    from urllib.parse import unquote
+
+    return BadValueError(
+        f"which means different files to different tools: to SQLAlchemy {path!r}, to dbmate and"
+        f" others {unquote(path)!r}",
+        "Write the path alone, without `sqlite:`: nothing in it is an escape.",
     )
 
 

@@ -28,6 +28,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("database", "sqlite:/data/app.db", Path("/data/app.db")),
     ("database", "SQLite:/data/app.db", Path("/data/app.db")),
     ("database", "sqlite:////data/app.db", Path("/data/app.db")),
+    ("database", "/data/my%20app.db", Path("/data/my%20app.db")),
+    ("database", "sqlite:/data/100%.db", Path("/data/100%.db")),
     ("database", "/data/:memory:", Path("/data/:memory:")),
     ("database", "-x", Path("-x")),
     ("migrations", "/migrations", "/migrations"),
@@ -82,6 +84,7 @@ BAD: list[tuple[str, str]] = [
             "sqlite:",
             "sqlite::memory:",
             "sqlite:/app.db?mode=ro",
+            "sqlite:/my%20app.db",
             "sqlite:////app.db#x",
             "sqlite3:/app.db",
             "sqlite3:///app.db",
@@ -267,6 +270,14 @@ def test_a_url_with_three_slashes_is_refused_with_both_readings() -> None:
     assert "dbmate and others '/data/app.db'" in error.message
     assert "'data/app.db'" in error.hint
     assert "'sqlite:/data/app.db'" in error.hint
+
+
+def test_a_url_with_an_escape_is_refused_with_both_readings() -> None:
+    """Some tools read the escape, others take the file that is called so; a path has none."""
+    error = refused("--database", "sqlite:////data/my%20app.db")
+    assert "SQLAlchemy '/data/my%20app.db'" in error.message
+    assert "dbmate and others '/data/my app.db'" in error.message
+    assert "without `sqlite:`" in error.hint
 
 
 def test_a_relative_url_is_refused_with_the_path_to_write() -> None:
