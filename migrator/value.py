@@ -116,4 +116,6 @@ def as_dict(value: Value) -> dict[str, Any]:
 
 def replace(value: V, **changes: Any) -> V:
     """Return a value with some of its fields replaced."""
-    return type(value)(**{**as_dict(value), **changes})
+    cls, fields = type(value), {**as_dict(value), **changes}
+    # In the order of the fields, unless a change is of none: then the class says so.
+    return cls(*fields.values()) if len(fields) == len(cls._fields) else cls(**fields)

@@ -82,6 +82,12 @@ def test_a_replaced_field_makes_another_value() -> None:
     assert point == Point(1)
 
 
+def test_what_is_no_field_cannot_be_replaced() -> None:
+    """A name that the class does not have is refused as when a value is made."""
+    with pytest.raises(TypeError, match="z by name"):
+        replace(Point(1), z=2)
+
+
 def test_the_shared_default_of_a_mapping_cannot_be_changed() -> None:
     """All values share a default, so that of a mapping is read-only."""
     with pytest.raises(TypeError):
