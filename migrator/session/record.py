@@ -16,6 +16,8 @@ _WRITES = frozenset((sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLIT
 _CREATES = frozenset((sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_VTABLE))
 _ENDS = frozenset((sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT))
 _EXPLAINED: tuple[Question, ...] = ()
+_QUERIES = frozenset(("SELECT", "WITH", "VALUES", "PRAGMA", "EXPLAIN"))
+_MAY_RETURN = frozenset(("INSERT", "REPLACE", "UPDATE", "DELETE"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +186,18 @@ class Record:
         telling = [failure for failure in found if sql.keyword(failure.text) != "ROLLBACK"]
         if telling or found:
             return (telling or found)[0]
+        if self.text is None or not self._gives_rows():
+            return None  # another connection's, or an earlier query's: its text is not known
         for link in chain(error):
             # Raised while rows were fetched, long after `execute` had returned.
-            if isinstance(link, sqlite3.Error) and self.text is not None:
+            if isinstance(link, sqlite3.Error):
                 return FailedStatement(self.text, link, self.line)
         return None
+
+    def _gives_rows(self) -> bool:
+        """Tell whether the last statement may have had rows to fetch."""
+        returning = "RETURNING" in str(self.text).upper()
+        return self.keyword in _QUERIES or (self.keyword in _MAY_RETURN and returning)
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

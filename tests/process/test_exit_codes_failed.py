@@ -95,6 +95,38 @@ def test_a_failing_statement_is_named_with_its_line(database, tmp_path):
     before.assert_same()
 
 
+@pytest.mark.parametrize("head", ["", "transactional = False\n"])
+def test_another_connections_failure_is_not_put_down_to_the_last_statement(
+    database, tmp_path, head
+):
+    """The line is that of the call; what was executed there is not known."""
+    text = (
+        f"import sqlite3\n{head}def up(conn):\n    conn.execute('CREATE TABLE a (id)')\n"
+        "    sqlite3.connect(':memory:').execute('SELECT * FROM nowhere')\n"
+    )
+    directory = write_migrations(tmp_path / "m", {"001_a.py": text})
+    before = Before.of(database)
+    result = start(run_entrypoint, database, directory)
+    end = assert_failed(result, 80, "migration.failed", "failed_restored")
+    assert (end["statement"], end["line"]) == (None, len(text.splitlines()))
+    assert "no such table: nowhere" in end["error"]
+    before.assert_same()
+
+
+def test_a_failure_while_rows_are_fetched_is_put_down_to_their_query(database, tmp_path):
+    """SQLite computes a row when it is asked for, long after `execute` has returned."""
+    query = "SELECT abs(-9223372036854775807 - (value > 1)) FROM generate"
+    text = (
+        "def up(conn):\n    conn.executescript('CREATE TABLE generate (value);"
+        " INSERT INTO generate VALUES (1), (2)')\n"
+        f"    conn.execute({query!r}).fetchall()\n"
+    )
+    directory = write_migrations(tmp_path / "m", {"001_a.py": text})
+    result = start(run_entrypoint, database, directory)
+    end = assert_failed(result, 80, "migration.failed", "failed_restored")
+    assert (end["statement"], end["line"]) == (query, 3)
+
+
 @Both
 def test_a_failing_migration_on_a_copy_is_80(run, database, tmp_path):
     """On a copy a failure is the same: the copy is thrown away, and that is said."""
