@@ -18,7 +18,12 @@ from migrator.change.apply import apply_and_verify
 from migrator.context import Change, Context
 from migrator.database.lock import lost_lock
 from migrator.database.workspace import like_database
-from migrator.errors import DiskError, NotReadyError, OutcomeUnknownError
+from migrator.errors import (
+    DiskError,
+    MigrationFailedError,
+    NotReadyError,
+    OutcomeUnknownError,
+)
 from migrator.files import create_file, fsync_directory, sidecars
 from migrator.inspect.beside import databases_beside, told_beside
 from migrator.model import Outcome
@@ -53,6 +58,7 @@ def create(ctx: Context, change: Change) -> Outcome:
         enter(ctx, "migrate", noted)
         with _session(ctx, change) as session:
             steps = apply_and_verify(ctx, change, session, None)
+        _require_named(ctx)
         os.fsync(held)
         enter(ctx, "publish", noted)
         with uninterrupted():
@@ -72,6 +78,24 @@ def _held_file(ctx: Context) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _require_named(ctx: Context) -> None:
+    """
+    See to it that the file that was built still has the name that it is linked by.
+
+    Raises:
+        LockedError: It is gone with the run's lock: somebody removed the whole directory.
+        MigrationFailedError: A migration has removed or renamed it.
+    """
+    if os.path.lexists(ctx.layout.new):
+        return
+    ctx.require_lock()
+    message = (
+        f"A migration has taken {str(ctx.layout.new)!r} away, the database that was being built."
+    )
+    hint = "Leave the file where it is: it is put in place at the end."
+    raise MigrationFailedError(message, hint=hint, reason="migration.failed")
 
 
 def _say_others(ctx: Context) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support.files import history, make_database, opened, rows, write_migrations
-from tests.support.processes import Result
+from tests.support.outcomes import assert_failed, assert_pending
+from tests.support.processes import Result, run_migrator
 from tests.support.scene import Scene
 
 PAGE = Path(__file__).parents[2] / "docs" / "migrations-may.md"
@@ -552,3 +553,19 @@ def test_the_page_names_tests_that_exist():
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     bare = [line for line in lines if "test_" not in line and not line.startswith(("| A", "| -"))]
     assert bare == []
+
+
+@pytest.mark.parametrize("way", ["", "transactional = False\n"], ids=["in place", "on a copy"])
+@pytest.mark.parametrize("code", ["os.unlink(path)", "os.rename(path, path + '.old')"])
+def test_a_first_install_whose_file_is_taken_away_is_80(tmp_path, way, code):
+    """The fault is the migration's, not the disk's; no database is left."""
+    up = (
+        f"{way}import os\n\ndef up(conn):\n    conn.execute('CREATE TABLE made (x)')\n"
+        f"    path = conn.execute('PRAGMA database_list').fetchone()[2]\n    {code}\n"
+    )
+    scene = Scene.make(tmp_path, {"001_x.py": up}, empty=True)
+    result = scene.run()
+    end = assert_failed(result, 80, "migration.failed", "failed_restored")
+    assert "Leave the file where it is" in end["hint"]
+    assert not scene.database.exists()
+    assert_pending(run_migrator("status", "--json", *scene.options), ["001"])
