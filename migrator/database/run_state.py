@@ -40,7 +40,7 @@ class RunState(Value):
         phase: One of `PHASES`.
         since: When the phase began, ISO 8601 in UTC.
         reason: What the run is: `up`, `down`, `restore`...
-        way: `in-place` or `copy`.
+        way: `in-place`, `copy` or `create`.
         database: The database's resolved path.
         backup: The name of the run's backup, if there is one.
         journal_mode: The database's journal mode before the run.

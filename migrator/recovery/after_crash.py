@@ -46,6 +46,7 @@ from migrator.recovery.intent import (
     unfinishable,
     written_over,
 )
+from migrator.recovery.phases import undone_by
 from migrator.recovery.temporary_files import remove_temporary_files
 from migrator.value import replace
 
@@ -78,8 +79,7 @@ def recover(ctx: Context) -> Outcome:
     # That run is over; this one has not begun anything yet.
     ctx.progress.began, ctx.progress.phase = False, ""
     _forget(ctx, left, outcome)
-    method = "discarded" if left.way in ("copy", "create") else "rollback"
-    return Outcome(outcome, method="backup" if outcome == "restored" else method)
+    return Outcome(outcome, method="backup" if outcome == "restored" else undone_by(left.way))
 
 
 def _forget(ctx: Context, left: RunState, outcome: str, why: str = "") -> None:

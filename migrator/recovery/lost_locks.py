@@ -30,6 +30,7 @@ from migrator.log.hints import command
 from migrator.model import Outcome, Script
 from migrator.recovery.copy_back import keep_failed, replace_damaged, write_back
 from migrator.recovery.intent import found_now, noted
+from migrator.recovery.phases import undone_by
 from migrator.recovery.temporary_files import remove_temporary_files
 from migrator.value import replace
 
@@ -174,7 +175,7 @@ def settle_loss(ctx: Context, *, replaced: bool) -> Outcome:
         return Outcome("as_before", method="rollback")
     saved = find_backup(ctx.layout, left.backup)
     remove_temporary_files(ctx.layout)
-    found = Outcome("as_before", method="rollback" if left.way == "in-place" else "discarded")
+    found = Outcome("as_before", method=undone_by(left.way))
     if ctx.settings.in_use != "wait":
         if replaced or _is_damaged(ctx):
             found = Outcome("damaged")

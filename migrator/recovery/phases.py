@@ -64,6 +64,11 @@ def doing_in(phase: str) -> str:
     return _DOING.get(phase, f"in the phase {phase!r}")
 
 
+def undone_by(way: str | None) -> str:
+    """Return the method that undoes a run: SQLite's rollback, or its copy deleted."""
+    return "discarded" if way in ("copy", "create") else "rollback"
+
+
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Block termination signals during the commit."""

@@ -49,6 +49,7 @@ from migrator.model import Emit
 from migrator.recovery.copy_back import keep_failed, write_back
 from migrator.recovery.intent import found_now, noted
 from migrator.recovery.lost_locks import require_held, undoable
+from migrator.recovery.phases import undone_by
 from migrator.recovery.run_error import as_failure
 from migrator.recovery.temporary_files import remove_temporary_files, remove_work_files
 from migrator.sqlite import primary_code
@@ -139,7 +140,7 @@ def _undo(
         return True
     if not ctx.progress.began:
         return True
-    say_as_before(ctx.emit, "rollback" if way == "in-place" else "discarded", identical)
+    say_as_before(ctx.emit, undone_by(way), identical)
     return True
 
 
