@@ -151,7 +151,7 @@ def foreign_hint(
 
 def told_foreign(found: ForeignHistory) -> str:
     """Say what another history is, and its last version."""
-    at = f" at version {found.version}" if found.version is not None else ""
+    at = f" at version {found.version}" if found.version else ""
     end = "nothing may be applied twice."
     if found.ours:
         return (

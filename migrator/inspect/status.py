@@ -185,7 +185,8 @@ def warn_of(problems: Iterable[Conflict], emit: Emit) -> None:
         if each.message in said:
             continue
         said.add(each.message)
-        emit("history.misfit", each.message, level="warning", kind=each.kind, version=each.version)
+        facts = {"kind": each.kind, "version": each.version or None}
+        emit("history.misfit", each.message, level="warning", **facts)
 
 
 def refuse_lost(settings: Settings, layout: Layout, found: DatabaseStatus) -> None:

@@ -373,6 +373,39 @@ def test_accepted_it_is_a_warning(volume, tmp_path, how):
     assert [(7,)] == rows(database, "PRAGMA user_version")
 
 
+@pytest.mark.parametrize(
+    ("ddl", "kind"),
+    [
+        (
+            "CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES (NULL)",
+            "foreign",
+        ),
+        (
+            "CREATE TABLE schema_migrations (version); INSERT INTO schema_migrations VALUES ('')",
+            "foreign",
+        ),
+        (
+            (
+                "CREATE TABLE migrations (version TEXT PRIMARY KEY, name TEXT NOT NULL, applied_at TEXT);"
+                "INSERT INTO migrations VALUES ('', 'nameless', '')"
+            ),
+            "missing",
+        ),
+    ],
+)
+def test_a_misfit_without_a_version_has_none_in_the_log(tmp_path, ddl, kind):
+    """Null, as the schema of the lines has it, and no sentence with a gap."""
+    database = make_database(tmp_path / "app.db", f"CREATE TABLE notes (n); {ddl}")
+    files = write_migrations(tmp_path / "migrations", {"001_x.sql": "CREATE TABLE made (x);"})
+    given = ("--database", database, "--migrations", files)
+    done = run_migrator("up", *given, "--accept", kind)
+    assert done.code == 0, done.stderr
+    event = done.one("history.misfit")
+    assert (event["kind"], event["version"]) == (kind, None)
+    assert "  " not in event["message"]
+    assert "made" in tables(database)
+
+
 def test_another_history_table_does_not_begin_anew(volume, tmp_path):
     """A history of ours under another name: 78 names it, and set as told nothing is pending."""
     files = write_migrations(
