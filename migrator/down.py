@@ -16,7 +16,7 @@ from migrator.errors import (
 )
 from migrator.inspect.status import DatabaseStatus, say_plan
 from migrator.inspect.texts import refuse_changed
-from migrator.log.hints import damaged
+from migrator.log.hints import command, damaged
 from migrator.model import Applied, Entry, Outcome, Script
 from migrator.parsing.sql_transactions import refuse_unpaired
 from migrator.prepare import load, look_for_writing, rows_to_undo
@@ -130,6 +130,11 @@ def _refuse_without_down(ctx: Context, script: Script, *, loaded: bool) -> None:
         return
     entry = script.entry
     message = f"Migration {entry.label} has no `down`, so it cannot be undone."
-    hint = _way_back(ctx, entry, "Write one" if ctx.source.format.goes_back else _NONE)
+    fmt, otherwise = ctx.source.format, "Write one"
+    if not fmt.goes_back:
+        otherwise = _NONE
+    elif fmt.checks_down:
+        otherwise += f" and undo it with `{command(ctx.settings, 'down', '--accept', 'changed')}`"
+    hint = _way_back(ctx, entry, otherwise)
     data = {"version": entry.version, "name": entry.name, "file": entry.file}
     raise MissingDownError(message, hint=hint, data=data)

@@ -31,7 +31,7 @@ from migrator.errors import (
     said,
     within_a_run,
 )
-from migrator.log.hints import perhaps_there
+from migrator.log.hints import command, perhaps_there
 from migrator.log.translate import (
     is_damage,
     is_disk_failure,
@@ -348,6 +348,9 @@ def _failure(
     doing = "could not be undone" if batch.undoes else "failed"
     message = f"Migration {where} {doing}: {text.rstrip('.')}."
     usual = f"Mend {script.entry.label} and start again; {ctx.undone}."
+    if batch.undoes and ctx.source.format.checks_down:
+        again = command(ctx.settings, "down", "--accept", "changed")
+        usual = f"Mend {script.entry.label} and undo it with `{again}`; {ctx.undone}."
     hint = effect.own_hint(script, first) or usual
     if not (batch.applied or batch.undoes or batch.creates) and "already exists" in text:
         data["otherwise"] = hint

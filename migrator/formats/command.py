@@ -38,6 +38,7 @@ class CommandSource(Source, InOrderApplied):
 
     name = "command"
     has_checksums = False
+    checks_down = False
     notes_runs = False
     goes_back = False
     is_code = True

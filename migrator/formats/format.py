@@ -71,6 +71,9 @@ class Format(Protocol):
     has_checksums: bool
     """Whether the history keeps checksums, so that a changed text is a conflict."""
 
+    checks_down: bool
+    """Whether what undoes a migration is of the text that the history has a checksum of."""
+
     notes_runs: bool
     """Whether the history's rows name the run that added them; another tool's do not."""
 

@@ -57,6 +57,7 @@ class ByVersion(OwnFormat):
     """Files: versions identify and order them, and an applied text must not change."""
 
     has_checksums = True
+    checks_down = True
     columns = {  # noqa: RUF012 - a constant
         "version": "TEXT PRIMARY KEY",
         "name": "TEXT NOT NULL",
@@ -133,6 +134,7 @@ class ByName(InOrderApplied, OwnFormat):
     """Registries: names identify, the order is that of registration, and there are no texts."""
 
     has_checksums = False
+    checks_down = False
     columns = {  # noqa: RUF012 - a constant
         "id": "INTEGER PRIMARY KEY",
         "migration_name": "TEXT UNIQUE NOT NULL",

@@ -57,6 +57,7 @@ class Tool(Source, Format):
     """What this format was tested against."""
 
     has_checksums = False
+    checks_down = False
     notes_runs = False
     has_python = False
     """Whether its directories hold migrations in Python as well."""

@@ -274,9 +274,22 @@ def test_a_history_table_of_another_name(one_place, taken):
 def test_undoing_without_a_down(place):
     """The `migrator restore --before V` of a migration without `down` leads back before it."""
     end = assert_failed(place.migrator("down"), 78, "migrations.no_down")
-    line = only_command(end["hint"])
+    _, line = commands(end["hint"])
     assert "--before 002" in line
     assert_succeeded(place.type(line), "migrated", 1)
+    assert history(place.database) == ["001"]
+
+
+def test_undoing_with_a_down_that_was_written_later(place):
+    """Its file is then another than the one that was applied: the command says so."""
+    path = place.migrations / "002_b.sql"
+    text = path.read_text()
+    end = assert_failed(place.migrator("down"), 78, "migrations.no_down")
+    path.write_text(f"-- migrate:up\n{text}\n-- migrate:down\nSELECT * FROM nowhere;\n")
+    line, _ = commands(end["hint"])
+    end = assert_failed(place.type(line), 80, "migration.failed", "failed_restored")
+    path.write_text(f"-- migrate:up\n{text}\n-- migrate:down\nDROP TABLE b;\n")
+    assert_succeeded(place.type(only_command(end["hint"])), "migrated", 1)
     assert history(place.database) == ["001"]
 
 
@@ -299,7 +312,9 @@ def test_undoing_what_no_backup_is_from_before(one_place, reason):
     )
     accepted = ("--accept", "changed,missing", "--steps", "2")
     end = assert_failed(one_place.migrator("down", *accepted), 78, reason)
-    assert commands(end["hint"]) == []
+    undone = [each for each in commands(end["hint"]) if each.startswith("migrator down")]
+    assert commands(end["hint"]) == undone
+    assert len(undone) == (reason == "migrations.no_down")
     result = one_place.migrator("restore", "--before", "001")
     assert_failed(result, 64, "backup.unknown")
 
