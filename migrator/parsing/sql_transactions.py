@@ -17,6 +17,7 @@ from migrator.parsing.directory import misfit
 from migrator.statement import Statement
 
 _ENDS = ("COMMIT", "END")
+_FOLLOWED = frozenset(("BEGIN", *_ENDS, "SAVEPOINT", "RELEASE", "ROLLBACK"))
 
 
 def refuse_unpaired(scripts: Iterable[Script], *, down: bool = False) -> None:
@@ -38,7 +39,7 @@ def _fault(entry: Entry, section: Section) -> MisfitError | None:
     """Return what is wrong with the transactions of a section, None for nothing."""
     found = _Transactions()
     for statement in section.statements:
-        if (wrong := found.follow(statement)) is not None:
+        if statement.keyword in _FOLLOWED and (wrong := found.follow(statement)) is not None:
             return _unpaired(entry, statement, wrong)
     # `COMMIT; PRAGMA foreign_keys = OFF; BEGIN; ...` leaves a runner's transaction and
     # opens another one for it to commit.
