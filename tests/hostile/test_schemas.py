@@ -197,4 +197,4 @@ def test_a_note_is_no_statement(tmp_path: Path) -> None:
     where = ("--database", base / DATABASE, "--migrations", base / "migrations")
 
     assert run_migrator("backups", *where, "--json").stdout.strip() == "[]"
-    assert run_migrator("restore", "latest", *where).code == 64
+    assert run_migrator("restore", "latest", *where).code == 65
