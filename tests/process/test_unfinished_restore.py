@@ -378,7 +378,7 @@ def a_cancelled_one_stays_cancelled(volume: Volume, point: str, number: int) -> 
     end = finished(volume.cut(point, number).stderr)
     done = point not in (*UNDONE, "in its backup")
     assert end["outcome"] in ({"migrated"} if done else {"refused", "failed_restored"})
-    said = any(text in str(end["error"]) for text in ("stays in the database", "is undone"))
+    said = any(text in str(end["error"]) for text in ("is left in the database", "is undone"))
     assert said != done
     state = volume.target if done else volume.now
     assert state == digest_aside(volume.database)
