@@ -104,7 +104,10 @@ def refuse_conflicts(
 
 
 def refuse_foreign(
-    found: ForeignHistory, entries: Sequence[Entry], baseline: Callable[[str], str]
+    found: ForeignHistory,
+    entries: Sequence[Entry],
+    baseline: Callable[[str], str],
+    fmt: str | None,
 ) -> None:
     """
     Raise for a database that has another tool's history and none of ours.
@@ -113,28 +116,36 @@ def refuse_foreign(
         found: The other history.
         entries: Our migrations, to find the one that matches its version.
         baseline: Returns `migrator baseline VERSION` as it is spelled here.
+        fmt: Whose the migrations are.
 
     Raises:
         MisfitError: Nothing may be applied twice.
     """
     raise MisfitError(
         told_foreign(found),
-        hint=foreign_hint(found, entries, baseline),
+        hint=foreign_hint(found, entries, baseline, fmt),
         reason="history.foreign",
         data={"version": found.version or ""},
     )
 
 
 def foreign_hint(
-    found: ForeignHistory, entries: Sequence[Entry], baseline: Callable[[str], str]
+    found: ForeignHistory,
+    entries: Sequence[Entry],
+    baseline: Callable[[str], str],
+    fmt: str | None,
 ) -> str:
-    """Say how to take over, or accept, another tool's history, for `refuse_foreign`."""
+    """
+    Say how to take over, or accept, another tool's history, for `refuse_foreign`.
+
+    A history of ours is read with the format that is ours: `fmt` is the one that was found.
+    """
     accept = "accept it with `--accept foreign` (MIGRATOR_ACCEPT=foreign)"
     if found.ours:
-        return (
-            f"Set `--history-table {found.table}` (MIGRATOR_HISTORY_TABLE={found.table});"
-            f" to begin a second history, {accept}."
-        )
+        ours = f"`--history-table {found.table}` (MIGRATOR_HISTORY_TABLE={found.table})"
+        if fmt != "native":
+            ours = f"`--format native --history-table {found.table}` (MIGRATOR_FORMAT=native)"
+        return f"Set {ours}; to begin a second history, {accept}."
     version = _same_version(found.version, entries)
     where = f"where {version} is the last migration whose changes the database has"
     if version is None:
@@ -156,7 +167,7 @@ def told_foreign(found: ForeignHistory) -> str:
     if found.ours:
         return (
             f"The database has a history of ours in the table {found.table!r}{at},"
-            f" which is not the table given: {end}"
+            f" which is not the table of the migrations given: {end}"
         )
     if found.table is None:
         return (

@@ -35,7 +35,8 @@ def take_over(settings: Settings, found: DatabaseStatus | None) -> str | None:
         return None
     foreign = found.sight.foreign
     if foreign is not None and "foreign" not in settings.accept:
-        return foreign_hint(foreign, found.entries, partial(command, settings, "baseline"))
+        baseline = partial(command, settings, "baseline")
+        return foreign_hint(foreign, found.entries, baseline, found.format)
     return f"The database has tables. {perhaps_there(settings, found.pending[0])}"
 
 

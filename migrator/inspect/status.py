@@ -150,7 +150,8 @@ def refuse_or_warn(settings: Settings, layout: Layout, found: DatabaseStatus, em
     if found.pending and found.sight.foreign is not None:
         foreign = found.sight.foreign
         if "foreign" not in settings.accept:
-            plan.refuse_foreign(foreign, found.entries, partial(command, settings, "baseline"))
+            baseline = partial(command, settings, "baseline")
+            plan.refuse_foreign(foreign, found.entries, baseline, found.format)
         told = plan.told_foreign(foreign)
         problems = (*problems, Conflict("foreign", foreign.version or "", told))
     warn_of(problems, emit)

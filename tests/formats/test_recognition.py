@@ -192,3 +192,16 @@ def test_down_over_a_version_without_file_and_name_calls_it_by_its_version(tmp_p
     last = migrator("down", database, files).finished
     assert last["exit_code"] == 78
     assert last["error"] == "Migration 2 is applied and has no file here any more."
+
+
+def test_another_format_on_a_database_of_ours_is_told_the_right_one(tmp_path: Path) -> None:
+    """The option in the hint works: the table alone would not."""
+    database = tmp_path / "app.db"
+    files = write(tmp_path / "m", {"001_a.sql": "CREATE TABLE a (x);\n"})
+    assert up(database, files).code == 0
+    write(files, {"002_b.sql": "CREATE TABLE b (x);\n"})
+    last = up(database, files, "--format", "sqlx").finished
+    assert (last["exit_code"], last["reason"]) == (78, "history.foreign")
+    options = last["hint"].split("`")[1].split()
+    assert options[:2] == ["--format", "native"]
+    assert up(database, files, *options).finished["outcome"] == "migrated"
