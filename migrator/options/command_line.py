@@ -91,9 +91,16 @@ class _Scanner:
         hint = f"`{self.program} --help` lists the options."
         if meant := called_elsewhere(flag, self.commands):
             hint = f"Did you mean `{self.program} {meant}`? {hint}"
-        elif meant := closest(flag, [*self.options, "--help", VERSION_FLAG]):
+        elif meant := closest(flag, [*self._taken(), "--help", VERSION_FLAG]):
             hint = f"Did you mean {meant}? {hint}"
         return UsageError(msg, hint=hint, data={"option": flag})
+
+    def _taken(self) -> list[str]:
+        """Return the flags that may be meant: without those of other commands, if one is named."""
+        named = [each for each in self.commands if each.name in self.words] or self.commands
+        taken = {option.flag for command in named for option in command.options}
+        every = {option.flag for command in self.commands for option in command.options}
+        return [flag for flag in self.options if flag in taken or flag not in every]
 
     def values(self) -> dict[str, str]:
         """Return the texts by field."""

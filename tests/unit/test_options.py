@@ -500,6 +500,25 @@ def test_a_wrong_command_line_is_refused(words: list[str], said: str) -> None:
     assert any(word in caught.value.hint for word in ("commands", "migrator", "Write", "Give"))
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["status", "--yaml"], None),
+        (["status", "--jsn"], "--json"),
+        (["--htm", "rehearse"], "--html"),
+        (["--jsn"], "--json"),
+    ],
+)
+def test_an_option_that_the_command_lacks_is_never_meant(
+    words: list[str], meant: str | None
+) -> None:
+    """Of another command's options none is proposed where a command is named."""
+    with pytest.raises(UsageError) as caught:
+        commands.parse(words)
+    asked = f"Did you mean {meant}?" if meant else "Did you mean"
+    assert (asked in caught.value.hint) is (meant is not None)
+
+
 def test_an_unknown_command_is_answered_with_what_there_is() -> None:
     """The hint has the command that may have been meant, and all of them."""
     with pytest.raises(UsageError) as caught:
