@@ -337,9 +337,14 @@ def migrations_source(texts: Mapping[str, str], environ: Mapping[str, str]) -> s
     Find where the migrations are, for `new`, which needs no database.
 
     Raises:
-        UsageError: The text that decides is not a valid value, of this option or another.
+        UsageError: The text that decides is not a valid value, of this option or another; or a
+            command migrates, and nobody would read a file of ours.
     """
     found = {option.field: option_value(option, texts, environ) for option in ENGINE_OPTIONS}
+    if found["migrate_command"]:
+        msg = f"The migrations are those of a command ({found['migrate_command'][0]})."
+        hint = "Make the new one with the tool that the command belongs to."
+        raise UsageError(msg, hint=hint, data={"option": "--migrate-command"})
     source: str = found["migrations"]
     return source
 

@@ -288,6 +288,14 @@ def test_the_commands_own_migrations_are_its_own(database: Path, words: list[str
     assert "`migrator restore" in done.finished["hint"]
 
 
+def test_new_makes_no_file_that_nobody_would_read(database: Path, tmp_path: Path) -> None:
+    """The command's tool makes its own: 64, and nothing is written."""
+    before = listing(tmp_path)
+    done = run_migrator("new", "more", "--migrate-command", ADD, "--migrations", tmp_path / "m")
+    assert (done.code, done.finished["reason"]) == (64, "usage")
+    assert listing(tmp_path) == before
+
+
 def test_the_application_starts_on_the_new_state(database: Path) -> None:
     """The same as an ENTRYPOINT."""
     done = run_entrypoint(
