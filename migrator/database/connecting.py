@@ -170,8 +170,9 @@ def load(path: Path) -> Connector:
     Raises:
         MisfitError: It does not exist, does not import, or has no `connect`.
     """
-    if not path.exists():
-        message = f"The file {str(path)!r} that `--connect` names does not exist."
+    if not path.exists() or path.is_dir():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        message = f"The file {str(path)!r} that `--connect` names {what}."
         hint = "Check `--connect` (MIGRATOR_CONNECT), and whether the file is mounted."
         raise MisfitError(message, hint=hint, reason="connect.missing", data={"file": path.name})
     module = load_module(path, read_bytes(path))

@@ -167,7 +167,10 @@ def _hint(path: Path, error: BaseException) -> str:
     if isinstance(error, LockedError) and error is within_a_run(error):
         return error.hint
     if isinstance(error, SystemExit):
-        return "A migration must not end its process: put the code into `up`, and raise instead."
+        return (
+            f"Importing {path.name} must not end its process: take that out, or put it into a"
+            " function that raises instead."
+        )
     if isinstance(error, ModuleNotFoundError):
         return _hint_at_module(path, error.name or "")
     return "Correct the file. It is imported on its own, before the application has started."

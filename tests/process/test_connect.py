@@ -356,16 +356,21 @@ def test_a_file_that_cannot_be_used_is_78_before_anything_is_written(
     end = assert_failed(result, 78, reason)
     assert words in end["error"]
     assert "connect.py" in end["error"]
+    assert "`up`" not in end["hint"], "it is no migration"
     assert not result.named("backup.started")
     before.assert_untouched(ours=True)
     assert result.stdout == ""
 
 
-def test_a_file_that_is_not_there(place: Place) -> None:
-    """78, with the option that named it; `verify` says so too."""
+@pytest.mark.parametrize("directory", [False, True])
+def test_a_file_that_is_not_there(place: Place, directory: bool) -> None:
+    """78, with the option that named it; `verify` says so too. So is a directory in its place."""
     write_migrations(place.files, {"001_a.sql": "CREATE TABLE t (a);"})
+    if directory:
+        place.connect.mkdir()
     end = assert_failed(run_entrypoint(*place.options), 78, "connect.missing")
     assert "--connect" in end["hint"]
+    assert ("is a directory" in end["error"]) is directory
     assert run_migrator("verify", *place.options).code == 78
 
 
