@@ -1,5 +1,5 @@
 """
-Bugs that are planted into a copy of the packages, for the harness to find.
+Bugs that are planted into packages beside the real ones, for the harness to find.
 
 They are patches of the text, applied in tests; the shipped code knows nothing of them.
 """
@@ -42,18 +42,29 @@ class Bug:
     late: bool = False
 
     def plant(self, directory: Path) -> Path:
-        """Copy the packages as they are compiled, with the bug, and return where they lie."""
-        for package in ("migrator", "entrypoint"):
-            shutil.copytree(
-                PACKAGES / package, directory / package, ignore=shutil.ignore_patterns(_UNFINISHED)
-            )
-        path = directory / self.file
-        text = path.read_text()
+        """Lay out the packages as they are compiled, with the bug, and return where they lie."""
+        text = (PACKAGES / self.file).read_text()
         assert text.count(self.old) == 1, f"{self.file} has not exactly one {self.old!r}."
-        path.write_text(text.replace(self.old, self.new))
-        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
-            compiled.unlink()
+        directory.mkdir(parents=True, exist_ok=True)
+        for package in ("migrator", "entrypoint"):
+            _lay_out(PACKAGES / package, directory / package, directory / self.file)
+        (directory / self.file).write_text(text.replace(self.old, self.new))
         return directory
+
+
+def _lay_out(packages: Path, place: Path, changed: Path) -> None:
+    """Link to what stays as it is; what is about the changed module is in directories of its own."""
+    if not changed.is_relative_to(place):
+        place.symlink_to(packages)
+        return
+    place.mkdir()
+    for each in packages.iterdir():
+        at = place / each.name
+        if each.name == "__pycache__" and changed.parent == place:
+            left_out = shutil.ignore_patterns(_UNFINISHED, f"{changed.stem}.*")
+            shutil.copytree(each, at, ignore=left_out)
+        elif at != changed:
+            _lay_out(each, at, changed)
 
 
 BUGS = (
