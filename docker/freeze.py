@@ -21,7 +21,7 @@ import sys
 sys.path.append(sys.argv[1])
 import entrypoint.__main__, entrypoint.main, entrypoint.volume.wait
 import migrator.__main__, migrator.cli, migrator.engine.parent, migrator.run
-import migrator._version, migrator.process.ending
+import migrator._version, migrator.parsing.directory, migrator.process.ending
 for name, module in sorted(sys.modules.items()):
     if module.__spec__ is not None and module.__spec__.has_location:
         package = module.__spec__.submodule_search_locations is not None
