@@ -58,6 +58,21 @@ def podman(*words: str | Path) -> str:
     return done.stdout.strip()
 
 
+def _take_down(path: Path) -> None:
+    """
+    Remove what was played of a manifest.
+
+    Podman leaves a container whose `shm` is mounted elsewhere at that moment (EBUSY, as when
+    another container is just being made), and its pod with it: these are removed once it is free.
+    """
+    done = try_podman("play", "kube", "--down", path)
+    left = re.findall(r"^[0-9a-f]{64}$", done.stdout, re.MULTILINE) if done.returncode else []
+    assert done.returncode == 0 or (left and "resource busy" in done.stderr), (path, done)
+    remove = ("pod", "rm", "--force", "--ignore", *left)
+    if left:
+        until(lambda: try_podman(*remove).returncode == 0, f"{left} cannot be removed", 60)
+
+
 class Cluster:
     """What lasts from one release to the next: the claim with the old release's database on it."""
 
@@ -193,7 +208,7 @@ class Cluster:
     def delete(self, manifest: str) -> None:
         """Delete what was made of a manifest, if anything was, and its ConfigMap."""
         if path := self._played.pop(manifest, None):
-            podman("play", "kube", "--down", path)
+            _take_down(path)
             name = self.claim.replace("data", "migrations")
             try_podman("volume", "rm", "--force", name)
 
