@@ -12,6 +12,7 @@ else:
 __all__ = ["STOPS", "block_termination", "name_of", "signal"]
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_NAMES = dict(zip(map(int, STOPS), ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"), strict=True))
 
 
 def block_termination() -> None:
@@ -24,7 +25,6 @@ def block_termination() -> None:
 
 
 def name_of(number: int) -> str:
-    """Return what a signal is called: `SIGTERM`."""
-    from signal import Signals
-
-    return Signals(number).name
+    """Return what one of them is called: `SIGTERM`."""
+    # A handler asks, at any moment: `signal` itself may just be being imported.
+    return _NAMES[number]

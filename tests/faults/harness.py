@@ -416,6 +416,7 @@ class Stage:
             # A start with nothing pending writes nothing; the next run removes it.
             allowed.add("app.db.migrator/.last_run.json.tmp")
             allowed.add("app.db.migrator/application/.commanded.json.tmp")
+            allowed.add("app.db.migrator/application/.started.tmp")
         if not fault.kills:
             # What is committed stays there where the disk takes no checkpoint.
             allowed |= {"app.db-wal", "app.db-shm"}

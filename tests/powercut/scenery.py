@@ -74,13 +74,13 @@ class Scenery(Afterwards):
     def rehearse(self) -> Done:
         """Record a run that nothing disturbs."""
         fresh(self._template, self.volume)
-        self.stands_for = "new"
+        self.stands_for = "old" if self.scene.only_saves else "new"
         return self._record(self.scene.command)
 
     def start_from(self, cut: Cut) -> None:
         """Record the next start from one of the states, for its power to be cut in turn."""
         cut.state.write(self.volume)
-        self.stands_for = "old" if self.scene.turns_back else "new"
+        self.stands_for = "old" if self.scene.turns_back or self.scene.only_saves else "new"
         self._record(self.scene.next_command)
 
     def _record(self, command: Sequence[str]) -> Done:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from migrator import errors
 from migrator.errors import InterruptedRunError, MigratorError
 from migrator.model import Outcome
 from migrator.process import reports, watch, worker
+from migrator.process.blocked_signals import STOPS, name_of
 from migrator.process.signals import Signals
 from migrator.process.supervisor import supervise
 from migrator.process.worker_ending import Ending
@@ -340,3 +342,9 @@ def test_a_long_phase_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> 
     assert names[0] == "run.progress"
     assert {event["phase"] for event in said.named("run.progress")} == {"publish"}
     assert all(event["seconds"] > 0 for event in said.named("run.progress"))
+
+
+def test_a_stop_has_its_name_while_signal_is_being_imported(monkeypatch) -> None:
+    """A handler runs at any moment, also within the import of the module that lists the names."""
+    monkeypatch.setitem(sys.modules, "signal", types.ModuleType("signal"))
+    assert [name_of(number) for number in STOPS] == ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"]
