@@ -19,8 +19,8 @@ def _check(parent: Parent, _given: Arguments) -> Answer:
     Raises:
         LockedError: A run is under way.
         MisfitError: Files and history do not fit.
-        NotReadyError: There is no database and none may be created, or one was
-            there; or it cannot be read.
+        NotReadyError: The database does not exist and may not be created, was lost, or
+            cannot be read.
     """
     from migrator.inspect.status import refuse_lost, refuse_missing, refuse_or_warn
 

@@ -77,8 +77,9 @@ class Format(Protocol):
     notes_runs: bool
     """Whether the history's rows name the run that added them; another tool's do not."""
 
-    goes_back: bool
-    """Whether a migration can say how it is undone."""
+    @property
+    def goes_back(self) -> bool:
+        """Whether a migration can say how it is undone."""
 
     def key(self, text: str) -> Any:
         """Return the key that VERSION of a command means, None for a text that cannot be one."""

@@ -75,7 +75,7 @@ class Tool(Source, Format):
         return self
 
     @property
-    def goes_back(self) -> bool:  # type: ignore[override]
+    def goes_back(self) -> bool:
         """Whether its files can say how a migration is undone."""
         return self.undoes != NO_WAY_BACK
 

@@ -136,8 +136,8 @@ def refuse_or_warn(settings: Settings, layout: Layout, found: DatabaseStatus, em
 
     Raises:
         MisfitError: Files and history do not fit, or the history is another tool's.
-        NotReadyError: There is no database, and none may be created; or it has lost one; or
-            it has a name with which it could not be backed up, now or before the next upgrade.
+        NotReadyError: The database does not exist and may not be created, or was lost; or its
+            name is one with which it could not be backed up, now or before the next upgrade.
     """
     if found.sight.unfinished is None:
         refuse_lost(settings, layout, found)

@@ -217,7 +217,7 @@ class RecordingConnection(NotingConnection):
         Return the statement of a batch that has failed.
 
         SQLite asks about each as it prepares it, the same question first, so that their number
-        says how far it has come. What is no SQL fails before its question.
+        says how far it has come. Text that is not SQL fails before its question.
         """
         asked = self.record.asked or ()
         begun = asked.count(asked[0]) if asked else 0

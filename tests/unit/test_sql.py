@@ -298,7 +298,7 @@ def test_line_comments_stand_outside_of_strings():
     ],
 )
 def test_a_text_may_end_in_a_comment(text, expected):
-    """The last one is found wherever it stands, and an operator is none."""
+    """The last comment is found at any place, and an operator is not taken for one."""
     assert expected == [comment.text for comment in sql.comments(text)]
 
 

@@ -16,6 +16,7 @@ import pytest
 from migrator.database.sqlite_locks import SqliteLocks
 from migrator.parsing import sql
 from migrator.session import recording
+from migrator.session.changes import Deleted
 from migrator.session.guard import Guard, open_guard
 from migrator.session.together import batches
 from migrator.strategy.in_place import InPlaceSession
@@ -229,7 +230,9 @@ def test_what_comes_after_a_batch_is_recorded_by_itself(guard: Guard) -> None:
     assert not guard.record.together
     assert None is guard.record.line
     guard.conn.execute("DELETE FROM t")
-    assert ["t"] == [each.table for each in guard.record.ledger]  # type: ignore[union-attr]
+    (deleted,) = guard.record.ledger
+    assert isinstance(deleted, Deleted)
+    assert "t" == deleted.table
 
 
 def test_nothing_is_written_once_the_locks_are_lost_within_a_batch(
